@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements-dev.lock
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: $(LOCK) pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(VENV)/.installed  ## a virtual environment in .venv with everything that is locked
+
+demo: $(VENV)/.installed  ## real flights: dataset, model, endpoint, a month of traffic (KUBECONFIG=FILE: on that control plane)
+	$(BIN)/mizzen demo $(if $(KUBECONFIG),--kubeconfig $(KUBECONFIG))
+
+test: $(VENV)/.installed  ## the tests, without the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.installed  ## all tests: chaos runs and long generated cases too
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed  ## lint, types, import contracts, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/tidy tests/kinds
+
+generate: $(VENV)/.installed  ## write the generated files anew (CRDs, JSON Schemas)
+	$(BIN)/python -m mizzen.kinds.generate
+
+bench: $(VENV)/.installed  ## measure speed and memory beside peers; writes benchmarks/results and docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+lock:  ## make the lock file anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --group dev pyproject.toml -o $(LOCK)
+
+clean:  ## remove what was built
+	rm -rf $(VENV) .mizzen dist
+
+.PHONY: help install demo test test-all check generate bench lock clean

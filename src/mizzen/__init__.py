@@ -1,0 +1,1 @@
+"""Mizzen: the whole machine-learning platform as one Python package."""

@@ -1,0 +1,1 @@
+"""The verbs: one folder a kind; load -> decide -> apply, status written once."""

@@ -1,0 +1,1 @@
+"""Versioned tables, objects, ingestion with expectations."""

@@ -1,0 +1,1 @@
+"""Tables with versions, and objects by digest."""

@@ -1,0 +1,53 @@
+"""Labels, annotations and names that the parts agree on."""
+
+import re
+from dataclasses import dataclass
+
+LABEL_MODEL = "mizzen.dev/model"
+LABEL_VERSION = "mizzen.dev/version"
+LABEL_DIGEST = "mizzen.dev/digest"
+"""First 16 hex digits of the model's SHA-256: what fits a label and still tells versions apart."""
+LABEL_ENDPOINT = "mizzen.dev/endpoint"
+LABEL_RUN = "mizzen.dev/run"
+"""The Job that made this: the key by which a restarted Pod finds what it already did."""
+LABEL_API_KEY = "mizzen.dev/api-key"
+SECRET_TYPE_API_KEY = "mizzen.dev/api-key"  # noqa: S105 - a type, not a secret
+
+ANNOTATION_PORTS = "node.mizzen.dev/ports"
+"""Set by the node: JSON of container port name to the port really bound."""
+ANNOTATION_RUN_DIR = "node.mizzen.dev/run-dir"
+"""Set by the node: the folder of the Pod's Unix sockets."""
+
+SYSTEM_NAMESPACE = "mizzen-system"
+SETTINGS_CONFIG_MAP = "mizzen"
+RUNNER_SERVICE_ACCOUNT = "mizzen-runner"
+
+_REFERENCE = re.compile(
+    r"^(?P<name>[a-z0-9]([-a-z0-9]*[a-z0-9])?)(@(?P<alias>[a-z][-a-z0-9]*)|:(?P<version>[1-9][0-9]*))$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """`name@alias` (followed as the alias moves) or `name:version` (fixed): one of `alias` and `version` is set."""
+
+    name: str
+    alias: str | None
+    version: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelReference":
+        """Raises `ValueError` where the text is no reference."""
+        match = _REFERENCE.match(text)
+        if match is None:
+            raise ValueError("expected a model as name@alias or name:version, such as churn@production or churn:3")
+        version = match["version"]
+        return cls(match["name"], match["alias"], int(version) if version else None)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.alias}" if self.alias is not None else f"{self.name}:{self.version}"
+
+
+def version_name(model: str, version: int) -> str:
+    """The `ModelVersion` object's name: `churn-3`."""
+    return f"{model}-{version}"

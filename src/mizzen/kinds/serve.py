@@ -1,0 +1,129 @@
+"""The serve family: `InferenceEndpoint`."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
+from mizzen.kinds.names import ModelReference
+from mizzen.kinds.pods import EnvValue, Resources
+from mizzen.kinds.scalars import Duration
+
+
+def _checked_reference(text: str) -> str:
+    ModelReference.parse(text)
+    return text
+
+
+class Scaling(Wire):
+    """How many worker processes serve the model."""
+
+    replicas: int = Field(default=1, ge=0, le=1000)
+    """Workers of the version that gets traffic. With 0, requests wait in the queue until their time is over."""
+
+
+class Batching(Wire):
+    """How waiting requests are put together for a worker. An idle worker is given what waits at once."""
+
+    max_rows: int = Field(default=256, ge=1, le=1_000_000)
+    """Rows of one batch at most; a larger request is run alone."""
+
+
+class QueueLimits(Wire):
+    """What may wait while all workers are busy or none is ready. In each gateway process."""
+
+    max_rows: int = Field(default=8192, ge=1)
+    """Rows that may wait; beyond, requests are refused at once with 429 and a Retry-After."""
+    timeout: Duration = "30s"
+    """How long a request may take in all, unless it says less: then 504, or 503 where no worker was there."""
+
+
+class WorkerOptions(Wire):
+    """The worker Pods."""
+
+    resources: Resources = Field(default_factory=lambda: Resources(cpu="1", memory="1Gi"))
+    """Processor and memory of one worker; the runtime's threads are set from the processor."""
+    env: Annotated[
+        list[EnvValue],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+    ] = Field(default_factory=list)
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    start_timeout: Duration = "2m"
+    """A new version whose workers are not ready after this long is given up; the old one stays."""
+
+
+class InferenceEndpointSpec(Wire):
+    """Which model is served, by how many, to whom."""
+
+    model: Annotated[str, AfterValidator(_checked_reference)] = Field(
+        json_schema_extra={"pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(@[a-z][-a-z0-9]*|:[1-9][0-9]*)$"}
+    )
+    """`name@alias` (followed as the alias moves) or `name:version` (fixed)."""
+    access: Literal["api-key", "anonymous"] = "api-key"
+    """Who may call: holders of an API key for this endpoint, or anyone who reaches the port."""
+    scaling: Scaling = Field(default_factory=Scaling)
+    """How many workers."""
+    batching: Batching = Field(default_factory=Batching)
+    """How requests are put together."""
+    queue: QueueLimits = Field(default_factory=QueueLimits)
+    """What may wait, and how long."""
+    worker: WorkerOptions = Field(default_factory=WorkerOptions)
+    """The worker Pods."""
+
+
+class Traffic(Wire):
+    """A model version that gets requests."""
+
+    model_version: str
+    """Name of the `ModelVersion`."""
+    model: str
+    version: int
+    digest: str
+    percent: int = Field(ge=0, le=100)
+
+
+class Candidate(Wire):
+    """A version that is being brought up, or was given up."""
+
+    model_version: str
+    version: int
+    digest: str
+    phase: Literal["Starting", "Failed"]
+    since: Timestamp
+    message: str = ""
+
+
+class InferenceEndpointStatus(Status):
+    """What is served, and what is on its way."""
+
+    url: str | None = None
+    """Where the endpoint answers: append `/infer`."""
+    traffic: list[Traffic] = Field(default_factory=list)
+    candidate: Candidate | None = None
+    replicas: int = 0
+    """Workers of the version that gets traffic."""
+    ready_replicas: int = 0
+    selector: str = ""
+    """Label selector of the workers, for the scale subresource."""
+    serving: str | None = None
+    """The version that gets traffic, for the table of `kubectl get`: `late-arrival:3`."""
+
+
+class InferenceEndpoint(Resource):
+    """A model behind a URL: worker processes of one version, replaced only by one that is loaded and warm."""
+
+    plural: ClassVar[str] = "inferenceendpoints"
+    short_names: ClassVar[tuple[str, ...]] = ("ie",)
+    columns: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn("Model", ".spec.model"),
+        PrinterColumn("Serving", ".status.serving"),
+        PrinterColumn("Replicas", ".status.readyReplicas", "integer"),
+        READY, REASON,
+        PrinterColumn("URL", ".status.url", priority=1),
+        MESSAGE, AGE,
+    )  # fmt: skip
+    scale: ClassVar[Scale | None] = Scale(".spec.scaling.replicas", ".status.replicas", ".status.selector")
+
+    kind: Literal["InferenceEndpoint"] = "InferenceEndpoint"
+    spec: InferenceEndpointSpec
+    status: InferenceEndpointStatus = Field(default_factory=InferenceEndpointStatus)

@@ -1,0 +1,1 @@
+"""What makes one machine a cluster: API server, cluster controllers, node, and the supervisor that composes them."""

@@ -1,0 +1,1 @@
+"""A kubelet to any API server that runs Pods as process groups."""

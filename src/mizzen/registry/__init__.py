@@ -1,0 +1,1 @@
+"""Models as artifacts: formats, conversion to ONNX, signatures, lineage."""

@@ -1,0 +1,1 @@
+"""Accepts, identifies, queues and answers requests."""
