@@ -1,0 +1,93 @@
+"""The words the API server's parts share: a served resource, a request's user, what a user asks to do.
+
+The parts: `store` keeps objects and their history; `schema/` says what an object of a type may look like; `patch/` is the
+pure arithmetic of the four patches; `security/` says who asks and whether they may; `verbs/` puts these together; `http`
+is the wire. Each part knows this module and `errors`, and `verbs` and `http` know the rest.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+"""A JSON object. Objects in the store are never changed in place: whoever changes one copies it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a Table answer. `json_path` is empty for computed columns of built-in types."""
+
+    name: str
+    type: str
+    json_path: str = ""
+    priority: int = 0
+    description: str = ""
+    format: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """Where a custom resource keeps its replica numbers (JSON paths such as `.spec.replicas`)."""
+
+    spec: str
+    status: str
+    selector: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceType:
+    """One served resource: a group, a version and a plural."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    singular: str
+    namespaced: bool
+    schema: Json = field(repr=False, compare=False)
+    """Structural OpenAPI v3 schema of the whole object, `$ref`-free, with `x-kubernetes-*` extensions (list types, map
+    keys, patch strategies). Validation, pruning, defaulting, patches and OpenAPI documents all read this one."""
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+    subresources: frozenset[str] = frozenset()
+    """`status`, `scale`, `log`, `binding`, `token`, `finalize`, `eviction`."""
+    columns: tuple[Column, ...] = ()
+    scale: ScalePaths | None = None
+    custom: bool = False
+    """Whether a CustomResourceDefinition made this."""
+    stored: bool = True
+    """False for requests that are answered and not kept (SubjectAccessReview, TokenReview)."""
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What objects are stored under, whatever the version asked for: `(group, plural)`."""
+        return self.group, self.plural
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who asks."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a user asks to do: the words RBAC rules are matched with."""
+
+    verb: str
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+    """The URL path of a non-resource request; empty for resources."""
