@@ -26,7 +26,8 @@ Keys: `lock`, `ready` (descriptors; `ready` is closed when `running` or `exit` i
 
 Only the standard library, and little of it: this starts in 8 ms, of which Python itself takes 5.
 """
-# ruff: noqa: PTH, SIM105 - pathlib and contextlib would double the start
+# pathlib and contextlib would double the start:
+# ruff: noqa: PTH104, PTH108, PTH110, PTH123, SIM105
 
 # The plain `signal` wraps `_signal` in enums, which would be a third of this program's start.
 import _signal as signal  # type: ignore[import-not-found]
