@@ -65,9 +65,9 @@ def _link_names(folder: Path, names: set[str]) -> None:
         if not link.is_symlink():
             link.symlink_to(f"{_DATA}/{name}")
     for path in folder.iterdir():
-        if path.is_symlink() and not path.name.startswith("..") and path.name not in names:
-            if str(path.readlink()).startswith(f"{_DATA}/"):
-                path.unlink()
+        ours = path.is_symlink() and str(path.readlink()).startswith(f"{_DATA}/")
+        if ours and path.name not in names:
+            path.unlink()
 
 
 def make_folder(volume: Json, folder: Path) -> Path:
@@ -98,6 +98,8 @@ def make_folder(volume: Json, folder: Path) -> Path:
 def mount(rootfs: Path, mount_path: str, source: Path, sub_path: str = "") -> None:
     """Makes `source`, or what is at `sub_path` in it, be found at the mount path. Raises `OSError`, `ValueError`."""
     target = inside(rootfs, mount_path)
+    if target == rootfs:
+        raise ValueError("mountPath '/': expected a path below the root")
     if sub_path:
         pure = PurePosixPath(sub_path)
         if pure.is_absolute() or ".." in pure.parts:

@@ -1,7 +1,7 @@
 """What volumes hold: pure, from their spec and the objects they refer to. How it gets on disk is `mounts`' business.
 
-ConfigMap, Secret, downward API and projected volumes are a set of files that is replaced as a whole when what it is made
-from changes. emptyDir and hostPath are folders. Anything else this node cannot give, and says so (FailedMount).
+ConfigMap, Secret, downward API and projected volumes are a set of files that is replaced as a whole when what it is
+made from changes. emptyDir and hostPath are folders. Anything else this node cannot give, and says so (FailedMount).
 """
 
 from collections.abc import Iterator, Mapping
