@@ -71,7 +71,11 @@ class ControlGroups:
                 (folder / name / file).write_text(value)
         if "memory" in self.folders:
             oom_file = self.folders["memory"] / name / ("memory.events" if self.version == 2 else "memory.oom_control")
-        return Enclosure(tuple(sorted(group / "cgroup.procs" for group in groups)), oom_file)
+        return Enclosure(self.members(name), oom_file)
+
+    def members(self, name: str) -> tuple[Path, ...]:
+        """The files to which a process writes its number to join a container's group."""
+        return tuple(sorted(folder / name / "cgroup.procs" for folder in set(self.folders.values())))
 
     def _settings(self, controller: str, limits: Limits) -> Iterator[tuple[str, str]]:
         match controller, self.version:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from mizzen.local.node.moments import Moment
 from mizzen.local.node.podspec import ContainerSpec, PodSpec, ProbeKind
-from mizzen.local.node.probes import ProbeState, answered, attempted, begun
+from mizzen.local.node.probes import ProbeState, answered, attempted, begun, confirmed
 
 BACKOFF_FIRST_S = 10.0
 BACKOFF_MAX_S = 300.0
@@ -229,11 +229,22 @@ def trying(state: ContainerState, kind: ProbeKind) -> ContainerState:
 def probed(
     state: ContainerState, spec: ContainerSpec, kind: ProbeKind, ok: bool, now: float, message: str = ""
 ) -> ContainerState:
-    """A probe answered. When the startup probe has passed, the other two begin."""
+    """A probe answered."""
     if kind not in state.probes:
         return state  # the attempt belonged to a run that has ended
-    answer = answered(spec.probes[kind], state.probes[kind], ok, now, message)
-    probes = {**state.probes, kind: answer}
-    if kind == "startup" and answer.passing is True:
+    return _with_probe(state, spec, kind, answered(spec.probes[kind], state.probes[kind], ok, now, message), now)
+
+
+def confirm(state: ContainerState, spec: ContainerSpec, kind: ProbeKind, now: float) -> ContainerState:
+    """A probe is known to have passed before."""
+    return _with_probe(state, spec, kind, confirmed(spec.probes[kind], now), now)
+
+
+def _with_probe(
+    state: ContainerState, spec: ContainerSpec, kind: ProbeKind, probe: ProbeState, now: float
+) -> ContainerState:
+    """When the startup probe has passed, the other two begin."""
+    probes = {**state.probes, kind: probe}
+    if kind == "startup" and probe.passing is True:
         probes |= {other: begun(spec.probes[other], now) for other in spec.probes if other not in probes}
     return replace(state, probes=MappingProxyType(probes))

@@ -52,6 +52,11 @@ def begun(spec: ProbeSpec, now: float) -> ProbeState:
     return ProbeState(verdict, due=first, scheduled=first, pause_s=pause_s)
 
 
+def confirmed(spec: ProbeSpec, now: float) -> ProbeState:
+    """A probe that is known to have passed: it goes on at its period, starting now."""
+    return ProbeState(True, due=now, scheduled=now, pause_s=spec.period_s, run=spec.success_threshold, last=True)
+
+
 def attempted(state: ProbeState) -> ProbeState:
     """An attempt has been started."""
     return replace(state, trying=True)
