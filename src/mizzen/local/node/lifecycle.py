@@ -25,6 +25,8 @@ SIDECAR_GRACE_MIN_S = 2.0
 """What a sidecar has left to end in when the main containers have used up the grace."""
 DEADLINE = Verdict("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 
+NODE_SHUTDOWN = Verdict("Terminated", "Pod was terminated in response to imminent node shutdown.")
+
 
 @dataclass(frozen=True, slots=True)
 class Prepare:

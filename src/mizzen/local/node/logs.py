@@ -31,6 +31,8 @@ class LogOptions:
     """Lines written before this are left out."""
     timestamps: bool = False
     limit_bytes: int | None = None
+    stream: str = "All"
+    """`Stdout` or `Stderr`: only that."""
 
 
 def files(folder: Path) -> list[Path]:
@@ -47,7 +49,8 @@ class Lines:
         since = options.since
         self._since = b"" if since is None else since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").encode()
         self._rest = b""
-        self._inside = {b"stdout": False, b"stderr": False}
+        wanted = (b"stdout", b"stderr") if options.stream == "All" else (options.stream.lower().encode(),)
+        self._inside = dict.fromkeys(wanted, False)
 
     def feed(self, data: bytes) -> bytes:
         """The text of the whole lines in `data` and what was left of the last call."""
@@ -58,7 +61,7 @@ class Lines:
     def _text(self, line: bytes) -> bytes:
         stamp, stream, tag, text = line[:_STAMP], line[_STAMP + 1 : _TAG - 1], line[_TAG : _TAG + 1], line[_TAG + 2 :]
         if stream not in self._inside or stamp < self._since:
-            return b""  # torn by a full disk, or too old
+            return b""  # torn by a full disk, too old, or of the other stream
         begins = not self._inside[stream]
         self._inside[stream] = tag == b"P"
         if self._timestamps and begins:

@@ -12,6 +12,7 @@ moment and made anew: `run` begins by taking back what runs, which is also what 
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 
 from mizzen.kube.errors import ApiError, NotFound
@@ -21,7 +22,8 @@ from mizzen.local.node.attempts import Attempt, Launch, wait_until_ended
 from mizzen.local.node.containers import Containers
 from mizzen.local.node.environment import ConfigError
 from mizzen.local.node.host import Host
-from mizzen.local.node.lifecycle import Action, End, Finish, Prepare, Probe, Start, Stop, decide
+from mizzen.local.node.lifecycle import NODE_SHUTDOWN, Action, End, Finish, Prepare, Probe, Start, Stop, decide
+from mizzen.local.node.limits import Usage
 from mizzen.local.node.materials import Materials
 from mizzen.local.node.podfolder import PodFolder
 from mizzen.local.node.podspec import POD, ContainerSpec, Json, PodSpec, ProbeKind
@@ -85,6 +87,22 @@ class PodWorker:
     def attempt(self, container: str) -> Attempt | None:
         """The present or last attempt of a container."""
         return self._attempts.get(container)
+
+    def usage(self) -> Iterator[tuple[str, Usage]]:
+        """What each running container uses."""
+        for name, container in self.state.containers.items():
+            attempt = self._attempts.get(name)
+            if container.alive and attempt is not None and self.host.groups is not None:
+                yield name, self.host.groups.usage(self.containers.group(attempt))
+
+    async def drain(self) -> None:
+        """Ends what runs, for good: the node is going away. Returns when nothing runs any more."""
+        self.state = replace(self.state, verdict=NODE_SHUTDOWN)
+        self._changed.set()
+        while self.state.any_alive:
+            await asyncio.gather(*(ended.wait() for name, ended in self._ended.items() if self._get(name).alive))
+            await asyncio.sleep(0)
+        await self.writer.write_now()
 
     # -- running
 
