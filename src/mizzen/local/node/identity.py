@@ -7,8 +7,7 @@ asked about (TokenReview). What that user may do is asked too (SubjectAccessRevi
 """
 
 import hashlib
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +41,7 @@ class Identity:
         self._client, self._node, self._now_s = client, node, now_s
         self._remembered: dict[tuple[Any, ...], tuple[float, Any]] = {}
 
-    async def allow(self, certificate: ssl._PeerCertRetDictType | None, bearer: str, subresource: str) -> User:
+    async def allow(self, certificate: Mapping[str, object] | None, bearer: str, subresource: str) -> User:
         """The user, where that may be done. Raises `Refused`."""
         try:
             user = user_of(certificate) if certificate else None
@@ -99,7 +98,7 @@ class Identity:
         self._remembered[key] = (self._now_s() + for_s, value)
 
 
-def user_of(certificate: ssl._PeerCertRetDictType) -> User | None:
+def user_of(certificate: Mapping[str, object]) -> User | None:
     """The user that a verified client certificate names: CN, with each O a group."""
     subject: Any = certificate.get("subject") or ()
     pairs = [pair for part in subject for pair in part]

@@ -12,8 +12,9 @@ moment and made anew: `run` begins by taking back what runs, which is also what 
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
+from typing import Any
 
 from mizzen.kube.errors import ApiError, NotFound
 from mizzen.kube.events import EventType
@@ -385,7 +386,7 @@ class PodWorker:
         self.state = self.state.with_container(name, container)
         self._changed.set()
 
-    def _spawn(self, work: asyncio._CoroutineLike[None], what: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
         if self._tasks is None:
             raise RuntimeError(f"{self!r}: {what}: the worker does not run")
         self._tasks.create_task(work, name=f"{what} of {self.pod.key}")
