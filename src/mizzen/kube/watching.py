@@ -1,0 +1,94 @@
+"""The watch stream: one JSON document a line, made into events.
+
+A line may come in many chunks and a chunk may hold many lines. `ERROR` events are raised as the `ApiError` they carry,
+so that a reader sees only what happened to objects, and bookmarks.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from mizzen.kube.errors import DecodeError, api_error
+from mizzen.kube.resources import decode, info_of
+
+T = TypeVar("T")
+EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent(Generic[T]):
+    """What happened to an object. A `BOOKMARK` happened to none: it says how far the stream has come."""
+
+    type: EventType
+    payload: T | None
+    resource_version: str
+    initial_events_end: bool = False
+    """On the bookmark after the last initial event of a watch with `send_initial_events`."""
+
+    @property
+    def object(self) -> T:
+        """The object. Raises `ValueError` on a bookmark, which has none."""
+        if self.payload is None:
+            raise ValueError(f"a {self.type} event has no object; look at event.type first")
+        return self.payload
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    annotations: dict[str, str] | None = None
+
+
+class _Head(msgspec.Struct):
+    metadata: _Meta
+
+
+class _Line(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+_line = msgspec.json.Decoder(_Line)
+_head = msgspec.json.Decoder(_Head)
+_INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+
+async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The lines of a stream, without their ends; a last line that was cut off is not given."""
+    waiting: list[bytes] = []
+    async for chunk in chunks:
+        *ended, rest = chunk.split(b"\n")
+        for line in ended:
+            if waiting:
+                waiting.append(line)
+                line = b"".join(waiting)  # noqa: PLW2901 - the line is the joined one
+                waiting.clear()
+            if line:
+                yield line
+        if rest:
+            waiting.append(rest)
+
+
+async def events_of(cls: type[T], chunks: AsyncIterator[bytes]) -> AsyncGenerator[WatchEvent[T], None]:
+    """The events of a watch stream. Raises the `ApiError` of an `ERROR` event, `DecodeError` for what is no event."""
+    async for line in lines_of(chunks):
+        yield event_of(cls, line)
+
+
+def event_of(cls: type[T], line: bytes) -> WatchEvent[T]:
+    """The event on one line."""
+    try:
+        event = _line.decode(line)
+        if event.type == "ERROR":
+            raise api_error(msgspec.json.decode(event.object), request=f"watch of {info_of(cls)}")
+        meta = _head.decode(event.object).metadata
+    except msgspec.DecodeError as error:
+        raise DecodeError(f"watch of {info_of(cls)}: not an event: {line[:200]!r}: {error}") from error
+    match event.type:
+        case "BOOKMARK":
+            ended = (meta.annotations or {}).get(_INITIAL_EVENTS_END) == "true"
+            return WatchEvent("BOOKMARK", None, meta.resource_version, ended)
+        case "ADDED" | "MODIFIED" | "DELETED":
+            return WatchEvent(event.type, decode(cls, event.object), meta.resource_version)
+    raise DecodeError(f"watch of {info_of(cls)}: unknown event type {event.type!r}")
