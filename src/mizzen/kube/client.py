@@ -25,9 +25,9 @@ import msgspec
 from mizzen.kube import connection as connections
 from mizzen.kube.connection import Connection
 from mizzen.kube.errors import Expired
-from mizzen.kube.resources import Json, decode, encode, info_of, meta_of
+from mizzen.kube.resources import Json, ResourceInfo, decode, encode, info_of, meta_of
 from mizzen.kube.transport import Transport, TransportStatistics
-from mizzen.kube.watching import WatchEvent, events_of
+from mizzen.kube.watching import RawObject, WatchEvent, decoded, events_of, raw_object
 from mizzen.version import __version__
 
 T = TypeVar("T")
@@ -136,26 +136,40 @@ class Client:
         fields: Selector | None = None,
         resource_version: str | None = None,
     ) -> ListResult[T]:
-        """All objects of a namespace, or of all namespaces, fetched in pages."""
-        path = info_of(cls).path(namespace)
-        params = _selection(labels, fields)
-        if resource_version is not None:
-            params["resourceVersion"] = resource_version
-        paged = {**params, "limit": str(_PAGE)}
-        items: list[T] = []
+        """All objects of a namespace, or of all namespaces, fetched in pages. Raises `DecodeError` for any that does
+        not fit the class; `list_raw` does not look inside.
+        """
+        info = info_of(cls)
+        raw = await self.list_raw(info, namespace, labels=labels, fields=fields, resource_version=resource_version)
+        return ListResult([decode(cls, item.wire) for item in raw], raw.resource_version)
+
+    async def list_raw(
+        self,
+        info: ResourceInfo,
+        namespace: str | None = None,
+        *,
+        labels: Selector | None = None,
+        fields: Selector | None = None,
+        resource_version: str | None = None,
+    ) -> ListResult[RawObject]:
+        """As `list`, the objects as JSON."""
+        selection = _selection(labels, fields)
+        first = selection | ({} if resource_version is None else {"resourceVersion": resource_version})
+        params = first | {"limit": str(_PAGE)}
+        items: list[RawObject] = []
         while True:
             try:
-                page = _list_page.decode((await self._send("GET", path, params=paged)).content)
+                page = _list_page.decode((await self._send("GET", info.path(namespace), params=params)).content)
             except Expired:
                 # The rest of a slow listing is gone: one unpaged list is consistent and cannot expire.
-                if "continue" not in paged:
+                if "continue" not in params:
                     raise
-                items, paged = [], params
+                items, params = [], first
                 continue
-            items += [decode(cls, raw) for raw in page.items or ()]
+            items += [raw_object(raw) for raw in page.items or ()]
             if not page.metadata.continue_:
                 return ListResult(items, page.metadata.resource_version)
-            paged = {**_selection(labels, fields), "limit": str(_PAGE), "continue": page.metadata.continue_}
+            params = selection | {"limit": str(_PAGE), "continue": page.metadata.continue_}
 
     async def watch(
         self,
@@ -174,7 +188,28 @@ class Client:
         Raises `Expired` where the history asked for is gone (list again), `Unavailable` where the connection breaks.
         A `BOOKMARK` has no object: it only moves `resource_version` on.
         """
-        params = {**_selection(labels, fields), "watch": "true", "allowWatchBookmarks": str(bookmarks).lower()}
+        events = self.watch_raw(
+            info_of(cls), namespace, resource_version=resource_version, labels=labels, fields=fields,
+            timeout_s=timeout_s, bookmarks=bookmarks, send_initial_events=send_initial_events,
+        )  # fmt: skip
+        async with aclosing(events):
+            async for event in events:
+                yield decoded(cls, event)
+
+    async def watch_raw(
+        self,
+        info: ResourceInfo,
+        namespace: str | None = None,
+        *,
+        resource_version: str | None = None,
+        labels: Selector | None = None,
+        fields: Selector | None = None,
+        timeout_s: float | None = None,
+        bookmarks: bool = True,
+        send_initial_events: bool = False,
+    ) -> AsyncGenerator[WatchEvent[RawObject], None]:
+        """As `watch`, the objects as JSON."""
+        params = _selection(labels, fields) | {"watch": "true", "allowWatchBookmarks": str(bookmarks).lower()}
         if resource_version is not None:
             params["resourceVersion"] = resource_version
         if send_initial_events:
@@ -182,10 +217,9 @@ class Client:
         if timeout_s is not None:
             params["timeoutSeconds"] = str(max(1, int(timeout_s)))
         silence_s = None if timeout_s is None else timeout_s + 15.0
-        path = info_of(cls).path(namespace)
         async with (
-            self._transport.stream(path, params=params, silence_s=silence_s) as chunks,
-            aclosing(events_of(cls, chunks)) as events,
+            self._transport.stream(info.path(namespace), params=params, silence_s=silence_s) as chunks,
+            aclosing(events_of(chunks)) as events,
         ):
             async for event in events:
                 yield event

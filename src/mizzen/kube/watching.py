@@ -11,7 +11,7 @@ from typing import Generic, Literal, TypeVar
 import msgspec
 
 from mizzen.kube.errors import DecodeError, api_error
-from mizzen.kube.resources import decode, info_of
+from mizzen.kube.resources import Key, decode
 
 T = TypeVar("T")
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
@@ -35,8 +35,21 @@ class WatchEvent(Generic[T]):
         return self.payload
 
 
+@dataclass(frozen=True, slots=True)
+class RawObject:
+    """An object not yet made into a class: enough to file it, and its JSON."""
+
+    key: Key
+    uid: str
+    resource_version: str
+    wire: msgspec.Raw
+
+
 class _Meta(msgspec.Struct, rename="camel"):
-    resource_version: str = ""
+    name: str | None = None
+    namespace: str | None = None
+    uid: str | None = None
+    resource_version: str | None = None
     annotations: dict[str, str] | None = None
 
 
@@ -52,6 +65,24 @@ class _Line(msgspec.Struct):
 _line = msgspec.json.Decoder(_Line)
 _head = msgspec.json.Decoder(_Head)
 _INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+
+def raw_object(wire: msgspec.Raw) -> RawObject:
+    """Raises `DecodeError` where the JSON has no metadata."""
+    return _raw_object(wire, _metadata(wire))
+
+
+def _metadata(wire: msgspec.Raw) -> _Meta:
+    try:
+        return _head.decode(wire).metadata
+    except msgspec.DecodeError as error:
+        raise DecodeError(f"not an object: {bytes(wire)[:200]!r}: {error}") from error
+
+
+def _raw_object(wire: msgspec.Raw, meta: _Meta) -> RawObject:
+    key = Key(meta.namespace or None, meta.name or "")
+    # A copy: the wire is otherwise a view that keeps the whole page or chunk alive.
+    return RawObject(key, meta.uid or "", meta.resource_version or "", wire.copy())
 
 
 async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -70,25 +101,32 @@ async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
             waiting.append(rest)
 
 
-async def events_of(cls: type[T], chunks: AsyncIterator[bytes]) -> AsyncGenerator[WatchEvent[T], None]:
+async def events_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[WatchEvent[RawObject], None]:
     """The events of a watch stream. Raises the `ApiError` of an `ERROR` event, `DecodeError` for what is no event."""
     async for line in lines_of(chunks):
-        yield event_of(cls, line)
+        yield event_of(line)
 
 
-def event_of(cls: type[T], line: bytes) -> WatchEvent[T]:
+def event_of(line: bytes) -> WatchEvent[RawObject]:
     """The event on one line."""
     try:
         event = _line.decode(line)
         if event.type == "ERROR":
-            raise api_error(msgspec.json.decode(event.object), request=f"watch of {info_of(cls)}")
-        meta = _head.decode(event.object).metadata
+            raise api_error(msgspec.json.decode(event.object), request="watch")
     except msgspec.DecodeError as error:
-        raise DecodeError(f"watch of {info_of(cls)}: not an event: {line[:200]!r}: {error}") from error
+        raise DecodeError(f"not a watch event: {line[:200]!r}: {error}") from error
+    meta = _metadata(event.object)
+    version = meta.resource_version or ""
     match event.type:
         case "BOOKMARK":
             ended = (meta.annotations or {}).get(_INITIAL_EVENTS_END) == "true"
-            return WatchEvent("BOOKMARK", None, meta.resource_version, ended)
+            return WatchEvent("BOOKMARK", None, version, ended)
         case "ADDED" | "MODIFIED" | "DELETED":
-            return WatchEvent(event.type, decode(cls, event.object), meta.resource_version)
-    raise DecodeError(f"watch of {info_of(cls)}: unknown event type {event.type!r}")
+            return WatchEvent(event.type, _raw_object(event.object, meta), version)
+    raise DecodeError(f"not a watch event: unknown type {event.type!r}")
+
+
+def decoded(cls: type[T], event: WatchEvent[RawObject]) -> WatchEvent[T]:
+    """The event with its object as `cls`. Raises `DecodeError`."""
+    obj = None if event.payload is None else decode(cls, event.payload.wire)
+    return WatchEvent(event.type, obj, event.resource_version, event.initial_events_end)
