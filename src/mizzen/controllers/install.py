@@ -50,11 +50,11 @@ def runner_role() -> dict[str, Any]:
 
 def runner_objects(namespace: str) -> Sequence[object]:
     """The service account of a namespace's Job Pods, bound to the runner role."""
-    metadata = {"name": RUNNER_SERVICE_ACCOUNT, "namespace": namespace, "labels": dict(MANAGED_BY)}
+    metadata = ObjectMeta(name=RUNNER_SERVICE_ACCOUNT, namespace=namespace, labels=dict(MANAGED_BY))
     return (
-        ServiceAccount(metadata=ObjectMeta(**metadata)),
+        ServiceAccount(metadata=metadata),
         RoleBinding(
-            metadata=ObjectMeta(**metadata),
+            metadata=metadata,
             roleRef=RoleRef(apiGroup="rbac.authorization.k8s.io", kind="ClusterRole", name=RUNNER_SERVICE_ACCOUNT),
             subjects=[Subject(kind="ServiceAccount", name=RUNNER_SERVICE_ACCOUNT, namespace=namespace)],
         ),

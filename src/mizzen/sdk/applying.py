@@ -6,7 +6,7 @@ that what others set stays theirs.
 """
 
 import difflib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -152,7 +152,7 @@ async def _info_for(client: Client, api_version: str, kind: str) -> ResourceInfo
 
 async def apply(
     client: Client, manifests: Sequence[Manifest], *, namespace: str | None = None, dry_run: bool = False
-) -> AsyncIterator[Applied]:
+) -> AsyncGenerator[Applied, None]:
     """Applies one after the other, telling of each when it is done. Raises `ApiError` on the first that is refused."""
     async for info, obj in _resolved(client, manifests, namespace):
         metadata = obj["metadata"]

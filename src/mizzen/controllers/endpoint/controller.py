@@ -62,9 +62,7 @@ class EndpointController(ResourceController):
         if settings is None:
             return Result(after_s=SETTINGS_RETRY_S)
         target = self._target(endpoint)
-        found = {
-            meta_of(deployment).name: deployment for deployment in self._deployments.by_index("endpoint", str(key))
-        }
+        found = {meta_of(one).name: one for one in self._deployments.by_index("endpoint", str(key))}
         workers = self._workers(endpoint, target, found)
         decision = decide(endpoint, target, workers, settings, self.platform.now_text())
         wanted: set[str] = set()

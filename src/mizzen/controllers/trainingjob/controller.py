@@ -46,6 +46,10 @@ class TrainingJobController(ResourceController):
             ),
         )
 
+    def _of_run(self, pod: object) -> Iterable[Key]:
+        """The TrainingJob whose Job the Pod belongs to."""
+        return [key for run in labelled(LABEL_RUN)(pod) for key in self._found("run", str(run))]
+
     def _found(self, index: str, value: str) -> Iterable[Key]:
         return [Key(job.namespace, job.name) for job in self._trainings.by_index(index, value)]
 
