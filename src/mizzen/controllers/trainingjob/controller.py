@@ -40,10 +40,7 @@ class TrainingJobController(ResourceController):
             Watch(self._models, lambda model: self._found("model", f"{model.namespace}/{model.name}")),
             Watch(self._datasets, lambda dataset: self._found("dataset", f"{dataset.namespace}/{dataset.name}")),
             Watch(self.platform.jobs, controller_of(TrainingJob)),
-            Watch(
-                self.platform.pods,
-                lambda pod: [k for run in labelled(LABEL_RUN)(pod) for k in self._found("run", str(run))],
-            ),
+            Watch(self.platform.pods, self._of_run),
         )
 
     def _of_run(self, pod: object) -> Iterable[Key]:
