@@ -59,19 +59,28 @@ async def control(home: Home, host: str, port: int, gateway_url: str, kubeconfig
 async def _run(runtimes: list[Runtime], stop: asyncio.Event) -> None:
     """Runs the runtimes until told to stop, or until one of them fails, which ends the process."""
     running = [asyncio.create_task(runtime.run()) for runtime in runtimes]
-    started = asyncio.gather(*(runtime.started() for runtime in runtimes))
-    stopped = asyncio.create_task(stop.wait())
+    started = asyncio.create_task(_all_started(runtimes))
+    stopped = asyncio.create_task(_set(stop))
     try:
-        await asyncio.wait({started, stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([started, stopped, *running], return_when=asyncio.FIRST_COMPLETED)
         if started.done():
             notify_ready()
-        await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
     finally:
         for runtime in runtimes:
             runtime.stop()
         started.cancel()
         stopped.cancel()
         await asyncio.gather(*running)
+
+
+async def _all_started(runtimes: list[Runtime]) -> None:
+    for runtime in runtimes:
+        await runtime.started()
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def main() -> int:
