@@ -29,6 +29,9 @@ from mizzen.sdk.tensors import Array
 
 T = TypeVar("T")
 Kind = str | type[Resource]
+Objects = list[Any]
+"""Of our kinds instances of their class, of others dicts."""
+Events = list[dict[str, Any]]
 
 
 class Client:
@@ -103,11 +106,11 @@ class Client:
         cls = kind if isinstance(kind, type) else untyped(await self._info(kind))
         return await self._kube.get(cls, name, self.namespace)
 
-    def list(self, kind: Kind, *, labels: str | None = None) -> list[Any]:
+    def list(self, kind: Kind, *, labels: str | None = None) -> Objects:
         """All objects of a kind in the namespace."""
         return self._call(self._list(kind, labels))
 
-    async def _list(self, kind: Kind, labels: str | None) -> list[Any]:
+    async def _list(self, kind: Kind, labels: str | None) -> Objects:
         cls: type[Any] = kind if isinstance(kind, type) else untyped(await self._info(kind))
         return (await self._kube.list(cls, self.namespace, labels=labels)).items
 
@@ -132,11 +135,11 @@ class Client:
         )
         return untyped(info)(found)
 
-    def events(self, about: str | None = None) -> list[dict[str, Any]]:
+    def events(self, about: str | None = None) -> Events:
         """What happened lately, oldest first; `about` is a name or `Kind/name`."""
         return self._call(self._events(about))
 
-    async def _events(self, about: str | None) -> list[dict[str, Any]]:
+    async def _events(self, about: str | None) -> Events:
         return [event async for event in tables.events_of(self._kube, self.namespace, about=about)]
 
     def logs(self, pod: str, *, tail: int | None = None, previous: bool = False) -> str:
