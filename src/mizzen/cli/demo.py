@@ -212,7 +212,7 @@ It is still up. Try:
   export MIZZEN_API_KEY=$(mizzen token create me)
   curl -s -H "Authorization: Bearer $MIZZEN_API_KEY" {addresses.gateway_url}/v2/models/{NAME}
   export KUBECONFIG={addresses.kubeconfig}{kubectl}
-  kubectl get datasets,tj,mv,ie
+  kubectl get dset,tj,mv,ie
   kubectl explain ie.spec.scaling
   kubectl scale ie/{NAME} --replicas=2
   mizzen down --home {home.root}
