@@ -22,6 +22,10 @@ Row = dict[str, Any]
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
 NAMES = ("startup", "apiserver", "gateway")
+INTRODUCTION = (
+    "Made by `make bench`; the raw rows are in `benchmarks/results`. Peers are measured in the same run on the "
+    "same machine. Compare ratios, not numbers: machines differ."
+)
 
 
 def main(names: Sequence[str]) -> int:
@@ -68,8 +72,7 @@ def page() -> str:
     """docs/benchmarks.md, from the results that are there."""
     parts = [
         "# Benchmarks",
-        "Made by `make bench`; the raw rows are in `benchmarks/results`. Peers are measured in the same run on the same "
-        "machine. Compare ratios, not numbers: machines differ.",
+        INTRODUCTION,
     ]
     for name in NAMES:
         path = HERE / "results" / f"{name}.json"

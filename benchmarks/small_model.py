@@ -1,4 +1,4 @@
-"""Writes the small model that benchmarks serve: 20 features, one hidden layer of 32, two classes (about 8 us of compute)."""
+"""Writes the small model that benchmarks serve: 20 features, one hidden layer of 32, two classes, 8 us of compute."""
 
 import sys
 from pathlib import Path

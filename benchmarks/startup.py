@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import mizzen
 
@@ -62,7 +62,7 @@ class _Home:
         self.root = Path(tempfile.mkdtemp(prefix="mzb-"))
         self.ports = [_free_port(), _free_port()]
 
-    def __enter__(self) -> "_Home":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
