@@ -80,7 +80,7 @@ class Request:
         self.alone = alone
         """Never put together with others: the model is not batchable, or a worker was lost while it ran."""
         self.phase = WAITING
-        self.lane: Hashable = None
+        self.lane: str = ""
         self.home: _Group | None = None
         """Where it waits to be put together with others; `None` where it waits as part of a batch to be run again."""
         self.arrival = 0
@@ -98,7 +98,7 @@ class Request:
 class Batch:
     """What one worker is given at once: all rows of its requests, in their order."""
 
-    lane: Hashable
+    lane: str
     worker: Hashable
     requests: list[Request]
     rows: int
@@ -152,7 +152,7 @@ class _Group:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    lane: Hashable
+    lane: str
     credits: int
     running: list[Batch] = field(default_factory=list)
     draining: bool = False
@@ -180,7 +180,7 @@ class Queue:
         self.rows_max = rows_max
         self.rows_waiting = 0
         self.batches_running = 0
-        self._lanes: dict[Hashable, _Lane] = {}
+        self._lanes: dict[str, _Lane] = {}
         self._workers: dict[Hashable, _Worker] = {}
         self._arrivals = 0
         self._answers: deque[tuple[float, int]] = deque(maxlen=DRAIN_SAMPLES)
@@ -189,7 +189,7 @@ class Queue:
 
     # Requests ---------------------------------------------------------------------------------------------------------
 
-    def offer(self, request: Request, lane: Hashable, now: float) -> Refusal | None:
+    def offer(self, request: Request, lane: str, now: float) -> Refusal | None:
         """A request arrives: it waits, unless there is no room."""
         if self.rows_waiting:
             if self.rows_waiting + request.rows > self.rows_max:
@@ -234,7 +234,7 @@ class Queue:
             deadlines += [request.deadline_s for request in others if request.phase is not GONE]
         return min(deadlines, default=None)
 
-    def evict(self, lane: Hashable) -> list[Request]:
+    def evict(self, lane: str) -> list[Request]:
         """Takes out all that wait for a lane, in order, to be offered to another (`offer_again`)."""
         found = self._lanes.get(lane)
         if found is None:
@@ -248,7 +248,7 @@ class Queue:
         self._forget_if_empty(lane)
         return waiting
 
-    def offer_again(self, request: Request, lane: Hashable) -> None:
+    def offer_again(self, request: Request, lane: str) -> None:
         """A request that was evicted waits in another lane; its place is by its deadline and first arrival."""
         self._wait(request, lane)
 
@@ -271,7 +271,7 @@ class Queue:
 
     # Workers ----------------------------------------------------------------------------------------------------------
 
-    def join(self, worker: Hashable, lane: Hashable, credits: int) -> None:
+    def join(self, worker: Hashable, lane: str, credits: int) -> None:
         """A worker is ready and will take that many batches before its first answer."""
         self._workers[worker] = _Worker(lane, credits)
         self._lane(lane).workers.add(worker)
@@ -378,25 +378,25 @@ class Queue:
             workers_lost=self._workers_lost,
         )
 
-    def workers(self, lane: Hashable) -> int:
+    def workers(self, lane: str) -> int:
         """How many workers a lane has."""
         found = self._lanes.get(lane)
         return len(found.workers) if found is not None else 0
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
-    def _lane(self, key: Hashable) -> _Lane:
+    def _lane(self, key: str) -> _Lane:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane()
         return lane
 
-    def _forget_if_empty(self, key: Hashable) -> None:
+    def _forget_if_empty(self, key: str) -> None:
         lane = self._lanes[key]
         if not (lane.groups or lane.again or lane.workers):
             del self._lanes[key]
 
-    def _wait(self, request: Request, key: Hashable) -> None:
+    def _wait(self, request: Request, key: str) -> None:
         groups = self._lane(key).groups
         group = groups.get(request.group)
         if group is None:
@@ -407,7 +407,7 @@ class Queue:
         group.requests += 1
         self.rows_waiting += request.rows
 
-    def _wait_again(self, requests: list[Request], key: Hashable, *, first: bool = False) -> None:
+    def _wait_again(self, requests: list[Request], key: str, *, first: bool = False) -> None:
         for request in requests:
             request.phase, request.lane, request.home, request.batch = WAITING, key, None, None
             self.rows_waiting += request.rows
@@ -476,7 +476,7 @@ class Queue:
             rows += head.rows
         return taken
 
-    def _start(self, key: Hashable, worker: Hashable, requests: list[Request]) -> Batch:
+    def _start(self, key: str, worker: Hashable, requests: list[Request]) -> Batch:
         row = 0
         batch = Batch(key, worker, requests, 0)
         for request in requests:

@@ -39,11 +39,14 @@ class BadRequestError(ValueError):
     """What the client sent cannot be answered. The message is for the client: path, what was expected, what was found."""
 
 
+_ABSENT = msgspec.Raw()
+
+
 class _TensorParameters(msgspec.Struct):
     binary_data_size: int | None = None
     binary_data: bool | None = None
-    classification: msgspec.Raw | None = None
-    shared_memory_region: msgspec.Raw | None = None
+    classification: msgspec.Raw = _ABSENT
+    shared_memory_region: msgspec.Raw = _ABSENT
 
 
 class _Input(msgspec.Struct):
@@ -51,7 +54,7 @@ class _Input(msgspec.Struct):
     shape: tuple[int, ...]
     datatype: str
     parameters: _TensorParameters | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = _ABSENT
 
 
 class _Output(msgspec.Struct):
@@ -106,16 +109,14 @@ def decode_request(body: Buffer, json_size: int | None, signature: Signature) ->
     """
     if json_size == 0:
         return _raw_request(body, signature)
-    binary = memoryview(b"")
-    if json_size is not None:
-        if not 0 < json_size <= len(body):
-            raise BadRequestError(
-                f"Inference-Header-Content-Length: expected at most the body's {len(body)} bytes, got {json_size}"
-            )
-        view = memoryview(body)
-        body, binary = view[:json_size], view[json_size:]
+    if json_size is not None and not 0 < json_size <= len(body):
+        raise BadRequestError(
+            f"Inference-Header-Content-Length: expected at most the body's {len(body)} bytes, got {json_size}"
+        )
+    view = memoryview(body)
+    binary = view[len(body) if json_size is None else json_size :]
     try:
-        envelope = _decode_envelope(body)
+        envelope = _decode_envelope(view[:json_size])
     except msgspec.ValidationError as error:
         raise BadRequestError(_located(str(error), "")) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -158,7 +159,7 @@ def _inputs(given: list[_Input], binary: memoryview, signature: Signature) -> li
     for name, (spec, index, item) in found.items():
         datatype = _fitting(spec, item, index)
         parameters = item.parameters
-        if parameters is not None and parameters.shared_memory_region is not None:
+        if parameters is not None and parameters.shared_memory_region:
             raise BadRequestError(f"inputs[{index}].parameters.shared_memory_region: shared memory is not offered")
         size = parameters.binary_data_size if parameters is not None else None
         if size is None:
@@ -207,7 +208,7 @@ def _index(given: list[_Input], tensor: Tensor) -> int:
 
 
 def _binary_data(item: _Input, datatype: Datatype, size: int, rest: memoryview, index: int) -> memoryview:
-    if item.data is not None:
+    if item.data:
         raise BadRequestError(f"inputs[{index}]: expected either data or parameters.binary_data_size, got both")
     if not 0 <= size <= len(rest):
         raise BadRequestError(
@@ -221,7 +222,7 @@ def _binary_data(item: _Input, datatype: Datatype, size: int, rest: memoryview, 
 
 
 def _json_data(item: _Input, datatype: Datatype, path: str) -> bytes:
-    if item.data is None:
+    if not item.data:
         raise BadRequestError(f"{path}: missing")
     raw = item.data
     depth = len(item.shape) if len(item.shape) > 1 and _NESTED.match(raw) is not None else 1
@@ -274,9 +275,9 @@ def _outputs(given: list[_Output], binary: bool, signature: Signature) -> tuple[
         parameters = item.parameters
         as_binary = binary
         if parameters is not None:
-            if parameters.classification is not None:
+            if parameters.classification:
                 raise BadRequestError(f"outputs[{index}].parameters.classification: classification is not offered")
-            if parameters.shared_memory_region is not None:
+            if parameters.shared_memory_region:
                 raise BadRequestError(f"outputs[{index}].parameters.shared_memory_region: shared memory is not offered")
             if parameters.binary_data is not None:
                 as_binary = parameters.binary_data

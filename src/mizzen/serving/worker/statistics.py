@@ -51,7 +51,7 @@ def exposition(statistics: Statistics, labels: dict[str, str], *, ready: bool, b
         ("process_resident_memory_bytes", "gauge", "Memory in RAM.", resident_bytes()),
         ("process_cpu_seconds_total", "counter", "Processor seconds.", usage.ru_utime + usage.ru_stime),
     )
-    lines = []
+    lines: list[str] = []
     for name, kind, meaning, value in rows:
         lines += (f"# HELP {name} {meaning}", f"# TYPE {name} {kind}", f"{name}{{{pairs}}} {value}")
     return "\n".join(lines) + "\n"
