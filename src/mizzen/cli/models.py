@@ -1,7 +1,7 @@
 """`mizzen models`: register model files, move aliases by hand; `mizzen bundle`: store a project folder."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -9,12 +9,10 @@ from mizzen.cli import options
 from mizzen.cli.failures import USAGE, CommandError
 from mizzen.data.lake import code
 from mizzen.data.lake.errors import LakeError
-from mizzen.kinds import Model
-from mizzen.kube.client import Client
-from mizzen.kube.errors import AlreadyExists
 from mizzen.registry.errors import RegistryError
 from mizzen.registry.registering import register_file
 from mizzen.sdk.applying import ApplyError, store_of
+from mizzen.sdk.models import make_model, pin
 
 app = typer.Typer()
 models = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -41,9 +39,8 @@ def _metrics(given: list[str]) -> dict[str, float]:
     try:
         return {name: float(value) for name, value in (text.split("=", 1) for text in given)}
     except ValueError as error:
-        raise CommandError(
-            f"--metric: expected NAME=VALUE, such as roc_auc=0.7, got {' '.join(given)}", USAGE
-        ) from error
+        found = " ".join(given)
+        raise CommandError(f"--metric: expected NAME=VALUE, such as roc_auc=0.7, got {found}", USAGE) from error
 
 
 async def _register(
@@ -61,23 +58,10 @@ async def _register(
             version = await register_file(client, store, name, file, namespace=place, metrics=metrics)
         except (RegistryError, ApplyError) as error:
             raise CommandError(f"{file}: {error}", USAGE) from error
-        await _make_model(client, name, place)
+        await make_model(client, name, place)
         if alias is not None:
-            await _pin(client, name, place, {alias: version.spec.version})
+            await pin(client, name, place, {alias: version.spec.version})
         return f"modelversion/{version.name} {version.spec.artifact.digest}"
-
-
-async def _make_model(client: Client, name: str, namespace: str) -> None:
-    wire = {"kind": "Model", "metadata": {"name": name, "namespace": namespace}}
-    try:
-        await client.create(Model.model_validate(wire))
-    except AlreadyExists:
-        return
-
-
-async def _pin(client: Client, name: str, namespace: str, aliases: dict[str, int | None]) -> None:
-    body: dict[str, Any] = {"spec": {"aliases": aliases}}
-    await client.patch(Model, name, body, namespace=namespace)
 
 
 @models.command()
@@ -98,7 +82,7 @@ def alias(
 
 async def _alias(kubeconfig: Path | None, name: str, alias: str, version: int | None, namespace: str | None) -> None:
     async with options.connected(kubeconfig) as client:
-        await _pin(client, name, namespace or client.namespace, {alias: version})
+        await pin(client, name, namespace or client.namespace, {alias: version})
 
 
 @app.command()

@@ -11,15 +11,15 @@ a failed request.
 from dataclasses import dataclass
 from typing import Any
 
-from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
+from mizzen.kinds import InferenceEndpoint, ModelVersion
 from mizzen.kinds.serve import InferenceEndpointSpec
 from mizzen.kube.client import Client as KubeClient
-from mizzen.kube.errors import AlreadyExists
 from mizzen.kube.resources import info_of, untyped
 from mizzen.registry.registering import register_estimator
 from mizzen.sdk import waiting
 from mizzen.sdk.applying import FIELD_MANAGER, store_of
 from mizzen.sdk.client import Client
+from mizzen.sdk.models import make_model
 from mizzen.sdk.tensors import Array
 
 
@@ -81,10 +81,7 @@ async def _deployed(
     version = await register_estimator(
         kube, store, name, estimator, example=example, holdout=holdout, namespace=namespace
     )
-    try:
-        await kube.create(Model.model_validate({"kind": "Model", "metadata": {"name": name, "namespace": namespace}}))
-    except AlreadyExists:
-        pass
+    await make_model(kube, name, namespace)
     spec = InferenceEndpointSpec.model_validate(
         {"model": f"{name}:{version.spec.version}", "access": access, "scaling": {"replicas": replicas}}
     )
