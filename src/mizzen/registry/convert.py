@@ -111,5 +111,6 @@ def _answering(graph: Graph, original: Original, rows: str) -> bytes:
         probabilities = add_probabilities(graph, forest, rows)
         graph.add_best_class(probabilities, original.classes, "best_class")
         graph.add_label_output("best_class", text=is_text(original.classes))
-        graph.add_probabilities_output(probabilities, len(original.classes))
+        if original.has_probabilities:
+            graph.add_probabilities_output(probabilities, len(original.classes))
     return graph.to_onnx(original.source_type)

@@ -60,16 +60,15 @@ class Original:
         raw = self._boosted(rows)
         if self.classes is None:
             return {PREDICTION: raw}
+        if not self.has_probabilities:
+            return {LABEL: raw.astype(np.int64)}
         probabilities = np.column_stack([1.0 - raw, raw]) if raw.ndim == 1 else raw
         return {LABEL: self.classes[probabilities.argmax(axis=1)], PROBABILITIES: probabilities}
 
     def _boosted(self, rows: Rows) -> NDArray[np.float64]:
         if self.family is Family.LIGHTGBM:
             return np.asarray(self.model.predict(rows.native), dtype=np.float64)
-        predicted = np.asarray(self.model.inplace_predict(rows.native, validate_features=False), dtype=np.float64)
-        if self.classes is not None and predicted.ndim == 1 and len(self.classes) > 2:  # multi:softmax gives labels only
-            predicted = np.eye(len(self.classes))[predicted.astype(np.int64)]
-        return predicted
+        return np.asarray(self.model.inplace_predict(rows.native, validate_features=False), dtype=np.float64)
 
 
 def original_of(model: Any) -> Original | None:
@@ -84,7 +83,7 @@ def original_of(model: Any) -> Original | None:
         return Original(model, Family.LIGHTGBM, _counted(lightgbm.is_classifier(model), model.num_model_per_iteration()))
     if ("xgboost", "Booster") in names:
         classes = xgboost.classes_in(model)
-        return Original(model, Family.XGBOOST, _counted(classes > 0, classes))
+        return Original(model, Family.XGBOOST, _counted(classes > 0, classes), not xgboost.gives_labels(model))
     if ("sklearn", "BaseEstimator") in names and hasattr(model, "predict"):
         return _sklearn(model)
     expected = "; ".join(family.value for family in Family)

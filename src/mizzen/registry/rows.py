@@ -62,24 +62,20 @@ class Inputs:
     tensors: tuple[Tensor, ...]
     columns: tuple[str, ...]
     """Of a matrix; empty where the inputs are the columns."""
+    matrix: bool
 
     def feed(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """The rows as the model's inputs."""
-        if self.is_matrix:
-            dtype = NUMPY[self.tensors[0].datatype]
-            matrix = np.empty((len(rows), rows.width), dtype)
+        if self.matrix:
+            (tensor,) = self.tensors
+            values = np.empty((len(rows), rows.width), NUMPY[tensor.datatype])
             for index in range(rows.width):
-                matrix[:, index] = rows.column(index)
-            return {MATRIX_INPUT: matrix}
+                values[:, index] = rows.column(index)
+            return {tensor.name: values}
         return {
-            tensor.name: _as_datatype(rows.column(index), tensor.datatype).reshape(-1, 1)
-            for index, tensor in enumerate(self.tensors)
+            tensor.name: _as_datatype(rows.column(rows.names.index(tensor.name)), tensor.datatype).reshape(-1, 1)
+            for tensor in self.tensors
         }
-
-    @property
-    def is_matrix(self) -> bool:
-        """Whether all columns go in as one."""
-        return len(self.tensors) == 1 and self.tensors[0].name == MATRIX_INPUT and self.tensors[0].shape[1:] != [1]
 
 
 NUMPY: dict[str, Any] = {
@@ -98,7 +94,7 @@ def matrix_inputs(rows: Rows) -> Inputs:
             raise ModelUnfit(f"example: column {name!r}: expected numbers, found {dtype}: encode it in a pipeline before")
     exact = all(np.can_cast(dtype, np.float32) for dtype in dtypes)
     tensor = Tensor(name=MATRIX_INPUT, datatype="FP32" if exact else "FP64", shape=[-1, rows.width])
-    return Inputs((tensor,), tuple(rows.names))
+    return Inputs((tensor,), tuple(rows.names), matrix=True)
 
 
 def column_inputs(rows: Rows) -> Inputs:
@@ -106,7 +102,21 @@ def column_inputs(rows: Rows) -> Inputs:
     tensors = [
         Tensor(name=name, datatype=_datatype(rows.column(index)), shape=[-1, 1]) for index, name in enumerate(rows.names)
     ]
-    return Inputs(tuple(tensors), ())
+    return Inputs(tuple(tensors), (), matrix=False)
+
+
+def inputs_of(signature: Signature, rows: Rows) -> Inputs:
+    """How rows become the inputs of a model that exists: its one matrix, or its inputs by the columns' names."""
+    tensors = tuple(signature.inputs)
+    if len(tensors) == 1 and len(tensors[0].shape) == 2:
+        width = tensors[0].shape[1]
+        if width not in {-1, rows.width}:
+            raise ModelUnfit(f"example: expected {width} columns, as the model's input {tensors[0].name}, got {rows.width}")
+        return Inputs(tensors, tuple(rows.names), matrix=True)
+    missing = [tensor.name for tensor in tensors if tensor.name not in rows.names]
+    if missing:
+        raise ModelUnfit(f"example: expected columns named as the model's inputs; {', '.join(missing)} are not among them")
+    return Inputs(tensors, (), matrix=False)
 
 
 def all_numbers(rows: Rows) -> bool:

@@ -126,7 +126,9 @@ def add_forest(graph: Graph, forest: Forest, rows: str) -> str:
         total = graph.add("Add", [total, graph.constant(forest.base.astype(np.float64))])
     if forest.link is Link.IDENTITY:
         return total
-    return graph.add(forest.link.value, [total], **({"axis": 1} if forest.link is Link.SOFTMAX else {}))
+    if forest.link is Link.SOFTMAX:
+        return graph.add("Softmax", [total], axis=1)
+    return graph.add(forest.link.value, [total])
 
 
 def add_probabilities(graph: Graph, forest: Forest, rows: str) -> str:

@@ -66,6 +66,11 @@ def classes_in(booster: Any) -> int:
     return int(learner["learner_model_param"]["num_class"]) if objective.startswith("multi:") else 0
 
 
+def gives_labels(booster: Any) -> bool:
+    """Whether the booster predicts classes without their probabilities."""
+    return str(json.loads(booster.save_config())["learner"]["objective"]["name"]) == "multi:softmax"
+
+
 def has_categories(booster: Any) -> bool:
     """Whether the booster was trained on data frame columns of categories, whose codes are known to it alone."""
     model = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"].get("model", {})
