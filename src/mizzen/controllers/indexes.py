@@ -1,4 +1,4 @@
-"""How cached objects are found by what they name: index functions shared by all controllers, since a cache is shared."""
+"""How cached objects are found by what they name: index functions that all controllers share, as they share caches."""
 
 from collections.abc import Iterable
 

@@ -6,7 +6,6 @@ They share the loop and nothing else: each speaks to the API server over the net
 
 import argparse
 import asyncio
-import logging
 import socket
 import sys
 from contextlib import AsyncExitStack
@@ -19,7 +18,7 @@ from mizzen.controllers.operator import runtime_of
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kube.client import Client
 from mizzen.kube.errors import KubeError
-from mizzen.kube.process import notify_ready, stop_on_signals
+from mizzen.kube.process import log_to_standard_error, notify_ready, stop_on_signals
 from mizzen.kube.runtime import Runtime
 from mizzen.local.apiserver.server import ApiServer
 from mizzen.local.cluster import runtime_of as cluster_runtime_of
@@ -27,8 +26,6 @@ from mizzen.local.node.host import NodeOptions
 from mizzen.local.node.node import Node
 from mizzen.local.node.orphans import NodeRunningError
 from mizzen.local.supervisor.home import Home
-
-log = logging.getLogger(__name__)
 
 
 def _arguments() -> argparse.Namespace:
@@ -93,7 +90,7 @@ async def _set(event: asyncio.Event) -> None:
 def main() -> int:
     """The exit code: 1 with a line on standard error where it could not start."""
     given = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_standard_error()
     home = Home.from_environment()
     try:
         uvloop.run(control(home, given.host, given.port, given.gateway_url, given.kubeconfig))
