@@ -99,7 +99,7 @@ def test_python_has_the_same_verbs_and_deploys_in_one_line(serving: Machine, mon
         again = mizzen.deploy(second, name="ridge", example=frame.head(), client=client)
         assert again.model_version != endpoint.model_version
         assert np.allclose(again.predict(frame)["prediction"].ravel(), second.predict(frame), atol=1e-5)
-        
+
         endpoint.delete()
 
 
