@@ -1,8 +1,8 @@
 """The JSONPath of Kubernetes' printer columns, selectable fields and scale paths.
 
 `.spec.replicas`, `.items[0]`, `.items[-1]`, `.items[1:3]`, `.items[*].name`, `['quoted key']`, escaped dots
-(`.metadata.labels.app\\.kubernetes\\.io/name`), and filters `[?(@.type=="Ready")]` with `==`, `!=`, `<`, `<=`, `>`, `>=`
-or none (is it there). Left out: recursive descent (`..`), unions and `{range}`, which these places never use.
+(`.metadata.labels.app\\.kubernetes\\.io/name`), and filters `[?(@.type=="Ready")]` with `==`, `!=`, `<`, `<=`, `>`,
+`>=` or none (is it there). Left out: recursive descent (`..`), unions and `{range}`, which these places never use.
 """
 
 import functools
@@ -117,7 +117,9 @@ def _operand(text: str) -> Callable[[Any], list[Any]]:
     try:
         number = float(text)
     except ValueError as error:
-        raise PathError(f"{text}: expected a text in quotes, a number, true, false or a path that begins with @") from error
+        raise PathError(
+            f"{text}: expected a text in quotes, a number, true, false or a path that begins with @"
+        ) from error
     return lambda _: [number]
 
 

@@ -11,7 +11,11 @@ from mizzen.local.apiserver.types import Column, Json
 Cells = Callable[[Json, datetime], list[Any]]
 
 NAME = Column("Name", "string", format="name", description="Name must be unique within a namespace.")
-AGE = Column("Age", "string", description="CreationTimestamp is a timestamp representing the server time when this object was created.")
+AGE = Column(
+    "Age",
+    "string",
+    description="CreationTimestamp is a timestamp representing the server time when this object was created.",
+)
 
 
 def _columns(*names: str, wide: tuple[str, ...] = (), integers: tuple[str, ...] = ()) -> tuple[Column, ...]:
@@ -45,7 +49,12 @@ def selector_text(selector: Json | None) -> str:
     parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
     for rule in selector.get("matchExpressions") or ():
         key, values = rule["key"], ",".join(sorted(rule.get("values") or ()))
-        shapes = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key, "DoesNotExist": f"!{key}"}
+        shapes = {
+            "In": f"{key} in ({values})",
+            "NotIn": f"{key} notin ({values})",
+            "Exists": key,
+            "DoesNotExist": f"!{key}",
+        }
         parts.append(shapes.get(rule.get("operator"), "<error>"))
     return ",".join(sorted(parts, key=lambda part: part.lstrip("!"))) or "<none>"
 
@@ -88,8 +97,8 @@ def _service(obj: Json, now: datetime) -> list[Any]:
         ports.append(f"{port.get('port')}{node}/{port.get('protocol', 'TCP')}")
     selector = ",".join(f"{key}={value}" for key, value in sorted((spec.get("selector") or {}).items()))
     return [
-        _name(obj), spec.get("type", "ClusterIP"), ips[0] if ips else "<none>", _external_ip(spec, obj.get("status", {})),
-        ",".join(ports) or "<none>", _age(obj, now), selector or "<none>",
+        _name(obj), spec.get("type", "ClusterIP"), ips[0] if ips else "<none>",
+        _external_ip(spec, obj.get("status", {})), ",".join(ports) or "<none>", _age(obj, now), selector or "<none>",
     ]  # fmt: skip
 
 
@@ -112,7 +121,9 @@ def _node(obj: Json, now: datetime) -> list[Any]:
         words.append("SchedulingDisabled")
     prefix = "node-role.kubernetes.io/"
     labels = obj["metadata"].get("labels") or {}
-    roles = {key.removeprefix(prefix) for key in labels if key.startswith(prefix)} | {labels.get("kubernetes.io/role", "")}
+    roles = {key.removeprefix(prefix) for key in labels if key.startswith(prefix)} | {
+        labels.get("kubernetes.io/role", "")
+    }
     addresses = {item.get("type"): item.get("address") for item in reversed(status.get("addresses") or [])}
     architecture = f" ({info['architecture']})" if info.get("architecture") else ""
     return [
@@ -138,9 +149,9 @@ def _event(obj: Json, now: datetime) -> list[Any]:
     component = source.get("component") or obj.get("reportingComponent") or obj.get("reportingController") or ""
     host = source.get("host") or obj.get("reportingInstance") or ""
     return [
-        last, obj.get("type", ""), obj.get("reason", ""), f"{kind}/{name}" if name else kind, involved.get("fieldPath", ""),
-        f"{component}, {host}" if host else component, (obj.get("message") or obj.get("note") or "").strip(), first, count,
-        _name(obj),
+        last, obj.get("type", ""), obj.get("reason", ""), f"{kind}/{name}" if name else kind,
+        involved.get("fieldPath", ""), f"{component}, {host}" if host else component,
+        (obj.get("message") or obj.get("note") or "").strip(), first, count, _name(obj),
     ]  # fmt: skip
 
 
@@ -182,12 +193,16 @@ _EVENT = (
 
 ROWS: dict[tuple[str, str], tuple[tuple[Column, ...], Cells]] = {
     ("", "Pod"): (
-        _columns("Name", "Ready", "Status", "Restarts", "Age", wide=("IP", "Node", "Nominated Node", "Readiness Gates")),
+        _columns(
+            "Name", "Ready", "Status", "Restarts", "Age", wide=("IP", "Node", "Nominated Node", "Readiness Gates")
+        ),
         pod_cells,
     ),
     ("apps", "Deployment"): (_columns("Name", "Ready", "Up-to-date", "Available", "Age", wide=_TEMPLATE), _deployment),
     ("apps", "ReplicaSet"): (
-        _columns("Name", "Desired", "Current", "Ready", "Age", wide=_TEMPLATE, integers=("Desired", "Current", "Ready")),
+        _columns(
+            "Name", "Desired", "Current", "Ready", "Age", wide=_TEMPLATE, integers=("Desired", "Current", "Ready")
+        ),
         _replica_set,
     ),
     ("batch", "Job"): (_columns("Name", "Status", "Completions", "Duration", "Age", wide=_TEMPLATE), _job),
