@@ -118,9 +118,11 @@ def _check_scale(scale: Json, path: str) -> list[Cause]:
 
 def _check_names(value: Json, path: str) -> list[Cause]:
     found = [required(f"{path}.{name}") for name in ("plural", "singular", "kind", "listKind") if not value.get(name)]
-    for name in ("plural", "singular"):
-        if value.get(name) and (errors := names.dns_1035_label(value[name])):
-            found.append(invalid(f"{path}.{name}", value[name], ",".join(errors)))
+    found += [
+        invalid(f"{path}.{name}", value[name], ",".join(errors))
+        for name in ("plural", "singular")
+        if value.get(name) and (errors := names.dns_1035_label(value[name]))
+    ]
     for name in ("kind", "listKind"):
         if value.get(name) and (errors := names.dns_1035_label(value[name].lower())):
             detail = f"may have mixed case, but should otherwise match: {','.join(errors)}"
@@ -135,14 +137,11 @@ def _check_names(value: Json, path: str) -> list[Cause]:
 
 
 def _check_update(crd: Json, old: Json) -> list[Cause]:
-    found = []
     spec, old_spec = crd["spec"], old["spec"]
-    for place in ("group", "scope"):
-        if spec.get(place) != old_spec.get(place):
-            found.append(invalid(f"spec.{place}", spec.get(place, ""), "field is immutable"))
-    for name in ("kind", "plural"):
-        if spec.get("names", {}).get(name) != old_spec.get("names", {}).get(name):
-            found.append(invalid(f"spec.names.{name}", spec.get("names", {}).get(name, ""), "field is immutable"))
+    said, before = spec.get("names", {}), old_spec.get("names", {})
+    pairs = [(f"spec.{place}", spec.get(place, ""), old_spec.get(place, "")) for place in ("group", "scope")]
+    pairs += [(f"spec.names.{name}", said.get(name, ""), before.get(name, "")) for name in ("kind", "plural")]
+    found = [invalid(path, new, "field is immutable") for path, new, was in pairs if new != was]
     listed = {version.get("name") for version in spec.get("versions") or ()}
     stored = crd.get("status", {}).get("storedVersions") or []
     for index, version in enumerate(stored):
