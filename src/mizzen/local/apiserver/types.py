@@ -2,9 +2,10 @@
 
 The parts: `store` keeps objects and their history; `schema/` says what an object of a type may look like; `patch/` is
 the pure arithmetic of the four patches; `security/` says who asks and whether they may; `verbs/` puts these together;
-`http` is the wire. Each part knows this module and `errors`; `verbs` and `http` know the rest.
+`http` is the wire. Each part knows this module and `errors`, and `verbs` and `http` know the rest.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,9 +44,9 @@ class ResourceType:
     plural: str
     singular: str
     namespaced: bool
-    schema: Json = field(repr=False, compare=False)
-    """Structural OpenAPI v3 schema of the whole object, `$ref`-free, with `x-kubernetes-*` extensions (list types, map
-    keys, patch strategies). Validation, pruning, defaulting, patches and OpenAPI documents all read this one."""
+    load_schema: Callable[[], Json] = field(repr=False, compare=False)
+    """Gives `schema`, always the same object. Called when the type is first used: no server waits for the schemas of
+    types that nobody asks for."""
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -57,6 +58,24 @@ class ResourceType:
     """Whether a CustomResourceDefinition made this."""
     stored: bool = True
     """False for requests that are answered and not kept (SubjectAccessReview, TokenReview)."""
+    list_kind: str = ""
+    """The kind of a list of these; empty for the usual one, the kind with `List` after it."""
+    storage_version: str = ""
+    """Of a custom resource: the version its definition stores; empty for built-in types."""
+    deprecation: str = ""
+    """A warning for every request of this version; empty where it is not deprecated."""
+    selectable_fields: tuple[str, ...] = ()
+    """JSON paths (`.spec.color`) that field selectors may name beside `metadata.name` and `metadata.namespace`."""
+
+    @property
+    def schema(self) -> Json:
+        """Structural OpenAPI v3 schema of the whole object, `$ref`-free, with `x-kubernetes-*` extensions (list types,
+        map keys, patch strategies). Validation, pruning, defaulting, patches and OpenAPI documents all read this one.
+
+        Sub-schemas may be shared between places (it is a graph without cycles, not always a tree), and are never
+        changed.
+        """
+        return self.load_schema()
 
     @property
     def api_version(self) -> str:
