@@ -5,8 +5,10 @@ pure arithmetic of the four patches; `security/` says who asks and whether they 
 is the wire. Each part knows this module and `errors`, and `verbs` and `http` know the rest.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal, Protocol
 
 Json = dict[str, Any]
 """A JSON object. Objects in the store are never changed in place: whoever changes one copies it first."""
@@ -53,6 +55,8 @@ class ResourceType:
     """`status`, `scale`, `log`, `binding`, `token`, `finalize`, `eviction`."""
     columns: tuple[Column, ...] = ()
     scale: ScalePaths | None = None
+    selectable_fields: tuple[str, ...] = ()
+    """What field selectors may name beside `metadata.name` and `metadata.namespace`, such as `spec.nodeName`."""
     custom: bool = False
     """Whether a CustomResourceDefinition made this."""
     stored: bool = True
@@ -66,6 +70,12 @@ class ResourceType:
     def key(self) -> tuple[str, str]:
         """What objects are stored under, whatever the version asked for: `(group, plural)`."""
         return self.group, self.plural
+
+
+def qualified(key: tuple[str, str]) -> str:
+    """`deployments.apps`, `pods`: a resource as messages name it, from `(group, plural)`."""
+    group, plural = key
+    return f"{plural}.{group}" if group else plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +101,42 @@ class Attributes:
     name: str = ""
     path: str = ""
     """The URL path of a non-resource request; empty for resources."""
+
+
+class Reader(Protocol):
+    """The objects there are, as authorization and admission read them: decoded, each the caller's own."""
+
+    def get(self, resource: tuple[str, str], namespace: str, name: str) -> Json | None:
+        """The newest state of one object; `resource` is `(group, plural)`."""
+        ...
+
+    def list(self, resource: tuple[str, str], namespace: str | None = None) -> Iterable[Json]:
+        """The newest states, of one namespace or of all."""
+        ...
+
+    def listen(self, listener: Callable[[tuple[str, str], Json | None, Json | None], None]) -> None:
+        """Call `listener(resource, old, new)` after each durable change (`None` where there is nothing)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionContext:
+    """A write on its way to the store, as admission plugins see it: `(context, object) -> object`.
+
+    Plugins run after decoding, defaulting and merging, before validation; they raise `Forbidden` (or another error) to
+    refuse. On DELETE the object is the one to be deleted and what is returned is not used.
+    """
+
+    operation: Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
+    rtype: ResourceType
+    subresource: str
+    namespace: str
+    name: str
+    user: User
+    old: Json | None
+    """The stored object of an update."""
+    dry_run: bool
+    reader: Reader
+    now: datetime
+    warn: Callable[[str], None]
+    """Adds a Warning header to the answer."""
