@@ -1,8 +1,9 @@
 """The words the API server's parts share: a served resource, a request's user, what a user asks to do.
 
-The parts: `store` keeps objects and their history; `schema/` says what an object of a type may look like; `patch/` is the
-pure arithmetic of the four patches; `security/` says who asks and whether they may; `verbs/` puts these together; `http`
-is the wire. Each part knows this module and `errors`, and `verbs` and `http` know the rest.
+The parts: `store` keeps objects and their history; `schema/` says what an object of a type may look like; `patch/` is
+the pure arithmetic of the four patches; `security/` says who asks and whether they may; `strategies/` is what Kubernetes
+knows of each of its own types; `verbs/` puts these together; `http` is the wire. Each part knows this module and
+`errors`, and `verbs` and `http` know the rest.
 """
 
 from collections.abc import Callable, Iterable
@@ -104,18 +105,18 @@ class Attributes:
 
 
 class Reader(Protocol):
-    """The objects there are, as authorization and admission read them: decoded, each the caller's own."""
+    """The newest durable objects, without waiting; each decoded anew, the caller's own."""
 
-    def get(self, resource: tuple[str, str], namespace: str, name: str) -> Json | None:
-        """The newest state of one object; `resource` is `(group, plural)`."""
+    def get(self, group: str, plural: str, namespace: str, name: str) -> Json | None:
+        """One object; `namespace` is empty for cluster-scoped resources."""
         ...
 
-    def list(self, resource: tuple[str, str], namespace: str | None = None) -> Iterable[Json]:
-        """The newest states, of one namespace or of all."""
+    def list(self, group: str, plural: str) -> Iterable[Json]:
+        """All objects of a resource, in all namespaces."""
         ...
 
-    def listen(self, listener: Callable[[tuple[str, str], Json | None, Json | None], None]) -> None:
-        """Call `listener(resource, old, new)` after each durable change (`None` where there is nothing)."""
+    def changes(self, group: str, plural: str) -> int:
+        """A number that differs after every change to an object of this resource."""
         ...
 
 

@@ -7,7 +7,7 @@ objects of now, with what changed since put back.
 
 import asyncio
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mizzen.local.apiserver.errors import Expired
 from mizzen.local.apiserver.store.records import DELETED, Event, Name, Record
@@ -28,6 +28,11 @@ class Collection:
         self.trimmed_revision = horizon
         """The newest revision of this resource (or of the store, at start) that is no longer in `events`."""
         self.subscriptions: set[Subscription] = set()
+
+    @property
+    def position(self) -> int:
+        """How many changes there were: the place after the newest event."""
+        return self.first + len(self.events)
 
     def apply(self, event: Event) -> None:
         """Take a committed change in; `wake` afterwards."""
@@ -54,17 +59,7 @@ class Collection:
         del self.events[:count]
         self.first += count
 
-    def slice(self, namespace: str | None, after: Name | None = None) -> list[Name]:
-        """The names of a namespace (or all) in order, those after `after` only."""
-        start, stop = 0, len(self.names)
-        if namespace is not None:
-            start = bisect_left(self.names, (namespace, ""))
-            stop = bisect_left(self.names, (namespace + "\0", ""))
-        if after is not None:
-            start = max(start, bisect_left(self.names, (after[0], after[1] + "\0")))
-        return self.names[start:stop]
-
-    def at(self, revision: int) -> tuple[Mapping[Name, Record], list[Name]]:
+    def at(self, revision: int) -> tuple[Mapping[Name, Record], Sequence[Name]]:
         """The objects as they were at a revision that history still reaches, and their names in order."""
         if revision < self.trimmed_revision:
             raise Expired("The resourceVersion for the provided list is too old.")
@@ -90,6 +85,17 @@ class Collection:
 
     def _index_after(self, revision: int) -> int:
         return bisect_left(self.events, revision + 1, key=lambda event: event.record.revision)
+
+
+def between(names: Sequence[Name], namespace: str | None = None, after: Name | None = None) -> Sequence[Name]:
+    """Of names in order: those of a namespace (or all) that come after one (or all)."""
+    start, stop = 0, len(names)
+    if namespace is not None:
+        start = bisect_left(names, (namespace, ""))
+        stop = bisect_left(names, (namespace + "\0", ""))
+    if after is not None:
+        start = max(start, bisect_left(names, (after[0], after[1] + "\0")))
+    return names if stop - start == len(names) else names[start:stop]
 
 
 class Subscription:

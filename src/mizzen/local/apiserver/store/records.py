@@ -1,8 +1,8 @@
 """What the store keeps: an object at a revision, and the change that made it so.
 
-An object is kept as the JSON bytes it is answered with. A get, an unfiltered list and a watch of the stored version send
-these bytes as they are; whoever needs the parts decodes them, which costs some ten microseconds and yields a value of
-their own that they may change. Ten thousand decoded Pods would be a quarter of a gigabyte; encoded they are a tenth.
+An object is kept as the JSON bytes it is answered with. A get, an unfiltered list and a watch of the stored version
+send these bytes as they are; whoever needs the parts decodes them, which costs some ten microseconds and yields a value
+of their own that they may change. Ten thousand decoded Pods would be a quarter of a gigabyte; encoded, a tenth of it.
 """
 
 from collections.abc import Callable, Mapping
@@ -72,7 +72,7 @@ class Record:
 
 
 class Event(NamedTuple):
-    """A change: `record` after it (of a deletion, the last state at the revision of the deletion), `previous` before it."""
+    """A change: `record` after it (of a deletion: the last state, at the deletion's revision), `previous` before it."""
 
     type: EventType
     record: Record

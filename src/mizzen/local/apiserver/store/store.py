@@ -1,6 +1,6 @@
 """The store: writes are checked against the newest state, made durable in groups, and only then seen by anyone.
 
-    submit ──> head (what writes are checked against) ──> queue ──> one transaction ──> published: records, events, watches
+    submit ─> head (what writes are checked against) ─> queue ─> one transaction ─> published: records, events, watches
 
 Everything but the transaction runs on the event loop, so that a read of the head, a decision and `submit` without an
 `await` between them are one atomic step. While the writer thread commits one batch, the next gathers: under load many
@@ -31,7 +31,7 @@ from mizzen.local.apiserver.errors import (
     NotFound,
     ServiceUnavailable,
 )
-from mizzen.local.apiserver.store.collection import Collection
+from mizzen.local.apiserver.store.collection import Collection, between
 from mizzen.local.apiserver.store.database import CommitError, Database, Row
 from mizzen.local.apiserver.store.records import ADDED, DELETED, MODIFIED, Event, Record, Resource, encode
 from mizzen.local.apiserver.types import Json, qualified
@@ -140,10 +140,10 @@ class Store:
     def get(self, resource: Resource, namespace: str, name: str) -> Record | None:
         return self.collection(resource).records.get((namespace, name))
 
-    def list(self, resource: Resource, namespace: str | None = None) -> Iterator[Record]:
+    def records(self, resource: Resource, namespace: str | None = None) -> Iterator[Record]:
         """The objects of a resource, of one namespace or of all, in order."""
         collection = self.collection(resource)
-        return (collection.records[name] for name in collection.slice(namespace))
+        return (collection.records[name] for name in between(collection.names, namespace))
 
     def resources(self) -> list[Resource]:
         """The resources that have objects."""
@@ -160,9 +160,9 @@ class Store:
         pending = self._head.get((*resource, namespace, name))
         return self.get(resource, namespace, name) if pending is None else pending.record
 
-    def head_list(self, resource: Resource, namespace: str | None = None) -> list[Record]:
+    def head_records(self, resource: Resource, namespace: str | None = None) -> list[Record]:
         """The newest states, unordered."""
-        found = {(record.namespace, record.name): record for record in self.list(resource, namespace)}
+        found = {(record.namespace, record.name): record for record in self.records(resource, namespace)}
         for (group, plural, space, name), pending in self._head.items():
             if (group, plural) == resource and namespace in {None, space}:
                 if pending.record is None:
@@ -173,11 +173,14 @@ class Store:
 
     def create(self, resource: Resource, namespace: str, name: str, new: Json) -> "asyncio.Future[Record]":
         """Write an object that is not there; its `metadata.resourceVersion` is filled in place."""
+        self.check_absent(resource, namespace, name)
+        return self._submit(resource, namespace, name, new, None, ADDED)
+
+    def check_absent(self, resource: Resource, namespace: str, name: str) -> None:
         if self.head(resource, namespace, name) is not None:
             raise AlreadyExists(
                 f'{qualified(resource)} "{name}" already exists', name=name, group=resource[0], kind=resource[1]
             )
-        return self._submit(resource, namespace, name, new, None, ADDED)
 
     def update(self, resource: Resource, new: Json, replaced: Record) -> "asyncio.Future[Record]":
         """Write over the state the caller has seen; Conflict when it is not the newest."""
