@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One thing wrong with one field: `reason` as in `metav1.CauseType` (`FieldValueInvalid`, …)."""
+    """One thing wrong with one field: `reason` as in `metav1.CauseType`, such as `FieldValueInvalid`."""
 
     reason: str
     message: str
