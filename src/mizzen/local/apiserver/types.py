@@ -46,9 +46,9 @@ class ResourceType:
     plural: str
     singular: str
     namespaced: bool
-    schema: Json = field(repr=False, compare=False)
-    """Structural OpenAPI v3 schema of the whole object, `$ref`-free, with `x-kubernetes-*` extensions (list types, map
-    keys, patch strategies). Validation, pruning, defaulting, patches and OpenAPI documents all read this one."""
+    load_schema: Callable[[], Json] = field(repr=False, compare=False)
+    """Gives `schema`, always the same object. Called when the type is first used: no server waits for the schemas of types
+    that nobody asks for."""
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -62,6 +62,15 @@ class ResourceType:
     """Whether a CustomResourceDefinition made this."""
     stored: bool = True
     """False for requests that are answered and not kept (SubjectAccessReview, TokenReview)."""
+
+    @property
+    def schema(self) -> Json:
+        """Structural OpenAPI v3 schema of the whole object, `$ref`-free, with `x-kubernetes-*` extensions (list types, map
+        keys, patch strategies). Validation, pruning, defaulting, patches and OpenAPI documents all read this one.
+
+        Sub-schemas may be shared between places (it is a graph without cycles, not always a tree), and are never changed.
+        """
+        return self.load_schema()
 
     @property
     def api_version(self) -> str:
