@@ -1,7 +1,7 @@
 """Answers as they are sent: whole bodies, bodies in pieces, and streams that last."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from mizzen.local.apiserver.http.negotiation import JSON
 
@@ -30,12 +30,14 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A body without a known end: each chunk is sent when it comes. `chunks` is closed when the client is gone."""
+    """A body without a known end: each chunk is sent when it comes."""
 
     chunks: AsyncIterator[bytes]
+    stop: Callable[[], None]
+    """Asks for an end in good order; without it a stream lasts until its client goes."""
     status: int = 200
     content_type: str = JSON
-    headers: Headers = field(default=())
+    headers: Headers = ()
 
 
 Reply = Answer | Pieces | Stream

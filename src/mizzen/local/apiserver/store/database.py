@@ -30,7 +30,7 @@ INSERT INTO counters VALUES ('horizon', 0), ('revision', 0);
 """
 
 
-class HomeError(Exception):
+class HomeError(OSError):
     """This home cannot be used: someone else uses it, a newer version wrote it, or it is not a store."""
 
 

@@ -5,9 +5,8 @@ grace period of a Pod keep it, marked with `deletionTimestamp`; the update that 
 (`writing.store_update`). A Namespace stays until its `spec.finalizers` are empty.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from mizzen.local.apiserver.catalog import CRDS, Served
 from mizzen.local.apiserver.conversion import from_stored, to_stored
@@ -21,7 +20,7 @@ from mizzen.local.apiserver.types import Json
 from mizzen.local.apiserver.verbs.context import Context, Many, One, timestamp
 from mizzen.local.apiserver.verbs.listing import Matcher, not_found, selection
 from mizzen.local.apiserver.verbs.options import WriteOptions, default_manager, dry_run_of
-from mizzen.local.apiserver.verbs.writing import Write, admit, is_finalized, ordered, start
+from mizzen.local.apiserver.verbs.writing import Write, admit, ordered, start
 
 NAMESPACES = ("", "namespaces")
 CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
@@ -120,12 +119,9 @@ async def delete_object(write: Write, replaced: Record, options: DeleteOptions) 
     _check_preconditions(write, old, options)
     admit(write, "DELETE", old, old)
     obj = from_stored(served, replaced.object())
-    metadata = obj["metadata"]
     gone = _mark(write, obj, options)
     if obj == old and not gone:
         return One(served, replaced), False
-    if gone:
-        metadata.setdefault("deletionGracePeriodSeconds", 0) if metadata.get("deletionTimestamp") else None
     if write.options.dry_run:
         return One(served, made=ordered(obj)), gone
     stored = to_stored(served, ordered(obj))
@@ -164,7 +160,7 @@ def _mark(write: Write, obj: Json, options: DeleteOptions) -> bool:
         grace_s = metadata["deletionGracePeriodSeconds"]
     else:
         grace_s = 0 if deleting else write.strategy.grace_period_s(obj, options.grace_period_s)
-    _set_finalizers(metadata, options, deleting=deleting)
+    _set_finalizers(metadata, options)
     if write.served.key == CRDS and not deleting:
         metadata["finalizers"] = [*metadata.get("finalizers", ()), CRD_FINALIZER]
     if not metadata.get("finalizers"):
@@ -193,9 +189,8 @@ def _shorten(metadata: Json, now: datetime, options: DeleteOptions) -> bool:
     return True
 
 
-def _set_finalizers(metadata: Json, options: DeleteOptions, *, deleting: bool) -> None:
+def _set_finalizers(metadata: Json, options: DeleteOptions) -> None:
     """The finalizers of the propagation policy; what is set already stays when none is asked for."""
-    _ = deleting
     if options.policy is None:
         return
     finalizers = [name for name in metadata.get("finalizers") or () if name not in {ORPHAN, FOREGROUND}]
@@ -211,10 +206,8 @@ def _mark_namespace(obj: Json, now: datetime, options: DeleteOptions) -> bool:
     metadata = obj["metadata"]
     if metadata.get("deletionTimestamp"):
         return not obj.get("spec", {}).get("finalizers") and not metadata.get("finalizers")
-    _set_finalizers(metadata, options, deleting=False)
+    _set_finalizers(metadata, options)
     metadata["deletionTimestamp"] = timestamp(now)
     obj.setdefault("status", {})["phase"] = "Terminating"
     return False
 
-
-_: Any = (replace, is_finalized)

@@ -1,0 +1,12 @@
+"""Which strategy a resource has."""
+
+from mizzen.local.apiserver.catalog import Served
+from mizzen.local.apiserver.strategies.base import CustomStrategy, Strategy
+
+_CUSTOM = CustomStrategy()
+_PLAIN = Strategy()
+_BUILTIN: dict[tuple[str, str], Strategy] = {}
+
+
+def strategy_of(served: Served) -> Strategy:
+    return _CUSTOM if served.rtype.custom else _BUILTIN.get(served.key, _PLAIN)
