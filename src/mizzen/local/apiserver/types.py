@@ -62,6 +62,14 @@ class ResourceType:
     """Whether a CustomResourceDefinition made this."""
     stored: bool = True
     """False for requests that are answered and not kept (SubjectAccessReview, TokenReview)."""
+    list_kind: str = ""
+    """The kind of a list of these; empty for the usual one, the kind with `List` after it."""
+    storage_version: str = ""
+    """Of a custom resource: the version its definition stores; empty for built-in types."""
+    deprecation: str = ""
+    """A warning for every request of this version; empty where it is not deprecated."""
+    selectable_fields: tuple[str, ...] = ()
+    """JSON paths (`.spec.color`) that field selectors may name beside `metadata.name` and `metadata.namespace`."""
 
     @property
     def schema(self) -> Json:
