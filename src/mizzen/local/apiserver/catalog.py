@@ -24,9 +24,6 @@ class Served:
     """What its objects are stored under."""
     stored_api_version: str
     """The `apiVersion` they are stored with."""
-    crd: str = ""
-    """The CustomResourceDefinition that made it."""
-    deprecation_warning: str = ""
     terminating: bool = False
     """The definition is being deleted: nothing new may be created."""
 
@@ -71,24 +68,9 @@ class Catalog:
 
     def install(self, crd: Json, types: Iterable[ResourceType]) -> None:
         """Serve what a definition says, in place of what it said before."""
-        spec, name = crd["spec"], crd["metadata"]["name"]
-        storage = next(version["name"] for version in spec["versions"] if version.get("storage"))
-        warnings = {
-            version["name"]: version.get("deprecationWarning")
-            or f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
-            for version in spec["versions"]
-            if version.get("deprecated")
-        }
-        self._custom[name] = tuple(
-            Served(
-                rtype,
-                rtype.key,
-                f"{spec['group']}/{storage}",
-                crd=name,
-                deprecation_warning=warnings.get(rtype.version, ""),
-                terminating="deletionTimestamp" in crd["metadata"],
-            )
-            for rtype in types
+        terminating = "deletionTimestamp" in crd["metadata"]
+        self._custom[crd["metadata"]["name"]] = tuple(
+            Served(rtype, rtype.key, f"{rtype.group}/{rtype.storage_version}", terminating) for rtype in types
         )
         self._rebuild()
 

@@ -82,7 +82,10 @@ class CustomResources:
         if served is not None:
             resource = (key[0], served.rtype.version, key[1])
             for record in list(self._store.records(key)):
-                if b'"deletionTimestamp"' not in record.encoded or "deletionTimestamp" not in record.object()["metadata"]:
+                if (
+                    b'"deletionTimestamp"' not in record.encoded
+                    or "deletionTimestamp" not in record.object()["metadata"]
+                ):
                     await internal.delete(context, resource, record.namespace, record.name)
         if self._store.collection(key).records:
             return

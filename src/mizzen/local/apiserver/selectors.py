@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mizzen.local.apiserver.errors import BadRequest
-from mizzen.local.apiserver.names import label_key_errors, label_value_errors
+from mizzen.local.apiserver.schema import names
 
 _TOKEN = re.compile(r"\s*(?:(?P<special>==|!=|[=!(),<>])|(?P<word>[^\s=!(),<>]+))")
 _BINARY = ("notin", "=", "==", "in", "!=", "gt", "lt", ">", "<")
@@ -67,8 +67,8 @@ class _Tokens:
         return item[0]
 
 
-class _Unparsable(ValueError):
-    pass
+class _Unparsable(ValueError):  # noqa: N818 - says what the text is
+    """The selector cannot be read; the message says where it stops making sense."""
 
 
 def _text(item: tuple[str, bool] | None) -> str:
@@ -102,7 +102,7 @@ def _requirement(tokens: _Tokens) -> Requirement:
     if negated:
         tokens.take()
     key = tokens.take_word("identifier")
-    if errors := label_key_errors(key):
+    if errors := names.qualified_name(key):
         raise _Unparsable(f'<nil>: Invalid value: "{key}": {"; ".join(errors)}')
     following = tokens.peek()
     if negated or following in {None, (",", True)}:
@@ -112,12 +112,11 @@ def _requirement(tokens: _Tokens) -> Requirement:
         raise _Unparsable(f"found '{operator}', expected: {', '.join(_BINARY)}")
     values = _values(tokens) if operator in {"in", "notin"} else _value(tokens)
     for value in values:
-        if errors := label_value_errors(value):
+        if errors := names.label_value(value):
             raise _Unparsable(f'values[0][{key}]: Invalid value: "{value}": {"; ".join(errors)}')
     if operator in {">", "<"} and not re.fullmatch(r"[+-]?\d+", next(iter(values))):
-        raise _Unparsable(
-            f"values[0]: Invalid value: \"{next(iter(values))}\": for 'Gt', 'Lt' operators, the value must be an integer"
-        )
+        shown = f'"{next(iter(values))}"'
+        raise _Unparsable(f"values[0]: Invalid value: {shown}: for 'Gt', 'Lt' operators, the value must be an integer")
     return Requirement(key, "=" if operator == "==" else operator, values)
 
 

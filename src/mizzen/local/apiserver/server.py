@@ -1,9 +1,9 @@
 """The API server of one home, as a value in an asyncio process: `start`, `stop`, and nothing global.
 
-    server = ApiServer(home, port=0)
-    await server.start()        # kubeconfig is written, requests are answered
-    ...
-    await server.stop()         # watches end, what was submitted is durable, the home is free
+server = ApiServer(home, port=0)
+await server.start()        # kubeconfig is written, requests are answered
+...
+await server.stop()         # watches end, what was submitted is durable, the home is free
 """
 
 import asyncio
@@ -36,6 +36,7 @@ from mizzen.local.apiserver.security.service_account_tokens import ServiceAccoun
 from mizzen.local.apiserver.store import Limits, Statistics, Store
 from mizzen.local.apiserver.types import Json
 from mizzen.local.apiserver.verbs.context import Context, StoreReader
+from mizzen.local.apiserver.verbs.subresources import HANDLERS
 from mizzen.version import __version__
 
 KUBERNETES_VERSION = "1.34.0"
@@ -136,7 +137,7 @@ class ApiServer:
         context = Context(store, catalog, reader, (), sources.now, sources.uid, sources.name_suffix)
         checks: dict[str, Callable[[], str]] = {"ping": lambda: "", "store": lambda: ""}
         pages = Pages(catalog, store, metrics, _version(), f"{self.host}:{self.port}", checks)
-        app = App(Dispatcher(context, {}), pages, authenticator, Authorizer(reader), metrics)
+        app = App(Dispatcher(context, HANDLERS), pages, authenticator, Authorizer(reader), metrics)
         return context, app
 
     async def stop(self) -> None:
@@ -170,7 +171,8 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.close()
         if error.errno == errno.EADDRINUSE:
             raise OSError(
-                error.errno, f"port {port} of {host} is in use by another process: stop it, or choose another with --port"
+                error.errno,
+                f"port {port} of {host} is in use by another process: stop it, or choose another with --port",
             ) from error
         raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
     return bound
@@ -178,7 +180,11 @@ def _bind(host: str, port: int) -> socket.socket:
 
 def _addresses(host: str) -> tuple[str, ...]:
     """The address asked for, if it is one that clients can use."""
-    return () if host in {"localhost", "0.0.0.0", "::"} or not host.replace(".", "").replace(":", "").isalnum() else (host,)
+    return (
+        ()
+        if host in {"localhost", "0.0.0.0", "::"} or not host.replace(".", "").replace(":", "").isalnum()
+        else (host,)
+    )
 
 
 def _version() -> Json:

@@ -89,7 +89,9 @@ class App:
             return _error_answer(error, request)
         except Exception:
             logger.exception("%s %s failed", request.method, request.path)
-            return _error_answer(InternalError("an error on the server has prevented the request from succeeding"), request)
+            return _error_answer(
+                InternalError("an error on the server has prevented the request from succeeding"), request
+            )
 
     async def _send(self, reply: Reply, request: Request, receive: Receive, send: Send) -> None:
         headers = [

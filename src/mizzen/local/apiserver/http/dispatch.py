@@ -1,6 +1,6 @@
 """From a request for a resource to the verb that answers it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import Expired, MethodNotAllowed, NotFound
@@ -21,12 +21,12 @@ def not_allowed() -> MethodNotAllowed:
 
 
 class Dispatcher:
-    """Subresources are a table, `(resource key or any, subresource, verb) -> handler`, filled by whoever has them."""
+    """Chooses the verb. `handlers` answer what is not plain: `(subresource, or resource that is not kept, verb)`."""
 
-    def __init__(self, context: Context, subresources: dict[tuple[str, str], Handler]) -> None:
+    def __init__(self, context: Context, handlers: Mapping[tuple[str, str], Handler]) -> None:
         self._context = context
         self._frames = Frames()
-        self._subresources = subresources
+        self._handlers = handlers
 
     async def answer(self, request: Request) -> Reply:
         target, context = request.target, self._context
@@ -37,8 +37,8 @@ class Dispatcher:
                 return _PAGE_NOT_FOUND
             raise NotFound("the server could not find the requested resource")
         self._check_route(served, request)
-        if served.deprecation_warning:
-            request.warn(served.deprecation_warning)
+        if served.rtype.deprecation:
+            request.warn(served.rtype.deprecation)
         of_list = request.verb in {"list", "watch", "deletecollection"}
         form = negotiate(request.headers.get("accept", ""), of_list=of_list, forms=request.verb != "deletecollection")
         if request.verb == "watch" and not target.subresource:
@@ -67,13 +67,9 @@ class Dispatcher:
     async def _result(self, served: Served, request: Request) -> Result | Reply:
         context, target, verb = self._context, request.target, request.verb
         assert target is not None
-        if target.subresource:
-            handler = self._subresources.get((target.subresource, verb))
-            if handler is None:
-                raise not_allowed()
-            return await handler(context, served, request)
-        if not served.rtype.stored:
-            handler = self._subresources.get((served.rtype.plural, verb))
+        name = target.subresource or ("" if served.rtype.stored else target.resource)
+        if name and name != "status":
+            handler = self._handlers.get((name, verb))
             if handler is None:
                 raise not_allowed()
             return await handler(context, served, request)
@@ -82,13 +78,13 @@ class Dispatcher:
                 return listing.get(context, served, target.namespace, target.name, request.query)
             case "list":
                 return listing.list_objects(context, served, target.namespace, request.query)
-            case "create":
+            case "create" if not name:
                 return await writing.create(context, served, request)
             case "update":
                 return await writing.update(context, served, request)
             case "patch":
                 return await patching.patch(context, served, request)
-            case "delete":
+            case "delete" if not name:
                 return await deleting.delete(context, served, request)
             case "deletecollection":
                 return await deleting.delete_collection(context, served, request)

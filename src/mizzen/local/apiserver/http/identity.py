@@ -51,7 +51,11 @@ def impersonated(authorizer: Authorizer, user: User, headers: list[tuple[bytes, 
             extra.setdefault(header.removeprefix("impersonate-extra-"), []).append(value)
     if not name:
         return user
-    for resource, value in [("users", name), *(("groups", group) for group in groups), *([("uids", uid)] if uid else [])]:
+    for resource, value in [
+        ("users", name),
+        *(("groups", group) for group in groups),
+        *([("uids", uid)] if uid else []),
+    ]:
         _authorize_impersonation(authorizer, user, resource, value)
     for key, values in extra.items():
         for value in values:

@@ -47,7 +47,9 @@ class Pages:
             case "version" if len(parts) == 1:
                 return self._object(self._version, request)
             case "metrics" if len(parts) == 1:
-                return Answer(self._metrics.text(self._store).encode(), content_type="text/plain; version=0.0.4; charset=utf-8")
+                return Answer(
+                    self._metrics.text(self._store).encode(), content_type="text/plain; version=0.0.4; charset=utf-8"
+                )
             case "":
                 return self._object({"paths": self._paths()}, request)
         return _NOT_FOUND
@@ -114,7 +116,18 @@ class Pages:
         return Answer(b"ok", content_type=_TEXT)
 
     def _paths(self) -> list[str]:
-        paths = {"/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"}
+        paths = {
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/readyz",
+            "/version",
+        }
         for group in self._catalog.groups() - {""}:
             paths.add(f"/apis/{group}")
             paths |= {f"/apis/{group}/{version}" for version in self._catalog.versions(group)}
@@ -131,4 +144,3 @@ def _accepts_aggregated(accept: str, version: str) -> bool:
         } <= set(parameters):
             return True
     return False
-

@@ -17,7 +17,7 @@ from mizzen.local.apiserver.errors import BadRequest
 from mizzen.local.apiserver.http.answers import Answer, Pieces, Reply
 from mizzen.local.apiserver.http.negotiation import JSON, YAML, Representation
 from mizzen.local.apiserver.http.request import Query
-from mizzen.local.apiserver.schema.table import table
+from mizzen.local.apiserver.http.tables import table
 from mizzen.local.apiserver.store import Record
 from mizzen.local.apiserver.store.records import encode
 from mizzen.local.apiserver.types import Json, ResourceType
@@ -82,14 +82,16 @@ def _render_list(many: Many, form: Representation, query: Query, now: Clock, *, 
     if form.form == _TABLE:
         objects = [from_stored(served, record.object()) for record in many.records]
         return encoded({**_table(rtype, objects, form, query, now), "metadata": many.metadata}, form, pretty=pretty)
-    kind, version = f"{rtype.kind}List", rtype.api_version
+    kind, version = rtype.list_kind or f"{rtype.kind}List", rtype.api_version
     items: Callable[[Record], bytes] = lambda record: whole(served, record)  # noqa: E731
     if form.form:
         kind, version = "PartialObjectMetadataList", form.version
         items = lambda record: encode(metadata_only(record.object(), form.version))  # noqa: E731
     if form.media == YAML or pretty:
         made = [msgspec.json.decode(items(record)) for record in many.records]
-        return encoded({"kind": kind, "apiVersion": version, "metadata": many.metadata, "items": made}, form, pretty=pretty)
+        return encoded(
+            {"kind": kind, "apiVersion": version, "metadata": many.metadata, "items": made}, form, pretty=pretty
+        )
     head = encode({"kind": kind, "apiVersion": version, "metadata": many.metadata, "items": []})[:-2]
     pieces = _pieces(head, many.records, items)
     if len(many.records) < 32:

@@ -1,8 +1,8 @@
 """What a request asks for, read from its path and query as Kubernetes reads them.
 
-    /api/v1/namespaces/NS/pods/NAME/log       group "", resource pods, subresource log
-    /apis/GROUP/VERSION/RESOURCE              a cluster-scoped resource, or all namespaces of a namespaced one
-    /api/v1/namespaces/NAME[/status]          the Namespace itself
+/api/v1/namespaces/NS/pods/NAME/log       group "", resource pods, subresource log
+/apis/GROUP/VERSION/RESOURCE              a cluster-scoped resource, or all namespaces of a namespaced one
+/api/v1/namespaces/NAME[/status]          the Namespace itself
 """
 
 from collections.abc import Mapping

@@ -7,12 +7,15 @@ objects that `default` and `prepare_*` are given belong to the caller and are ch
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import UTC, datetime
 
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.names import path_segment_errors
 from mizzen.local.apiserver.types import Json, Reader, ResourceType
+
+
+def timestamp(moment: datetime) -> str:
+    """`metav1.Time`: UTC to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,6 @@ class Strategy:
     """Whether a delete answers with the object instead of a Status."""
     graceful = False
     """Whether a delete first marks the object and leaves its end to someone else (the kubelet)."""
-
-    def name_errors(self, name: str) -> list[str]:
-        return path_segment_errors(name)
 
     def has_status(self, rtype: ResourceType) -> bool:
         """Whether status is written through its subresource only."""
@@ -96,13 +96,6 @@ class CustomStrategy(Strategy):
 
     generation = True
     unconditional_update = False
-
-    def name_errors(self, name: str) -> list[str]:
-        return path_segment_errors(name)
-
-
-class HasStrategy(Protocol):
-    def __call__(self, key: tuple[str, str]) -> Strategy: ...
 
 
 def keep(obj: Json, old: Json, names: Iterable[str]) -> None:

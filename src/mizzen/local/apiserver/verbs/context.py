@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from mizzen.local.apiserver.catalog import Catalog, Served
@@ -43,11 +43,6 @@ class Context:
     name_suffix: Callable[[], str]
     """Five characters for `generateName`."""
     extensions: Mapping[str, Any] = field(default_factory=dict)
-
-
-def timestamp(moment: datetime) -> str:
-    """`metav1.Time`: UTC to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)

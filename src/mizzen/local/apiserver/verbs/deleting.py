@@ -12,18 +12,18 @@ from mizzen.local.apiserver.catalog import CRDS, Served
 from mizzen.local.apiserver.conversion import from_stored, to_stored
 from mizzen.local.apiserver.errors import BadRequest, Cause, Conflict
 from mizzen.local.apiserver.http.request import Request
-from mizzen.local.apiserver.schema import causes
-from mizzen.local.apiserver.schema.strict import decode
+from mizzen.local.apiserver.schema import causes, strict
 from mizzen.local.apiserver.store import Record
-from mizzen.local.apiserver.strategies.metadata import FOREGROUND, ORPHAN
+from mizzen.local.apiserver.strategies.base import timestamp
 from mizzen.local.apiserver.types import Json
-from mizzen.local.apiserver.verbs.context import Context, Many, One, timestamp
+from mizzen.local.apiserver.verbs.context import Context, Many, One
 from mizzen.local.apiserver.verbs.listing import Matcher, not_found, selection
 from mizzen.local.apiserver.verbs.options import WriteOptions, default_manager, dry_run_of
 from mizzen.local.apiserver.verbs.writing import Write, admit, ordered, start
 
 NAMESPACES = ("", "namespaces")
 CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
+ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 _POLICIES = ("Foreground", "Background", "Orphan")
 
 
@@ -41,9 +41,7 @@ def delete_options(request: Request) -> DeleteOptions:
     query = request.query
     given: Json = {}
     if request.body.strip():
-        given, _ = decode(request.body, request.headers.get("content-type", "application/json"))
-        if given.get("kind", "DeleteOptions") != "DeleteOptions":
-            raise BadRequest(f"the body of a delete must be DeleteOptions, got {given.get('kind')}")
+        given = _body(request)
     else:
         if (grace := query.integer("gracePeriodSeconds")) is not None:
             given["gracePeriodSeconds"] = grace
@@ -67,6 +65,16 @@ def delete_options(request: Request) -> DeleteOptions:
     return DeleteOptions(
         dry_run, given.get("gracePeriodSeconds"), policy, wanted.get("uid"), wanted.get("resourceVersion")
     )
+
+
+def _body(request: Request) -> Json:
+    try:
+        given = strict.parse(request.body, request.headers.get("content-type", "application/json")).value
+    except strict.Malformed as error:
+        raise BadRequest(f"the body of the request cannot be read as DeleteOptions: {error}") from error
+    if not isinstance(given, dict) or given.get("kind", "DeleteOptions") != "DeleteOptions":
+        raise BadRequest("expected DeleteOptions in the body of a delete")
+    return given
 
 
 def _start(context: Context, served: Served, request: Request, options: DeleteOptions) -> Write:
@@ -136,7 +144,12 @@ def _check_preconditions(write: Write, old: Json, options: DeleteOptions) -> Non
     kind = f"{rtype.kind}.{rtype.group}" if rtype.group else rtype.kind
     for what, wanted, found, advice in (
         ("UID", options.uid, metadata["uid"], "The object might have been deleted and then recreated"),
-        ("ResourceVersion", options.resource_version, metadata["resourceVersion"], "The object might have been modified"),
+        (
+            "ResourceVersion",
+            options.resource_version,
+            metadata["resourceVersion"],
+            "The object might have been modified",
+        ),
     ):
         if wanted is not None and wanted != found:
             raise Conflict(
@@ -210,4 +223,3 @@ def _mark_namespace(obj: Json, now: datetime, options: DeleteOptions) -> bool:
     metadata["deletionTimestamp"] = timestamp(now)
     obj.setdefault("status", {})["phase"] = "Terminating"
     return False
-

@@ -162,7 +162,9 @@ def _check_options(query: Query) -> None:
     if match:
         if not query.get("resourceVersion"):
             found.append(
-                causes.forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
+                causes.forbidden(
+                    "resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"
+                )
             )
         if query.get("continue"):
             found.append(
@@ -172,7 +174,9 @@ def _check_options(query: Query) -> None:
             found.append(causes.not_supported("resourceVersionMatch", match, ["Exact", "NotOlderThan", ""]))
         if match == "Exact" and query.get("resourceVersion") == "0":
             found.append(
-                causes.forbidden("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
+                causes.forbidden(
+                    "resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+                )
             )
     if "sendInitialEvents" in query:
         found.append(causes.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
@@ -200,13 +204,17 @@ def _read_token(token: str, namespace: str | None) -> tuple[int, Name]:
         raise BadRequest(f"invalid continue token: continue key is not valid: {error}") from error
     revision, start = fields.get("rv"), fields.get("start")
     if fields.get("v") != "meta.k8s.io/v1":
-        raise BadRequest("invalid continue token: continue key is not valid: server does not recognize this encoded version")
+        raise BadRequest(
+            "invalid continue token: continue key is not valid: server does not recognize this encoded version"
+        )
     if not isinstance(revision, int) or revision == 0:
         raise BadRequest(
             "invalid continue token: continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"
         )
     if not isinstance(start, str) or not start.strip("/"):
-        raise BadRequest("invalid continue token: continue key is not valid: encoded start key empty (version meta.k8s.io/v1)")
+        raise BadRequest(
+            "invalid continue token: continue key is not valid: encoded start key empty (version meta.k8s.io/v1)"
+        )
     start = start.lstrip("/").removesuffix("\0")
     if namespace is not None:
         return revision, (namespace, start)

@@ -41,7 +41,9 @@ def write_options(request: Request, kind: str, *, apply: bool = False) -> WriteO
         found.append(causes.not_supported("fieldValidation", validation, _VALIDATION))
     if found:
         raise causes.invalid_error(kind, "meta.k8s.io", "", found)
-    return WriteOptions(dry_run, manager or default_manager(request.user_agent), validation or "Warn", query.flag("force"))
+    return WriteOptions(
+        dry_run, manager or default_manager(request.user_agent), validation or "Warn", query.flag("force")
+    )
 
 
 def dry_run_of(values: list[str], found: list[Cause]) -> bool:

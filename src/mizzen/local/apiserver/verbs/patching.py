@@ -16,10 +16,11 @@ from mizzen.local.apiserver.conversion import from_stored
 from mizzen.local.apiserver.errors import BadRequest, MethodNotAllowed, UnsupportedMediaType
 from mizzen.local.apiserver.http.request import Request
 from mizzen.local.apiserver.patch import json_patch, managed, merge, strategic
-from mizzen.local.apiserver.schema.strict import decode
+from mizzen.local.apiserver.schema import strict
 from mizzen.local.apiserver.store import Record
+from mizzen.local.apiserver.strategies.base import timestamp
 from mizzen.local.apiserver.types import Json
-from mizzen.local.apiserver.verbs.context import Context, One, timestamp
+from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import write_options
 from mizzen.local.apiserver.verbs.writing import (
@@ -41,7 +42,9 @@ APPLY_PATCH = "application/apply-patch+yaml"
 def patch_type(request: Request, *, custom: bool) -> str:
     """The content type of a patch; UnsupportedMediaType when the resource does not take it."""
     media_type = request.headers.get("content-type", "").split(";")[0].strip()
-    accepted = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH] if custom else [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH]
+    accepted = (
+        [JSON_PATCH, MERGE_PATCH, APPLY_PATCH] if custom else [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH]
+    )
     if media_type in accepted:
         return media_type
     if media_type == STRATEGIC_PATCH:
@@ -65,7 +68,7 @@ async def patch(context: Context, served: Served, request: Request) -> One:
     document = from_stored(served, replaced.object())
     patched = patched_document(request.body, document, kind, served.rtype.schema)
     _check_identity(write, patched, document)
-    patched = checked_fields(write, patched, [], served.rtype.kind)
+    patched = checked_fields(write, patched)
     match_namespace(write, patched["metadata"])
     return await update_object(write, replaced, default(write, patched))
 
@@ -78,7 +81,9 @@ def patched_document(body: bytes, document: Json, kind: str, schema: Json) -> Js
         raise BadRequest(f"error decoding patch: {error}") from error
     if kind == JSON_PATCH:
         if not isinstance(change, list):
-            raise BadRequest("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+            raise BadRequest(
+                "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"
+            )
         result = json_patch.apply(document, change)
     elif kind == MERGE_PATCH:
         result = merge.apply(document, change)
@@ -109,13 +114,13 @@ def _check_identity(write: Write, patched: Json, document: Json) -> None:
 async def _apply(write: Write, name: str, replaced: Record | None) -> One:
     served, request = write.served, write.request
     rtype = served.rtype
-    applied, duplicates = decode(request.body, APPLY_PATCH)
+    applied, duplicates = strict.parse_object(request.body, APPLY_PATCH, rtype)
     if (applied.get("kind"), applied.get("apiVersion")) != (rtype.kind, rtype.api_version):
         raise BadRequest(
             f"invalid object type: {applied.get('apiVersion')}, Kind={applied.get('kind')}: expected "
             f"{rtype.api_version}, Kind={rtype.kind}"
         )
-    applied = checked_fields(write, applied, duplicates, rtype.kind)
+    applied = checked_fields(write, applied, duplicates)
     metadata = applied["metadata"]
     match_namespace(write, metadata)
     if metadata.get("name", name) != name:
@@ -138,6 +143,7 @@ async def _apply(write: Write, name: str, replaced: Record | None) -> One:
         api_version=rtype.api_version,
         subresource=write.subresource,
         now=timestamp(write.context.now()),
+        custom=rtype.custom,
     )
     if replaced is None:
         return await create_object(write, merged, track=False)

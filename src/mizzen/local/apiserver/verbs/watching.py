@@ -164,9 +164,7 @@ def error_line(error: ApiError) -> bytes:
     return encode({"type": "ERROR", "object": error.to_status()}) + b"\n"
 
 
-def watch(
-    context: Context, served: Served, namespace: str, query: Query, encoder: Encoder, frames: Frames
-) -> Watch:
+def watch(context: Context, served: Served, namespace: str, query: Query, encoder: Encoder, frames: Frames) -> Watch:
     """Start a watch at the revision asked for; Expired (as an error answer) when history does not reach it."""
     initial_events = _check_options(query)
     chosen = selection(served, namespace, query)
@@ -200,12 +198,15 @@ def _check_options(query: Query) -> bool | None:
     found = []
     if given and match != "NotOlderThan":
         found.append(
-            causes.forbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+            causes.forbidden(
+                "resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            )
         )
     if match and not given:
         found.append(
             causes.forbidden(
-                "resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
             )
         )
     if match and match != "NotOlderThan":

@@ -14,14 +14,13 @@ from mizzen.local.apiserver.conversion import from_stored, to_stored
 from mizzen.local.apiserver.errors import ApiError, BadRequest, Cause, Conflict, MethodNotAllowed
 from mizzen.local.apiserver.http.request import Request
 from mizzen.local.apiserver.patch import managed
-from mizzen.local.apiserver.schema import causes, structural
-from mizzen.local.apiserver.schema.strict import decode
+from mizzen.local.apiserver.schema import causes, strict, structural
+from mizzen.local.apiserver.schema import metadata as metadata_rules
 from mizzen.local.apiserver.store import Record
-from mizzen.local.apiserver.strategies.base import Strategy, Surroundings
-from mizzen.local.apiserver.strategies.metadata import validate_metadata, validate_metadata_update
+from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, timestamp
 from mizzen.local.apiserver.strategies.registry import strategy_of
-from mizzen.local.apiserver.types import AdmissionContext, Json, qualified
-from mizzen.local.apiserver.verbs.context import Context, One, timestamp
+from mizzen.local.apiserver.types import AdmissionContext, Json, ResourceType, qualified
+from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import WriteOptions, write_options
 
@@ -54,40 +53,31 @@ def start(context: Context, served: Served, request: Request, options: WriteOpti
 # Reading the body.
 
 
-def decode_body(write: Write, content_type: str = "") -> Json:
+def decode_body(write: Write) -> Json:
     """The object in the body: of the right kind, unknown fields pruned and told as the options say."""
-    served, request = write.served, write.request
-    rtype = served.rtype
-    obj, duplicates = decode(request.body, content_type or request.headers.get("content-type", "application/json"))
-    _check_kind(served, obj)
-    return checked_fields(write, obj, duplicates, rtype.kind)
+    request, rtype = write.request, write.served.rtype
+    media_type = request.headers.get("content-type", "application/json")
+    obj, duplicates = strict.parse_object(request.body, media_type, rtype)
+    _check_kind(rtype, obj)
+    return checked_fields(write, obj, duplicates)
 
 
-def checked_fields(write: Write, obj: Json, duplicates: list[str], kind: str) -> Json:
+def checked_fields(write: Write, obj: Json, duplicates: tuple[str, ...] = ()) -> Json:
     """The object without unknown fields; they are an error or a warning, as the options say."""
-    rtype, options = write.served.rtype, write.options
-    obj, unknown = structural.prune(rtype.schema, obj)
-    if (unknown or duplicates) and options.field_validation != "Ignore":
-        problems = [f'unknown field "{path}"' for path in unknown] + duplicates
-        if options.field_validation == "Strict":
-            raise BadRequest(
-                f'{kind} in version "{rtype.version}" cannot be handled as a {kind}: strict decoding error: '
-                + ", ".join(problems)
-            )
-        for problem in problems:
-            write.request.warn(problem)
+    obj, warnings = strict.admit(write.served.rtype, obj, duplicates, write.options.field_validation)
+    for warning in warnings:
+        write.request.warn(warning)
     if not isinstance(obj.get("metadata"), dict):
         obj["metadata"] = {}
     return obj
 
 
-def _check_kind(served: Served, obj: Json) -> None:
-    rtype = served.rtype
+def _check_kind(rtype: ResourceType, obj: Json) -> None:
     kind, version = obj.get("kind"), obj.get("apiVersion")
     if rtype.custom and (not kind or not version):
         missing = "Kind" if not kind else "apiVersion"
         raise BadRequest(
-            f"the object provided is unrecognized (must be of type {rtype.kind}): Object '{missing}' is missing in the body"
+            f"the object provided is unrecognized (must be of type {rtype.kind}): Object '{missing}' is missing"
         )
     if (kind or rtype.kind) != rtype.kind or (version or rtype.api_version) != rtype.api_version:
         given_version = str(version or rtype.api_version).rpartition("/")[2]
@@ -152,11 +142,7 @@ async def create_object(write: Write, obj: Json, *, track: bool = True) -> One:
         metadata["generation"] = 1
     around = write.around
     write.strategy.prepare_create(obj, around)
-    problems = list(
-        validate_metadata(
-            metadata, namespaced=write.served.rtype.namespaced, name_errors=write.strategy.name_errors
-        )
-    )
+    problems = metadata_rules.check(write.served.rtype, metadata)
     problems += structural.validate(write.served.rtype.schema, obj)
     problems += write.strategy.validate(obj, around)
     refuse(write, metadata.get("name", ""), problems)
@@ -206,11 +192,8 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
     if strategy.generation and not write.subresource:
         changed = strategy.spec_changed(obj, old, served.rtype)
         metadata["generation"] = old_metadata.get("generation", 0) + changed
-    problems = list(
-        validate_metadata(metadata, namespaced=served.rtype.namespaced, name_errors=strategy.name_errors)
-    )
-    problems += validate_metadata_update(metadata, old_metadata)
-    problems += structural.validate(served.rtype.schema, obj)
+    problems = metadata_rules.check_update(metadata, old_metadata)
+    problems += structural.validate(served.rtype.schema, obj, "", old)
     if write.subresource == "status":
         problems += strategy.validate_status(obj, old, around)
     else:
@@ -309,6 +292,7 @@ def track_fields(write: Write, old: Json | None, obj: Json) -> Json:
         api_version=write.served.rtype.api_version,
         subresource=write.subresource,
         now=timestamp(write.context.now()),
+        custom=write.served.rtype.custom,
     )
 
 
@@ -342,5 +326,3 @@ def refuse(write: Write, name: str, problems: list[Cause]) -> None:
 def ordered(obj: Json) -> Json:
     """Kubernetes' order: kind, apiVersion, metadata, then the rest as it is."""
     return {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": obj["metadata"], **obj}
-
-
