@@ -67,6 +67,8 @@ class Dispatcher:
     async def _result(self, served: Served, request: Request) -> Result | Reply:
         context, target, verb = self._context, request.target, request.verb
         assert target is not None
+        # A Namespace's own path names it twice: as the namespace, and as the object.
+        namespace = target.namespace if served.rtype.namespaced else ""
         name = target.subresource or ("" if served.rtype.stored else target.resource)
         if name and name != "status":
             handler = self._handlers.get((name, verb))
@@ -75,9 +77,9 @@ class Dispatcher:
             return await handler(context, served, request)
         match verb:
             case "get":
-                return listing.get(context, served, target.namespace, target.name, request.query)
+                return listing.get(context, served, namespace, target.name, request.query)
             case "list":
-                return listing.list_objects(context, served, target.namespace, request.query)
+                return listing.list_objects(context, served, namespace, request.query)
             case "create" if not name:
                 return await writing.create(context, served, request)
             case "update":
