@@ -168,7 +168,7 @@ class Dataset(Resource):
     """Rows under a name: loaded by a Job, checked, and kept as versions of one table."""
 
     plural: ClassVar[str] = "datasets"
-    short_names: ClassVar[tuple[str, ...]] = ("ds",)
+    short_names: ClassVar[tuple[str, ...]] = ("dset",)
     columns: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Version", ".status.version", "integer"),
         PrinterColumn("Rows", ".status.rows", "integer"),

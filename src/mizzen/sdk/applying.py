@@ -6,7 +6,7 @@ that what others set stays theirs.
 """
 
 import difflib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,8 @@ import yaml
 from lightkube.resources.core_v1 import ConfigMap
 
 from mizzen.data.lake import code
-from mizzen.data.lake.objects import ObjectStore
+from mizzen.data.lake.errors import LakeError
+from mizzen.data.lake.objects import Store
 from mizzen.kinds.errors import ManifestErrors
 from mizzen.kinds.manifests import Manifest, load
 from mizzen.kinds.meta import API_VERSION
@@ -76,11 +77,11 @@ def _texts(path: Path, standard_input: str | None) -> list[tuple[str, str]]:
         raise ApplyError(f"{path}: expected a manifest file or a folder of them: {error.strerror}") from error
 
 
-async def store_of(client: Client) -> ObjectStore:
+async def store_of(client: Client) -> Store:
     """The platform's store. Raises `ApplyError` where the control plane does not know one."""
     try:
         settings = await client.get(ConfigMap, SETTINGS_CONFIG_MAP, SYSTEM_NAMESPACE)
-        return ObjectStore((settings.data or {})["storeUrl"])
+        return Store.open((settings.data or {})["storeUrl"])
     except (NotFound, KeyError) as error:
         place = f"ConfigMap {SYSTEM_NAMESPACE}/{SETTINGS_CONFIG_MAP}"
         raise ApplyError(f"{place}: expected data.storeUrl, found none. `mizzen up` sets it.") from error
@@ -92,7 +93,7 @@ async def with_code(client: Client, manifests: Sequence[Manifest], folder: Path 
     `folder` is used for all; by default each manifest's own. Raises `ApplyError`.
     """
     digests: dict[str, str] = {}
-    store: ObjectStore | None = None
+    store: Store | None = None
     for manifest in manifests:
         if not _wants_code(manifest.wire):
             continue
@@ -104,9 +105,16 @@ async def with_code(client: Client, manifests: Sequence[Manifest], folder: Path 
         key = str(project.resolve())
         if key not in digests:
             store = store or await store_of(client)
-            digests[key] = code.put(store, project)
+            digests[key] = _bundled(store, project)
         manifest.wire["spec"]["code"] = digests[key]
     return digests
+
+
+def _bundled(store: Store, project: Path) -> str:
+    try:
+        return code.put_bundle(store, code.bundle(project))
+    except LakeError as error:
+        raise ApplyError(f"{project}: the folder cannot be bundled: {error}") from error
 
 
 def _wants_code(wire: dict[str, Any]) -> bool:
@@ -152,7 +160,7 @@ async def _info_for(client: Client, api_version: str, kind: str) -> ResourceInfo
 
 async def apply(
     client: Client, manifests: Sequence[Manifest], *, namespace: str | None = None, dry_run: bool = False
-) -> AsyncIterator[Applied]:
+) -> AsyncGenerator[Applied, None]:
     """Applies one after the other, telling of each when it is done. Raises `ApiError` on the first that is refused."""
     async for info, obj in _resolved(client, manifests, namespace):
         metadata = obj["metadata"]

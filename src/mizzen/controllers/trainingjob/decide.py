@@ -6,6 +6,7 @@ Life of one generation (`status.phase`):
        │           └──────► Failed      with the reason that the function, the Pod or the Job gave
        └─ waits for the Model to exist and for every dataset to have a version
 
+`Ready` is Unknown until the end: True where a version was made, False where the run failed.
 The versions of the datasets are fixed when the Job is made, and stay in the status: a retry reads the same rows.
 """
 
@@ -63,10 +64,10 @@ def decide(
         return Decision(status, events=(Happened("Warning", reason, message),))
     if job.state == "Waiting" and job.reason:
         status.phase = "Pending"
-        moment.state(status, READY, "False", job.reason, job.message)
+        moment.state(status, READY, "Unknown", job.reason, job.message)
     else:
         status.phase = "Running"
-        moment.state(status, READY, "False", "Running", f"Job {run} is at work")
+        moment.state(status, READY, "Unknown", "Running", f"Job {run} is at work")
     return Decision(status)
 
 
@@ -82,13 +83,13 @@ def _not_started(
         reason, message = problem
         status.phase = "Pending"
         moment.state(status, INPUTS, "False", reason, message)
-        moment.state(status, READY, "False", reason, message)
+        moment.state(status, READY, "Unknown", reason, message)
         return Decision(status)
     if not status.datasets:
         status.datasets = [_fixed(wanted, datasets[wanted.name]) for wanted in training.spec.datasets]
     read = ", ".join(f"{version.name} at version {version.version}" for version in status.datasets) or "no datasets"
     moment.state(status, INPUTS, "True", "Resolved", f"reads {read}")
-    moment.state(status, READY, "False", "Starting", "the training Job is being made")
+    moment.state(status, READY, "Unknown", "Starting", "the training Job is being made")
     return Decision(status, start=status.current_run, events=(Happened("Normal", "Started", f"reads {read}"),))
 
 
