@@ -85,7 +85,7 @@ def too_many(field: str, actual: int, maximum: int) -> Cause:
 
 
 def child(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+    return f"{path}.{name}" if path and name else path or name
 
 
 def invalid_error(kind: str, group: str, name: str, causes: Iterable[Cause]) -> Invalid:

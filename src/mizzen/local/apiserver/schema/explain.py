@@ -15,6 +15,7 @@ from mizzen.local.apiserver.schema.nodes import (
     MISSING,
     Node,
     compiled,
+    enum_values,
     is_multiple,
     number_range,
     repeated,
@@ -44,7 +45,7 @@ def explain(node: Node, value: Any, path: str = "", old: Any = MISSING) -> Found
     schema = node.schema
     _type(schema, value, path, found)
     if value is None:
-        _enum(schema, value, path, found)
+        _enum(node, value, path, found)
         return found
     found.matches += 1
     found.merge(_combinations(node, value, path, old))
@@ -54,7 +55,7 @@ def explain(node: Node, value: Any, path: str = "", old: Any = MISSING) -> Found
         _number(schema, value, path, found)
     elif isinstance(value, list):
         _list(node, value, path, old, found)
-    _enum(schema, value, path, found)
+    _enum(node, value, path, found)
     if isinstance(value, dict):
         _object(node, value, path, old, found)
     return found
@@ -90,9 +91,9 @@ def _type(schema: Json, value: Any, path: str, found: Found) -> None:
     found.causes.append(causes.type_invalid(path or causes.NO_FIELD, actual, detail))
 
 
-def _enum(schema: Json, value: Any, path: str, found: Found) -> None:
-    allowed = schema.get("enum")
-    if allowed and (value is None or not any(same(value, item) for item in allowed)):
+def _enum(node: Node, value: Any, path: str, found: Found) -> None:
+    allowed = node.schema.get("enum")
+    if allowed and (value is None or not any(same(value, item) for item in enum_values(node.schema, node.native))):
         found.causes.append(causes.not_supported(path or causes.NO_FIELD, value, allowed))
 
 

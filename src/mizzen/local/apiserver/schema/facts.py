@@ -90,7 +90,7 @@ ATOMIC = frozenset({
 
 _PROTOCOL = ("SCTP", "TCP", "UDP")
 _PULL_POLICY = ("Always", "IfNotPresent", "Never")
-_MESSAGE_POLICY = ("FallbackToLogsOnError", "File")
+_MESSAGE_POLICY = ("File", "FallbackToLogsOnError")
 _PROFILE = ("Localhost", "RuntimeDefault", "Unconfined")
 _TAINT_EFFECT = ("NoExecute", "NoSchedule", "PreferNoSchedule")
 
@@ -112,7 +112,6 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "ImageVolumeSource.pullPolicy": _PULL_POLICY,
     "JobSpec.completionMode": ("Indexed", "NonIndexed"),
     "JobSpec.podReplacementPolicy": ("Failed", "TerminatingOrFailed"),
-    "LabelSelectorRequirement.operator": ("DoesNotExist", "Exists", "In", "NotIn"),
     "NamespaceStatus.phase": ("Active", "Terminating"),
     "NodeSelectorRequirement.operator": ("DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn"),
     "NodeStatus.phase": ("Pending", "Running", "Terminated"),
@@ -121,7 +120,7 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "PodFailurePolicyRule.action": ("Count", "FailIndex", "FailJob", "Ignore"),
     "PodSecurityContext.fsGroupChangePolicy": ("Always", "OnRootMismatch"),
     "PodSecurityContext.supplementalGroupsPolicy": ("Merge", "Strict"),
-    "PodSpec.dnsPolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    "PodSpec.dnsPolicy": ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"),
     "PodSpec.preemptionPolicy": ("Never", "PreemptLowerPriority"),
     "PodSpec.restartPolicy": ("Always", "OnFailure", "Never"),
     "PodStatus.phase": ("Failed", "Pending", "Running", "Succeeded", "Unknown"),
@@ -137,7 +136,7 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "ServiceSpec.type": ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"),
     "Taint.effect": _TAINT_EFFECT,
     "Toleration.effect": _TAINT_EFFECT,
-    "Toleration.operator": ("Equal", "Exists", "Gt", "Lt"),
+    "Toleration.operator": ("Equal", "Exists"),
     "TopologySpreadConstraint.nodeAffinityPolicy": ("Honor", "Ignore"),
     "TopologySpreadConstraint.nodeTaintsPolicy": ("Honor", "Ignore"),
     "TopologySpreadConstraint.whenUnsatisfiable": ("DoNotSchedule", "ScheduleAnyway"),

@@ -6,11 +6,10 @@ their nodes, so that a plain string costs two dictionary look-ups and no call. C
 `explain`, which is slow and walks only objects that are wrong. A property test holds the two to the same answers.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import NoneType
 from typing import Any
 
-from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import formats, rules
 from mizzen.local.apiserver.schema.rules import DEFINITION
 from mizzen.local.apiserver.types import Json
@@ -56,8 +55,8 @@ class Node:
         self.preserve: bool = schema.get("x-kubernetes-preserve-unknown-fields", False)
         self.embedded: bool = schema.get("x-kubernetes-embedded-resource", False)
         definition = schema.get(DEFINITION, "")
-        self.fill: Callable[[Json], Json] | None = rules.DEFAULTS.get(definition)
-        self.check: Callable[[Json], Iterable[Cause]] | None = rules.CHECKS.get(definition)
+        self.fill = rules.fill_of(definition) if definition else None
+        self.check = rules.check_of(definition) if definition else None
         self.table: Table = {}
 
     def accepts(self, value: Any) -> bool:
@@ -135,7 +134,7 @@ def _general_checks(schema: Json, native: bool, made: dict[int, Node]) -> list[C
     """What holds for values of every class: `enum` and the logical combinations."""
     checks: list[Check] = []
     if schema.get("enum"):
-        allowed = tuple(schema["enum"])
+        allowed = enum_values(schema, native)
         checks.append(lambda value: any(same(value, item) for item in allowed))
     for part in schema.get("allOf", ()):
         checks.append(_node(part, native, made).accepts)
@@ -149,6 +148,11 @@ def _general_checks(schema: Json, native: bool, made: dict[int, Node]) -> list[C
         refused = _node(schema["not"], native, made)
         checks.append(lambda value: not refused.accepts(value))
     return checks
+
+
+def enum_values(schema: Json, native: bool) -> tuple[Any, ...]:
+    """What an enum allows: in Go, an empty text is nothing said (`rules` tell where something must be)."""
+    return (*schema["enum"], "") if native else tuple(schema["enum"])
 
 
 def same(left: Any, right: Any) -> bool:
