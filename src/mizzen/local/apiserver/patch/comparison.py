@@ -1,8 +1,8 @@
 """Which fields differ between two objects of one structure: the ground of conflicts and of who owns what.
 
-`compare` is structured-merge-diff's Compare. A field that only one object has is added or removed with everything below
-it; a leaf in both that is not equal is modified. Lists that are taken apart are compared by element, whatever the order;
-elements of one name that stand several times in a list are compared as one.
+`compare` is structured-merge-diff's Compare. A field that only one object has is added or removed with everything
+below it; a leaf in both that is not equal is modified. Lists that are taken apart are compared by element, whatever
+the order; elements of one name that stand several times in a list are compared as one.
 """
 
 from typing import Any, NamedTuple

@@ -5,7 +5,7 @@ from mizzen.local.apiserver.patch.entries import Owner
 from mizzen.local.apiserver.patch.fields import FieldSet, difference, path_text, paths
 
 
-class ApplyConflict(Exception):  # noqa: N818 - it may yet be settled; only then is it an error
+class ApplyConflict(Exception):
     """The contested fields of each owner."""
 
     def __init__(self, fields: dict[Owner, FieldSet]) -> None:

@@ -1,10 +1,10 @@
 """JSON Patch (RFC 6902) as the Kubernetes API server applies it.
 
 Each operation copies the containers on its path and shares the rest, so that the document given stays as it was and a
-patch of one field costs one path. Where Kubernetes departs from the RFC, so does this: `replace` sets a member that is
-not there, negative indices count from the end, `copy` of a missing member copies null, and the size of all copies in one
-patch is bounded. A patch that is not a list of operations is a bad request (400); one that does not apply is 422, whose
-message names no cause, as Kubernetes' does not.
+patch of one field costs one path. Where Kubernetes departs from the RFC, so does this: `replace` sets a member that
+is not there, negative indices count from the end, `copy` of a missing member copies null, and the size of all copies
+in one patch is bounded. A patch that is not a list of operations is a bad request (400); one that does not apply is
+422, whose message names no cause, as Kubernetes' does not.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ COPIED_BYTES_MAX = 3 * 1024 * 1024
 _Pointer = tuple[str, ...]
 
 
-class _DoesNotApply(Exception):  # noqa: N818 - a verdict on an operation, not an error of ours
+class _DoesNotApply(Exception):
     pass
 
 
@@ -93,7 +93,7 @@ def _read(node: Any, pointer: _Pointer) -> Any:
 
 
 def _edit(node: Any, pointer: _Pointer, change: Callable[[Any, str], None]) -> Any:
-    """A copy of `node` in which `change` was called with the (copied) container at the end of the path and its token."""
+    """A copy of `node`, changed where the pointer leads: `change` is given the copied container there and the token."""
     if not isinstance(node, dict | list) or not pointer:
         raise _DoesNotApply("doc is missing path")
     copied: Any = node.copy()

@@ -1,19 +1,22 @@
 """Field ownership and server-side apply: `metadata.managedFields` kept as Kubernetes keeps it.
 
-Every field of an object that somebody set has owners, called managers. There is one entry for each manager, operation,
-subresource and, for updates, API version.
+Every field of an object that somebody set has owners, called managers. There is one entry for each manager,
+operation, subresource and, for updates, API version.
 
-* `updated` follows a create, an update or a patch: what the new object changes belongs to its manager, and to nobody else
-  any more; what it removes belongs to nobody. More than ten entries of updates are folded into `ancient-changes`.
-* `apply` merges an applied configuration into the live object. A field that another manager owns with another value is
-  a conflict, unless `force` takes it. A field that this manager applied before and no longer does is removed, unless
-  somebody else owns it. An apply that changes nothing returns the live object itself, so that nothing is written.
+* `updated` follows a create, an update or a patch: what the new object changes belongs to its manager, and to nobody
+  else any more; what it removes belongs to nobody. More than ten entries of updates are folded into
+  `ancient-changes`.
+* `apply` merges an applied configuration into the live object. A field that another manager owns with another value
+  is a conflict, unless `force` takes it. A field that this manager applied before and no longer does is removed,
+  unless somebody else owns it. An apply that changes nothing returns the live object itself, so that nothing is
+  written.
 
 The algebra is structured-merge-diff's, step for step, and so is what Kubernetes wraps around it: ownership is tracked
 from creation or from the first apply, some metadata has no owner, and kubectl may move between client-side and
 server-side apply. Versions of a type share one structure, since this server converts by name only.
 
-A create must stay cheap, since every object is created once: it walks the new object once and writes FieldsV1 directly.
+A create must stay cheap, since every object is created once: it walks the new object once and writes FieldsV1
+directly.
 """
 
 from dataclasses import dataclass, replace
@@ -74,14 +77,13 @@ def updated(
     api_version: str,
     subresource: str = "",
     now: str,
-    custom: bool = False,
 ) -> Json:
     """`new` with the managedFields that follow from `manager` having made it of `old` (None: created).
 
-    `now` is RFC 3339 in UTC and seconds, as `metav1.Time` is written; `custom` says that a CustomResourceDefinition made
-    the type. A client resets ownership by sending managedFields `[]` or `[{}]`; it is tracked again from the next apply.
+    `now` is RFC 3339 in UTC and seconds, as `metav1.Time` is written. A client resets ownership by
+    sending managedFields `[]` or `[{}]`; it is tracked again from the next apply.
     """
-    structure = structure_of(schema, custom=custom)
+    structure = structure_of(schema)
     owner = Owner(operation, manager or "unknown", api_version, subresource)
     given = new.get("metadata", {}).get("managedFields")
     try:
@@ -111,12 +113,20 @@ def _ownership_before(old: Json | None, given: Any, subresource: str) -> Ownersh
         return Ownership.read(stored)
 
 
-def _note_update(ownership: Ownership, structure: Structure, old: Json, new: Json, owner: Owner, now: str) -> None:
+def _note_update(
+    ownership: Ownership,
+    structure: Structure,
+    old: Json,
+    new: Json,
+    owner: Owner,
+    now: str,
+    reset: FieldSet = EMPTY,
+) -> None:
     comparison = compare(structure, old, new)
-    changed = comparison.changed
+    changed = without(comparison.changed, reset)
     ownership.reconcile(structure)
     before = ownership.entries.get(owner)
-    ownership.take_away(union(changed, comparison.removed))
+    ownership.take_away(union(changed, without(comparison.removed, reset)))
     mine = _owned(changed)
     if mine:
         left = ownership.entries.get(owner)
@@ -134,7 +144,6 @@ def apply(
     api_version: str,
     subresource: str = "",
     now: str,
-    custom: bool = False,
     reset: FieldSet = EMPTY,
 ) -> Json:
     """The live object (None: there is none yet) with `applied` merged in.
@@ -142,14 +151,14 @@ def apply(
     `reset` names fields that this endpoint does not let a client set (`{"f:status": {}}` on the main resource of a type
     with a status subresource): they are neither owned nor in conflict. Raises `Conflict` with a cause for each field.
     """
-    structure = structure_of(schema, custom=custom)
+    structure = structure_of(schema)
     _check(applied, structure, api_version)
     owner = Owner.of_apply(manager, subresource)
     request = _Apply(structure, _bare(live or {}), applied, owner, api_version, reset)
     ownership = Ownership.read((live or {}).get("metadata", {}).get("managedFields"))
     if live is not None and not ownership.entries:
         before = Owner.of_update(_BEFORE_FIRST_APPLY, api_version, subresource)
-        _note_update(ownership, structure, {}, request.live, before, now)
+        _note_update(ownership, structure, {}, request.live, before, now, reset)
     try:
         result = request.run(ownership, force=force)
     except ApplyConflict as conflict:
@@ -270,11 +279,16 @@ def _owned(fields: FieldSet) -> FieldSet:
 
 
 def _bare(thing: Json) -> Json:
-    """The object without its managedFields, which own nothing and are owned by nobody."""
+    """The object without its managedFields, which own nothing and are owned by nobody, and without the empty maps and
+    lists that `metadata` does not keep."""
     metadata = thing.get("metadata")
-    if not isinstance(metadata, dict) or "managedFields" not in metadata:
+    if not isinstance(metadata, dict):
         return thing
-    return {**thing, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
+    kept = {name: value for name, value in metadata.items() if name != "managedFields" and value not in _NOTHING}
+    return thing if len(kept) == len(metadata) else {**thing, "metadata": kept}
+
+
+_NOTHING: tuple[Any, ...] = ({}, [], None)
 
 
 def _with(thing: Json, entries: list[Json]) -> Json:

@@ -1,8 +1,8 @@
 """An object merged with an applied configuration, and an object with fields taken out, by structure.
 
 `merge` is structured-merge-diff's Merge: nothing is removed, and where both say a leaf the applied one wins. An
-associative list takes the applied configuration's order for the elements that it names; elements that only the live list
-has keep their places. `remove` takes out fields and list elements; a container that becomes empty stays, empty.
+associative list takes the applied configuration's order for the elements that it names; elements that only the live
+list has keep their places. `remove` takes out fields and list elements; a container that becomes empty stays, empty.
 """
 
 from typing import Any

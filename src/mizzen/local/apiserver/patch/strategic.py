@@ -1,16 +1,20 @@
 """Strategic merge patch: a merge patch that knows, from the schema, how each list is to be merged.
 
-A list whose schema says `x-kubernetes-patch-strategy: merge` is merged: objects by their `x-kubernetes-patch-merge-key`,
-scalars as a set. Every other list is replaced. Directives in the patch change that:
+A list whose schema says `x-kubernetes-patch-strategy: merge` is merged: objects by their
+`x-kubernetes-patch-merge-key`, scalars as a set. Every other list is replaced. Directives in the patch change that:
 
-* `$patch: replace | delete` in an object replaces it by the rest of the patch, or removes it; in an element of a merged
-  list it replaces the whole list, or removes the element with that merge key.
+* `$patch: replace | delete` in an object replaces it by the rest of the patch, or removes it; in an element of a
+  merged list it replaces the whole list, or removes the element with that merge key.
 * `$deleteFromPrimitiveList/NAME` removes scalars from the list NAME.
-* `$setElementOrder/NAME` gives the order of the list NAME; elements only the server knows keep their places among them.
+* `$setElementOrder/NAME` gives the order of the list NAME; elements only the server knows keep their places among
+  them.
 * `$retainKeys` removes the fields of an object that it does not name (a union's other members).
 
-The patch is Kubernetes' own (k8s.io/apimachinery `strategicpatch`); the order of merged lists follows it exactly. Custom
-resources have no strategies and answer 415 before this is reached. A patch that contradicts itself is a bad request.
+The patch is Kubernetes' own (k8s.io/apimachinery `strategicpatch`); the order of merged lists follows it exactly. In
+two cases this means what the patch says where Kubernetes does not: directives inside something new are obeyed too
+(there, `$patch: delete` would leave an element behind and `$patch: replace` would lose its content), and a patch that
+contradicts itself is always a bad request, never an internal error. Custom resources answer 415 before this is
+reached.
 """
 
 from collections.abc import Callable
@@ -111,9 +115,9 @@ def _retain_keys(original: Json, patch: Json) -> Json:
 
 
 def _plain(value: Any) -> Any:
-    """A value that meets nothing to merge with: without nulls and without what directives would delete."""
+    """A value that meets nothing to merge with: without nulls, directives and what they would delete."""
     if isinstance(value, dict):
-        if _DIRECTIVE in value:
+        if value.get(_DIRECTIVE) == "delete":
             return None
         members = ((name, _plain(member)) for name, member in value.items() if not name.startswith("$"))
         return {name: member for name, member in members if member is not None}
@@ -162,7 +166,7 @@ def _merge_elements(current: list[Any], value: list[Any], meta: _Meta, order: li
 
 
 def _apply_element_directives(current: list[Any], value: list[Any], merge_key: str) -> tuple[list[Any], list[Any]]:
-    """What is left of the live list after `$patch: delete` and `replace`, and the patch's elements without directives."""
+    """The live list after `$patch: delete` and `replace`, and the patch's elements without directives."""
     added: list[Any] = []
     deleted: set[Any] = set()
     replaced = False
@@ -232,7 +236,8 @@ def _check_order(value: list[Any], order: list[Any], merge_key: str) -> None:
         key = _key(element, merge_key)
         if order and all(key != other for other in wanted):
             raise BadRequest(
-                f"The order in patch list:\n{_go_text(value)}\n doesn't match {_SET_ORDER[:-1]} list:\n{_go_text(order)}\n"
+                f"The order in patch list:\n{_go_text(value)}\n "
+                f"doesn't match {_SET_ORDER[:-1]} list:\n{_go_text(order)}\n"
             )
 
 

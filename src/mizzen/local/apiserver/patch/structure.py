@@ -8,8 +8,7 @@ read this way, as Kubernetes reads it (kube-openapi `schemaconv`):
   of `merge` says the same; every other list is atomic. Maps are granular unless `x-kubernetes-map-type: atomic`.
 * A value without a type, or under `x-kubernetes-preserve-unknown-fields`, is taken apart as it comes: maps into fields,
   lists as leaves.
-* Built-in types are Go structs, whose fields of struct type are never absent. Such a field (`default: {}` in the schema)
-  counts as present and empty, so that nobody comes to own `spec` itself. A custom resource has no such fields.
+* A field of Kubernetes' own types may be there though JSON leaves it out (`go_structs`): it counts as there and empty.
 
 Structures are made when first met and kept, so that a walk costs dictionary look-ups only.
 """
@@ -17,6 +16,7 @@ Structures are made when first met and kept, so that a walk costs dictionary loo
 import json
 from typing import Any
 
+from mizzen.local.apiserver.patch.go_structs import KEY_DEFAULTS, name_of, zeros_of
 from mizzen.local.apiserver.patch.values import ABSENT
 from mizzen.local.apiserver.types import Json
 
@@ -26,7 +26,6 @@ _text = json.encoder.encode_basestring
 _STRING_MAP: Json = {"type": "object", "additionalProperties": {"type": "string"}}
 _METADATA: Json = {
     "type": "object",
-    "default": {},
     "properties": {
         "annotations": _STRING_MAP,
         "creationTimestamp": {"type": "string", "format": "date-time"},
@@ -83,7 +82,7 @@ class _Children(dict[str, "Structure"]):
         schema = owner.declared.get(name)
         if schema is None:
             return owner.extra or DEDUCED
-        child = self[name] = Structure(schema, custom=owner.custom, preserve=owner.preserve)
+        child = self[name] = Structure(schema, preserve=owner.preserve)
         return child
 
 
@@ -94,7 +93,6 @@ class Structure:
         "atomic_list",
         "atomic_map",
         "children",
-        "custom",
         "declared",
         "exact",
         "extra",
@@ -109,17 +107,16 @@ class Structure:
         "zeros",
     )
 
-    def __init__(self, schema: Json, *, custom: bool, preserve: bool) -> None:
+    def __init__(self, schema: Json, *, preserve: bool) -> None:
         if len(schema.get("allOf", ())) == 1 and "type" not in schema:
             schema = {**schema["allOf"][0], **schema}
-        self.custom = custom
         self.preserve = preserve or schema.get("x-kubernetes-preserve-unknown-fields") is True
         kind = schema.get("type")
         untyped = kind is None
         self.is_map = untyped or kind == "object"
         self.is_list = untyped or kind == "array"
         self.scalar = _scalar(schema)
-        self.exact = not _holds_anything(schema, preserve=preserve)
+        self.exact = not (self.preserve or _holds_anything(schema))
         """Whether Python's `==` on two such values is exact: nowhere below may a boolean stand where a number stood."""
 
         self.declared: dict[str, Json] = schema.get("properties", {})
@@ -128,18 +125,15 @@ class Structure:
         additional = schema.get("additionalProperties")
         self.open = bool(additional) or (additional is None and (self.preserve or not self.declared))
         """Whether a map may have fields that are not declared."""
-        self.extra = (
-            Structure(additional, custom=custom, preserve=self.preserve) if isinstance(additional, dict) else None
-        )
+        self.extra = Structure(additional, preserve=self.preserve) if isinstance(additional, dict) else None
         """Their structure, where one is given."""
-        self.zeros: dict[str, Any] = {} if custom else _zeros(schema)
+        self.zeros = zeros_of(schema)
 
         items = schema.get("items")
         self.keys, self.atomic_list = _list_keys(schema)
         self.atomic_list = self.atomic_list or not items
-        self.item = DEDUCED if self.atomic_list else Structure(items or {}, custom=custom, preserve=self.preserve)
-        element: Json = (items or {}).get("properties", {})
-        self.key_defaults = {key: element[key]["default"] for key in self.keys if "default" in element.get(key, {})}
+        self.item = DEDUCED if self.atomic_list else Structure(items or {}, preserve=self.preserve)
+        self.key_defaults = _key_defaults(items or {}, self.keys)
 
     def element(self, value: Any) -> str:
         """The path element that names `value` in this associative list."""
@@ -182,7 +176,7 @@ def scalar_text(value: Any) -> str:
 def _deduced() -> Structure:
     """The structure of values of which the schema says nothing."""
     structure = Structure.__new__(Structure)
-    structure.custom = structure.preserve = structure.is_map = structure.is_list = structure.open = True
+    structure.preserve = structure.is_map = structure.is_list = structure.open = True
     structure.atomic_map, structure.atomic_list, structure.exact = False, True, False
     structure.scalar, structure.keys = "untyped", ()
     structure.declared, structure.zeros, structure.key_defaults = {}, {}, {}
@@ -220,20 +214,26 @@ def _list_keys(schema: Json) -> tuple[tuple[str, ...], bool]:
     return (), True
 
 
-def _zeros(schema: Json) -> dict[str, Any]:
-    """What a Go struct holds in the fields that JSON leaves out, where that is not nothing."""
-    required = schema.get("required", ())
-    zeros: dict[str, Any] = {}
-    for name, field in schema.get("properties", {}).items():
-        if field.get("default") == {}:
-            zeros[name] = {}
-        elif field.get("type") == "array" and name in required:
-            zeros[name] = []
-    return zeros
+def _key_defaults(item: Json, keys: tuple[str, ...]) -> dict[str, Any]:
+    """What stands for the keys that an element leaves out."""
+    fields = item.get("properties", {})
+    declared = {key: fields[key]["default"] for key in keys if "default" in fields.get(key, {})}
+    return KEY_DEFAULTS.get(name_of(item), {}) | declared
 
 
-def _holds_anything(schema: Json, *, preserve: bool) -> bool:
-    if preserve or schema.get("x-kubernetes-preserve-unknown-fields"):
+_inexact: dict[int, tuple[Json, bool]] = {}
+
+
+def _holds_anything(schema: Json) -> bool:
+    """Whether a value of no certain type may stand here or below. Remembered, since schemas share their parts."""
+    known = _inexact.get(id(schema))
+    if known is None:
+        known = _inexact[id(schema)] = (schema, _may_hold_anything(schema))
+    return known[1]
+
+
+def _may_hold_anything(schema: Json) -> bool:
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
         return True
     match schema.get("type"):
         case "object":
@@ -241,26 +241,29 @@ def _holds_anything(schema: Json, *, preserve: bool) -> bool:
             if additional is True or (additional is None and not schema.get("properties")):
                 return True
             below = [*schema.get("properties", {}).values(), *([additional] if isinstance(additional, dict) else [])]
-            return any(_holds_anything(field, preserve=False) for field in below)
+            return any(map(_holds_anything, below))
         case "array":
-            return "items" not in schema or _holds_anything(schema["items"], preserve=False)
+            return "items" not in schema or _holds_anything(schema["items"])
         case None:
             return not (schema.get("x-kubernetes-int-or-string") or schema.get("format") == "int-or-string")
         case _:
             return False
 
 
-_structures: dict[tuple[int, bool], tuple[Json, Structure]] = {}
+_structures: dict[int, tuple[Json, Structure]] = {}
 
 
-def structure_of(schema: Json, *, custom: bool) -> Structure:
+def structure_of(schema: Json) -> Structure:
     """The structure of a whole object's schema. Schemas are known by identity: the same one is read once."""
-    known = _structures.get((id(schema), custom))
+    known = _structures.get(id(schema))
     if known is not None:
         return known[1]
-    if len(_structures) >= _STRUCTURES_MAX:  # definitions that were replaced
+    if len(_structures) >= _STRUCTURES_MAX:  # of definitions that were replaced
         _structures.clear()
+        _inexact.clear()
     rooted = {**schema, "type": "object", "properties": {**schema.get("properties", {}), "metadata": _METADATA}}
-    structure = Structure(rooted, custom=custom, preserve=False)
-    _structures[id(schema), custom] = (schema, structure)  # the schema is held so that its id stays its own
+    structure = Structure(rooted, preserve=False)
+    if name_of(schema):
+        structure.zeros = {"metadata": {}, **structure.zeros}
+    _structures[id(schema)] = (schema, structure)  # the schema is held so that its id stays its own
     return structure

@@ -1,11 +1,11 @@
 """From an Authorization header to a user.
 
-A request without credentials is anonymous, and only paths that say nothing about the cluster are open to it; everything
-else answers 401, as Kubernetes does where anonymous access is limited to health checks. A request with a credential that
-does not hold is 401 everywhere: it is never taken for anonymous.
+A request without credentials is anonymous, and only paths that say nothing about the cluster are open to it;
+everything else answers 401, as Kubernetes does where anonymous access is limited to health checks. A request with a
+credential that does not hold is 401 everywhere: it is never taken for anonymous.
 
-Checking a signature is the costly part and its result never changes, so it is kept, by the token's SHA-256, in a bounded
-cache. Whether the token has run out, and whether its account and Pod still exist, is asked on every request.
+Checking a signature is the costly part and its result never changes, so it is kept, by the token's SHA-256, in a
+bounded cache. Whether the token has run out, and whether its account and Pod still exist, is asked on every request.
 """
 
 import datetime as dt

@@ -1,9 +1,10 @@
 """The roles and bindings that every cluster starts with, as objects.
 
-They are Kubernetes' own for what this server serves, with the same names, labels and annotations, so that documentation,
-charts and `kubectl auth can-i` mean the same here: `cluster-admin`, `admin`, `edit`, `view` (aggregated by label), and
-the `system:` roles that users, nodes and the scheduler have. Each is created where it is not there; an existing one
-(which carries `rbac.authorization.kubernetes.io/autoupdate: "true"`) gets back rules that it has lost.
+They are Kubernetes' own for what this server serves, with the same names, labels and annotations, so that
+documentation, charts and `kubectl auth can-i` mean the same here: `cluster-admin`, `admin`, `edit`, `view`
+(aggregated by label), and the `system:` roles that users, nodes and the scheduler have. Each is created where it is
+not there; an existing one (which carries `rbac.authorization.kubernetes.io/autoupdate: "true"`) gets back rules that
+it has lost.
 """
 
 from collections.abc import Iterator
@@ -190,8 +191,9 @@ def _object(kind: str, name: str, content: Json) -> Json:
 
 
 def reconciled(stored: Json | None, default: Json) -> Json | None:
-    """What to store for a default at start: it itself where it is missing, the stored one with what it lost of its rules
-    or subjects, or None where nothing is to be done (also where a user has switched autoupdate off)."""
+    """What to store for a default at start: it itself where it is missing, the stored one with what it lost of its
+    rules or subjects, or None where nothing is to be done (also where a user has switched autoupdate off).
+    """
     if stored is None:
         return default
     if (stored["metadata"].get("annotations") or {}).get(_AUTOUPDATE) == "false" or "aggregationRule" in default:

@@ -1,8 +1,8 @@
 """Signed tokens (RFC 7519) with one algorithm, ES256, and the keys that sign and check them.
 
-There is nothing to negotiate: a token whose header names another algorithm, or a key that is not ours, is not one of our
-tokens. A `KeyRing` signs with its newest key and checks with all, so that tokens outlive a rotation; keys are files in a
-folder of the home, and a key is retired by deleting its file.
+There is nothing to negotiate: a token whose header names another algorithm, or a key that is not ours, is not one of
+our tokens. A `KeyRing` signs with its newest key and checks with all, so that tokens outlive a rotation; keys are
+files in a folder of the home, and a key is retired by deleting its file.
 """
 
 import base64
@@ -25,7 +25,7 @@ _COORDINATE_BYTES = 32
 TOKEN_BYTES_MAX = 16 * 1024
 
 
-class InvalidToken(Exception):  # noqa: N818 - the verdict on a token
+class InvalidToken(Exception):
     """Why a token is not accepted. For the log of the server: whoever sent it only learns that it is not."""
 
 

@@ -1,12 +1,12 @@
 """The home's own certificate authority and the API server's certificate.
 
 At first start a CA is made (ECDSA P-256, ten years) and with it a server certificate (one year) for the names and
-addresses that clients may use. The certificate is made again, under the same CA, when a quarter of its life is left, when
-the names have changed, or when its files do not fit together; clients notice nothing. The CA is made again only when its
-own files are gone or it has run out, after which every kubeconfig must be written anew.
+addresses that clients may use. The certificate is made again, under the same CA, when a quarter of its life is left,
+when the names have changed, or when its files do not fit together; clients notice nothing. The CA is made again only
+when its own files are gone or it has run out, after which every kubeconfig must be written anew.
 
-Nothing here is asked for at a certificate's end of life: `ensure` is called at each start and then daily by whoever holds
-the server, and `Identity.load_into` gives a running TLS context the new certificate for its next handshakes.
+Nothing here is asked for at a certificate's end of life: `ensure` is called at each start and then daily by whoever
+holds the server, and `Identity.load_into` gives a running TLS context the new certificate for its next handshakes.
 """
 
 import datetime as dt
@@ -63,8 +63,10 @@ class Identity:
 
 
 def ensure(folder: Path, *, now: dt.datetime, names: tuple[str, ...] = (), addresses: tuple[str, ...] = ()) -> Identity:
-    """The identity kept in `folder`, made or renewed where needed. `now` is aware; `names` and `addresses` are more than
-    `NAMES`, `ADDRESSES` and this machine's host name."""
+    """The identity kept in `folder`, made or renewed where needed.
+
+    `now` is aware; `names` and `addresses` are more than `NAMES`, `ADDRESSES` and this machine's host name.
+    """
     wanted = _subject_names((*NAMES, socket.gethostname(), *names), (*ADDRESSES, *addresses))
     ca_key, ca = _ensure_ca(folder, now)
     certificate_path, key_path = folder / "apiserver.crt", folder / "apiserver.key"

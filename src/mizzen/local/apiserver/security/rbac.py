@@ -1,20 +1,20 @@
 """Role-based access control: whether a user may do what they ask.
 
-A rule allows verbs on resources or on URL paths; Roles and ClusterRoles hold rules; bindings give them to users, groups
-and service accounts, in one namespace or everywhere. Nothing is denied by a rule: what none allows is forbidden.
+A rule allows verbs on resources or on URL paths; Roles and ClusterRoles hold rules; bindings give them to users,
+groups and service accounts, in one namespace or everywhere. Nothing is denied by a rule: what none allows is
+forbidden.
 
-The whole of it is compiled when one of the four resources has changed, and the rules of a user when they first ask after
-that. Decisions are remembered until the next change, since most requests repeat. The group `system:masters` may do
-everything, whatever is stored, so that nobody can lock the administrator out.
+The whole of it is compiled when one of the four resources has changed, and the rules of a user when they first ask
+after that. Decisions are remembered until the next change, since most requests repeat. The group `system:masters` may
+do everything, whatever is stored, so that nobody can lock the administrator out.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mizzen.local.apiserver.errors import Forbidden
-from mizzen.local.apiserver.security.reader import Reader
 from mizzen.local.apiserver.security.tokens import MASTERS
-from mizzen.local.apiserver.types import Attributes, Json, User
+from mizzen.local.apiserver.types import Attributes, Json, Reader, User
 
 GROUP = "rbac.authorization.k8s.io"
 ALL = "*"

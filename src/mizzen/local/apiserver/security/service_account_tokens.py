@@ -1,8 +1,8 @@
 """Tokens of service accounts: asked for with a TokenRequest, bound to a Pod, checked against what still exists.
 
-A token names its audiences, ends by itself, and dies early with what it is bound to: the service account and, where it
-was asked for a Pod, Node or Secret, that object, each known by uid, so that a successor of the same name inherits nothing.
-Claims are those of Kubernetes, so that any OIDC consumer that trusts this issuer can use them.
+A token names its audiences, ends by itself, and dies early with what it is bound to: the service account and, where
+it was asked for a Pod, Node or Secret, that object, each known by uid, so that a successor of the same name inherits
+nothing. Claims are those of Kubernetes, so that any OIDC consumer that trusts this issuer can use them.
 """
 
 import datetime as dt
@@ -12,9 +12,8 @@ from typing import Any
 
 from mizzen.local.apiserver.errors import BadRequest, Cause, Conflict, Invalid, NotFound
 from mizzen.local.apiserver.security.jwt import InvalidToken, KeyRing
-from mizzen.local.apiserver.security.reader import Reader
 from mizzen.local.apiserver.security.tokens import AUTHENTICATED
-from mizzen.local.apiserver.types import Json, User
+from mizzen.local.apiserver.types import Json, Reader, User
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 EXPIRATION_S_MIN = 600
@@ -110,7 +109,8 @@ class ServiceAccountTokens:
         if ref.get("uid") and ref["uid"] != uid:
             raise Conflict(
                 f'Operation cannot be fulfilled on {kind} "{name}": the UID in the bound object reference '
-                f"({ref['uid']}) does not match the UID in record. The object might have been deleted and then recreated",
+                f"({ref['uid']}) does not match the UID in record. "
+                "The object might have been deleted and then recreated",
                 name=name,
                 kind=kind,
             )
@@ -197,8 +197,8 @@ def _checked(request: Json, namespace: str, name: str, account: Json, audiences:
             raise _invalid(name, f"metadata.{field}", problem)
     if metadata.get("uid", uid) not in {"", uid}:
         raise Conflict(
-            f'Operation cannot be fulfilled on TokenRequest.authentication.k8s.io "{name}": the UID in the token request '
-            f"({metadata['uid']}) does not match the UID of the service account ({uid})",
+            f'Operation cannot be fulfilled on TokenRequest.authentication.k8s.io "{name}": '
+            f"the UID in the token request ({metadata['uid']}) does not match the UID of the service account ({uid})",
             name=name,
             group="authentication.k8s.io",
             kind="TokenRequest",

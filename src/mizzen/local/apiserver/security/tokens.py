@@ -5,9 +5,9 @@ A token is 256 random bits; only its SHA-256 is kept. There are two places for i
 * The admin's, in a file of the home (`server/tokens.json`, 0600): it must work before the store does, and whoever may
   write Secrets must not be able to take it away or to make another.
 * Everybody else's, in a Secret of type `mizzen.dev/user-token` in `kube-system`, with data `user`, `groups` (comma
-  separated), `hash` and `expires` (RFC 3339, may be empty). `mizzen token create` writes it through the API, and deleting
-  the Secret ends the token. Such a Secret cannot make a user or a group whose name begins with `system:`: who may write
-  Secrets of that namespace does not so become a node, a service account or the administrator.
+  separated), `hash` and `expires` (RFC 3339, may be empty). `mizzen token create` writes it through the API, and
+  deleting the Secret ends the token. Such a Secret cannot make a user or a group whose name begins with `system:`:
+  who may write Secrets of that namespace does not so become a node, a service account or the administrator.
 
 Tokens are found by their hash, so that the time a look-up takes says nothing about any token.
 """
@@ -25,8 +25,7 @@ from typing import Any
 import msgspec
 
 from mizzen.local.apiserver.security.files import read_private, write_private
-from mizzen.local.apiserver.security.reader import Reader
-from mizzen.local.apiserver.types import Json, User
+from mizzen.local.apiserver.types import Json, Reader, User
 
 PREFIX = "mzn_"
 """What every token begins with, so that a leaked one can be recognised."""
