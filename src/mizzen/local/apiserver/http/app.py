@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 from typing import Any
 
-from mizzen.local.apiserver.errors import ApiError, InternalError, TooLarge
+from mizzen.local.apiserver import protobuf
+from mizzen.local.apiserver.errors import ApiError, InternalError, TooLarge, UnsupportedMediaType
 from mizzen.local.apiserver.http.answers import Answer, Pieces, Reply, Stream
 from mizzen.local.apiserver.http.dispatch import Dispatcher, wants_pretty
 from mizzen.local.apiserver.http.identity import attributes_of, impersonated
@@ -23,6 +24,7 @@ from mizzen.local.apiserver.http.request import Query, Request, parse_target, ve
 from mizzen.local.apiserver.metrics import Metrics
 from mizzen.local.apiserver.security.authn import Authenticator
 from mizzen.local.apiserver.security.rbac import Authorizer
+from mizzen.local.apiserver.store.records import encode
 from mizzen.local.apiserver.types import User
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ class App:
             self._authorizer.require(user, attributes_of(request))
             if request.method in _WITH_BODY:
                 request.body = await _read_body(request, receive)
+                if request.headers.get("content-type", "").startswith(protobuf.MEDIA_TYPE) and request.body:
+                    _from_protobuf(request)
             if request.target is None:
                 return await self._pages.answer(request)
             return await self._dispatcher.answer(request)
@@ -163,6 +167,18 @@ async def _read_body(request: Request, receive: Receive) -> bytes:
         if size > BODY_BYTES_MAX:
             raise _too_large()
     return b"".join(parts)
+
+
+def _from_protobuf(request: Request) -> None:
+    """Read on as if the client had sent JSON."""
+    try:
+        request.body = encode(protobuf.decode(request.body))
+    except protobuf.Undecodable as error:
+        raise UnsupportedMediaType(
+            "the body of the request was in an unknown format - accepted media types include: application/json, "
+            f"application/yaml ({error})"
+        ) from error
+    request.headers["content-type"] = JSON
 
 
 def _too_large() -> TooLarge:
