@@ -12,7 +12,7 @@ do everything, whatever is stored, so that nobody can lock the administrator out
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mizzen.local.apiserver.errors import Forbidden
+from mizzen.local.apiserver.security.refusals import forbidden
 from mizzen.local.apiserver.security.tokens import MASTERS
 from mizzen.local.apiserver.types import Attributes, Json, Reader, User
 
@@ -280,32 +280,3 @@ def _meets(requirement: Json, labels: dict[str, str]) -> bool:
             return key not in labels
         case _:
             return False
-
-
-# Refusals
-
-
-def forbidden(user: User, attributes: Attributes, reason: str = "") -> Forbidden:
-    """The 403 for what RBAC does not allow, word for word."""
-    if attributes.path:
-        message = f'User "{user.name}" cannot {attributes.verb} path "{attributes.path}"'
-    else:
-        resource = f"{attributes.resource}/{attributes.subresource}" if attributes.subresource else attributes.resource
-        scope = f'in the namespace "{attributes.namespace}"' if attributes.namespace else "at the cluster scope"
-        message = (
-            f'User "{user.name}" cannot {attributes.verb} resource "{resource}" '
-            f'in API group "{attributes.group}" {scope}'
-        )
-    message = message.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return refused(attributes, f"{message}: {reason}" if reason else message)
-
-
-def refused(attributes: Attributes, why: str) -> Forbidden:
-    """A 403 about the object of a request."""
-    if attributes.path:
-        return Forbidden(f"forbidden: {why}")
-    resource = f"{attributes.resource}.{attributes.group}" if attributes.group else attributes.resource
-    subject = f'{resource} "{attributes.name}"' if attributes.name else resource
-    return Forbidden(
-        f"{subject} is forbidden: {why}", name=attributes.name, group=attributes.group, kind=attributes.resource
-    )
