@@ -47,8 +47,8 @@ class ResourceType:
     singular: str
     namespaced: bool
     load_schema: Callable[[], Json] = field(repr=False, compare=False)
-    """Gives `schema`, always the same object. Called when the type is first used: no server waits for the schemas of types
-    that nobody asks for."""
+    """Gives `schema`, always the same object. Called when the type is first used: no server waits for the schemas of
+    types that nobody asks for."""
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -71,10 +71,11 @@ class ResourceType:
 
     @property
     def schema(self) -> Json:
-        """Structural OpenAPI v3 schema of the whole object, `$ref`-free, with `x-kubernetes-*` extensions (list types, map
-        keys, patch strategies). Validation, pruning, defaulting, patches and OpenAPI documents all read this one.
+        """Structural OpenAPI v3 schema of the whole object, `$ref`-free, with `x-kubernetes-*` extensions (list types,
+        map keys, patch strategies). Validation, pruning, defaulting, patches and OpenAPI documents all read this one.
 
-        Sub-schemas may be shared between places (it is a graph without cycles, not always a tree), and are never changed.
+        Sub-schemas may be shared between places (it is a graph without cycles, not always a tree), and are never
+        changed.
         """
         return self.load_schema()
 

@@ -1,7 +1,7 @@
 """What Kubernetes fills into its own types where nothing is said: constants by type, and small functions.
 
-Each function takes the object (never changed) and gives the fields to add. They work on one type each and apply wherever
-that type occurs, so that a Pod and the template of a Deployment agree.
+Each function takes the object (never changed) and gives the fields to add. They work on one type each and apply
+wherever that type occurs, so that a Pod and the template of a Deployment agree.
 """
 
 import base64
@@ -13,7 +13,12 @@ from mizzen.local.apiserver.types import Json
 Fill = Callable[[Json], Json]
 
 WHERE_ABSENT: dict[str, Json] = {
-    "apps.v1.DeploymentSpec": {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600, "strategy": {}},
+    "apps.v1.DeploymentSpec": {
+        "replicas": 1,
+        "revisionHistoryLimit": 10,
+        "progressDeadlineSeconds": 600,
+        "strategy": {},
+    },
     "apps.v1.Deployment": {"spec": {}, "status": {}},
     "apps.v1.ReplicaSetSpec": {"replicas": 1},
     "apps.v1.ReplicaSet": {"spec": {}, "status": {}},
@@ -38,7 +43,10 @@ WHERE_ABSENT: dict[str, Json] = {
 
 WHERE_EMPTY: dict[str, Json] = {
     "core.v1.Container": {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"},
-    "core.v1.EphemeralContainer": {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"},
+    "core.v1.EphemeralContainer": {
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+    },
     "core.v1.ContainerPort": {"protocol": "TCP"},
     "core.v1.HTTPGetAction": {"path": "/", "scheme": "HTTP"},
     "core.v1.NamespaceStatus": {"phase": "Active"},
@@ -76,7 +84,7 @@ def _pod(value: Json) -> Json:
         containers = spec.get(name)
         if isinstance(containers, list) and any(_limits(item) for item in containers):
             more[name] = [_with_requests(item) for item in containers]
-    status = {"status": {}} if value.get("status") is None else {}
+    status: Json = {"status": {}} if value.get("status") is None else {}
     return {"spec": {**spec, **more}, **status} if more else status
 
 

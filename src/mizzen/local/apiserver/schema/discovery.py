@@ -1,8 +1,8 @@
 """What is served, told to clients: one group or version at a time, or all at once (aggregated discovery).
 
-Old clients ask `/api`, `/apis`, `/api/v1` and `/apis/GROUP/VERSION`; kubectl since 1.26 asks `/api` and `/apis` once each
-with the media types in `AGGREGATED`. Documents are functions of the served types alone; callers keep them until those
-change.
+Old clients ask `/api`, `/apis`, `/api/v1` and `/apis/GROUP/VERSION`; kubectl since 1.26 asks `/api` and `/apis` once
+each with the media types in `AGGREGATED`. Documents are functions of the served types alone; callers keep them until
+those change.
 """
 
 import base64
@@ -121,7 +121,12 @@ def aggregated(types: Iterable[ResourceType], *, core: bool, version: str = "v2"
             for name in versions
         ]
         items.append({"metadata": {"name": group} if group else {}, "versions": found})
-    return {"kind": "APIGroupDiscoveryList", "apiVersion": f"apidiscovery.k8s.io/{version}", "metadata": {}, "items": items}
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": f"apidiscovery.k8s.io/{version}",
+        "metadata": {},
+        "items": items,
+    }
 
 
 def _aggregated_resources(types: list[ResourceType], group: str, version: str) -> list[Json]:

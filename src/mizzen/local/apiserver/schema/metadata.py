@@ -87,7 +87,9 @@ def _owners(value: list[Json], path: str) -> list[Cause]:
         if not owner.get("apiVersion", "").rpartition("/")[2]:
             found.append(invalid(f"{path}.apiVersion", owner.get("apiVersion", ""), "version must not be empty"))
         found += [
-            invalid(f"{path}.{name}", "", "must not be empty") for name in ("kind", "name", "uid") if not owner.get(name)
+            invalid(f"{path}.{name}", "", "must not be empty")
+            for name in ("kind", "name", "uid")
+            if not owner.get(name)
         ]
         if (owner.get("apiVersion"), owner.get("kind")) == ("v1", "Event"):
             found.append(invalid(path, owner, "/v1, Kind=Event is disallowed from being an owner"))
@@ -112,9 +114,11 @@ def check_update(metadata: Json, old: Json) -> list[Cause]:
             found.append(forbidden("metadata.finalizers", f"{detail} []string{{{listed}}}"))
     if metadata.get("generation", 0) < old.get("generation", 0):
         found.append(invalid("metadata.generation", metadata.get("generation", 0), "must not be decremented"))
-    for name in _IMMUTABLE:
-        if _said(metadata, name) != _said(old, name):
-            found.append(invalid(f"metadata.{name}", metadata.get(name), "field is immutable"))
+    found += [
+        invalid(f"metadata.{name}", metadata.get(name), "field is immutable")
+        for name in _IMMUTABLE
+        if _said(metadata, name) != _said(old, name)
+    ]
     return found + contents({k: v for k, v in metadata.items() if k != "finalizers"}, "metadata")
 
 

@@ -81,7 +81,9 @@ _ALIASES = {
     "runtime.RawExtension": "io.k8s.apimachinery.pkg.runtime.RawExtension",
     "CustomResourceSubresourceStatus": _SUBRESOURCE_STATUS,
 }
-_ANYTHING = frozenset({"JSON", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrStringArray", "Any"})
+_ANYTHING = frozenset(
+    {"JSON", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrStringArray", "Any"}
+)
 _LIST = re.compile(r"^List\[(.*)\]$")
 _OPTIONAL = re.compile(r"^Optional\[(.*)\]$")
 _PARAMETER = re.compile(r"^ *\* \*\*(?P<name>\S+)\*\* ``[^`]*`` - (?P<text>.*)$")
@@ -189,7 +191,8 @@ def definition(name: str) -> Json:
 
 @functools.cache
 def expanded(name: str) -> Json:
-    """The definition with every reference followed. A type that holds itself (JSON Schema) is left open at that point."""
+    """The definition with every reference followed. A type that holds itself (JSON Schema) is left open at that
+    point."""
     schema = definition(name)
     if name == _SCHEMA_PROPS:
         return {"type": "object", **_ANY, DEFINITION: name}

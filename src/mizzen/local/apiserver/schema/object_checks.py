@@ -6,7 +6,7 @@ from typing import Any
 
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import names
-from mizzen.local.apiserver.schema.causes import child, duplicate, forbidden, invalid, not_supported, required, too_long
+from mizzen.local.apiserver.schema.causes import duplicate, forbidden, invalid, not_supported, required, too_long
 from mizzen.local.apiserver.schema.metadata import contents
 from mizzen.local.apiserver.schema.pod_checks import INT32_MAX, at, in_range, non_negative, port_name, port_number
 from mizzen.local.apiserver.types import Json
@@ -294,7 +294,11 @@ def _subject(value: Json, *, in_namespace: bool) -> Iterator[Cause]:
         yield required("name")
     kind, group = value.get("kind", ""), value.get("apiGroup") or ""
     if kind == "ServiceAccount":
-        yield from (invalid("name", value.get("name", ""), r) for r in names.dns_subdomain(value.get("name") or "") if value.get("name"))
+        yield from (
+            invalid("name", value.get("name", ""), r)
+            for r in names.dns_subdomain(value.get("name") or "")
+            if value.get("name")
+        )
         if group:
             yield not_supported("apiGroup", group, ("",))
         if not in_namespace and not value.get("namespace"):
