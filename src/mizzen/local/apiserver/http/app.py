@@ -16,13 +16,14 @@ from mizzen.local.apiserver import protobuf
 from mizzen.local.apiserver.errors import ApiError, InternalError, TooLarge, UnsupportedMediaType
 from mizzen.local.apiserver.http.answers import Answer, Pieces, Reply, Stream
 from mizzen.local.apiserver.http.dispatch import Dispatcher, wants_pretty
-from mizzen.local.apiserver.http.identity import attributes_of, impersonated
+from mizzen.local.apiserver.http.attributes import attributes_of
 from mizzen.local.apiserver.http.negotiation import JSON, Representation, negotiate
 from mizzen.local.apiserver.http.pages import Pages
 from mizzen.local.apiserver.http.rendering import encoded
 from mizzen.local.apiserver.http.request import Query, Request, parse_target, verb_of
 from mizzen.local.apiserver.metrics import Metrics
 from mizzen.local.apiserver.security.authn import Authenticator
+from mizzen.local.apiserver.security.impersonation import impersonate
 from mizzen.local.apiserver.security.rbac import Authorizer
 from mizzen.local.apiserver.store.records import encode
 from mizzen.local.apiserver.types import User
@@ -78,8 +79,8 @@ class App:
     async def _reply(self, request: Request, scope: Scope, receive: Receive) -> Reply:
         try:
             user = self._authenticator.authenticate(request.headers.get("authorization"), path=request.path)
-            if "impersonate-user" in request.headers:
-                user = impersonated(self._authorizer, user, scope["headers"])
+            if any(name.startswith("impersonate-") for name in request.headers):
+                user = impersonate(self._authorizer, user, _pairs(scope))
             request.user = user
             self._authorizer.require(user, attributes_of(request))
             if request.method in _WITH_BODY:
@@ -141,8 +142,13 @@ class App:
             stream.stop()
 
 
+def _pairs(scope: Scope) -> list[tuple[str, str]]:
+    """All headers, those included that come more than once."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+
+
 def _read_head(scope: Scope) -> Request:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    headers = dict(_pairs(scope))
     path: str = scope["path"]
     query_text = scope["query_string"].decode("latin-1")
     query = Query(query_text)

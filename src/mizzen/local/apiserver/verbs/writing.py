@@ -195,7 +195,7 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
     served, strategy = write.served, write.strategy
     old = from_stored(served, replaced.object())
     metadata, old_metadata = obj["metadata"], old["metadata"]
-    _check_preconditions(write, metadata, old_metadata)
+    check_preconditions(write, metadata, old_metadata)
     _keep_metadata(metadata, old_metadata)
     around = write.around
     _prepare(write, obj, old, around)
@@ -204,7 +204,7 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
     obj = admit(write, "UPDATE", obj, old)
     _prepare(write, obj, old, around)
     metadata = obj["metadata"]
-    if strategy.generation and not write.subresource:
+    if strategy.generation and write.subresource != "status":
         changed = strategy.spec_changed(obj, old, served.rtype)
         metadata["generation"] = old_metadata.get("generation", 0) + changed
     problems = metadata_rules.check_update(metadata, old_metadata)
@@ -253,7 +253,7 @@ def is_finalized(served: Served, obj: Json) -> bool:
     return not metadata.get("deletionGracePeriodSeconds")
 
 
-def _check_preconditions(write: Write, metadata: Json, old: Json) -> None:
+def check_preconditions(write: Write, metadata: Json, old: Json) -> None:
     key, name = write.served.key, old["name"]
     uid, revision = metadata.get("uid"), metadata.get("resourceVersion")
     if uid and uid != old["uid"]:
