@@ -63,12 +63,17 @@ def is_selectable(served: Served, name: str) -> bool:
         return False
     if stored == "metadata.namespace" and not served.rtype.namespaced:
         return False
-    return stored in _COMMON or stored in _SELECTABLE.get(served.key, ()) or stored in served.rtype.selectable_fields
+    return stored in _COMMON or stored in _paths(served)
+
+
+def _paths(served: Served) -> tuple[str, ...]:
+    """Fields beside the common ones; a definition writes its own as JSON paths, `.spec.color`."""
+    return _SELECTABLE.get(served.key) or tuple(path.removeprefix(".") for path in served.rtype.selectable_fields)
 
 
 def reader(served: Served) -> Callable[[Record, str], str]:
     """How to read a field of a record: name and namespace without decoding it, others once for each record."""
-    paths = _SELECTABLE.get(served.key, served.rtype.selectable_fields)
+    paths = _paths(served)
 
     def extract(obj: Json) -> Mapping[str, str]:
         return {path: _text(obj, path) for path in paths}

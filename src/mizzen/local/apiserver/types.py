@@ -56,8 +56,6 @@ class ResourceType:
     """`status`, `scale`, `log`, `binding`, `token`, `finalize`, `eviction`."""
     columns: tuple[Column, ...] = ()
     scale: ScalePaths | None = None
-    selectable_fields: tuple[str, ...] = ()
-    """What field selectors may name beside `metadata.name` and `metadata.namespace`, such as `spec.nodeName`."""
     custom: bool = False
     """Whether a CustomResourceDefinition made this."""
     stored: bool = True

@@ -14,13 +14,13 @@ Plugin = Callable[[AdmissionContext, Json], Json]
 
 
 class StoreReader:
-    """`types.Reader` on a store."""
+    """`types.Reader` on a store. Single objects are the newest, lists are what is durable."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def get(self, group: str, plural: str, namespace: str, name: str) -> Json | None:
-        record = self._store.get((group, plural), namespace, name)
+        record = self._store.head((group, plural), namespace, name)
         return None if record is None else record.object()
 
     def list(self, group: str, plural: str) -> Iterable[Json]:

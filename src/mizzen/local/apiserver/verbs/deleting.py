@@ -48,6 +48,11 @@ def delete_options(request: Request) -> DeleteOptions:
         for name in ("propagationPolicy", "orphanDependents"):
             if name in query:
                 given[name] = query.flag(name) if name == "orphanDependents" else query.get(name)
+    return options_of(given, request)
+
+
+def options_of(given: Json, request: Request) -> DeleteOptions:
+    """Checked options; a dry run may also be asked for in the query."""
     found: list[Cause] = []
     policy, orphan = given.get("propagationPolicy"), given.get("orphanDependents")
     if policy is not None and orphan is not None:
@@ -56,7 +61,7 @@ def delete_options(request: Request) -> DeleteOptions:
         )
     if policy is not None and policy not in _POLICIES:
         found.append(causes.not_supported("propagationPolicy", policy, [*_POLICIES, "nil"]))
-    dry_run = dry_run_of(given.get("dryRun") or query.all("dryRun"), found)
+    dry_run = dry_run_of(given.get("dryRun") or request.query.all("dryRun"), found)
     if found:
         raise causes.invalid_error("DeleteOptions", "meta.k8s.io", "", found)
     if orphan is not None:

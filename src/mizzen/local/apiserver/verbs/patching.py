@@ -143,7 +143,6 @@ async def _apply(write: Write, name: str, replaced: Record | None) -> One:
         api_version=rtype.api_version,
         subresource=write.subresource,
         now=timestamp(write.context.now()),
-        custom=rtype.custom,
     )
     if replaced is None:
         return await create_object(write, merged, track=False)

@@ -17,7 +17,7 @@ from mizzen.local.apiserver.patch import managed
 from mizzen.local.apiserver.schema import causes, strict, structural
 from mizzen.local.apiserver.schema import metadata as metadata_rules
 from mizzen.local.apiserver.store import Record
-from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, timestamp
+from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep, timestamp
 from mizzen.local.apiserver.strategies.registry import strategy_of
 from mizzen.local.apiserver.types import AdmissionContext, Json, ResourceType, qualified
 from mizzen.local.apiserver.verbs.context import Context, One
@@ -41,7 +41,15 @@ class Write(NamedTuple):
 
     @property
     def around(self) -> Surroundings:
-        return Surroundings(self.served.rtype, self.context.reader, self.context.now(), self.options.dry_run)
+        def newest(key: tuple[str, str]) -> list[Json]:
+            return [record.object() for record in self.context.store.head_records(key)]
+
+        return Surroundings(self.served.rtype, self.context.now(), newest)
+
+    @property
+    def keeps_status(self) -> bool:
+        """Whether status changes through its subresource only."""
+        return "status" in self.served.rtype.subresources
 
 
 def start(context: Context, served: Served, request: Request, options: WriteOptions, subresource: str = "") -> Write:
@@ -125,15 +133,14 @@ def _generate_name(write: Write, base: str) -> str:
 
 async def create_object(write: Write, obj: Json, *, track: bool = True) -> One:
     """Create a decoded object. `track`: managedFields are still to be computed (an apply has done so)."""
+    if write.keeps_status and not write.strategy.takes_status:
+        obj.pop("status", None)
     obj = default(write, obj)
     metadata = obj["metadata"]
-    for field in _SERVER_SET:
+    for field in (*_SERVER_SET, "generation", "resourceVersion"):
         metadata.pop(field, None)
-    metadata.pop("generation", None)
-    if write.strategy.has_status(write.served.rtype):
-        obj.pop("status", None)
     if track:
-        obj = track_fields(write, None, obj)
+        obj = _track_created(write, obj)
     obj = admit(write, "CREATE", obj, None)
     metadata = obj["metadata"]
     metadata["uid"] = write.context.new_uid()
@@ -152,6 +159,14 @@ async def create_object(write: Write, obj: Json, *, track: bool = True) -> One:
     stored = to_stored(write.served, ordered(obj))
     record = await write.context.store.create(write.served.key, write.namespace, metadata["name"], stored)
     return One(write.served, record, status=201)
+
+
+def _track_created(write: Write, obj: Json) -> Json:
+    """managedFields of a new object; a status that the server gives is nobody's."""
+    if not write.keeps_status or write.strategy.takes_status or "status" not in obj:
+        return track_fields(write, None, obj)
+    rest = {name: value for name, value in obj.items() if name != "status"}
+    return {**track_fields(write, None, rest), "status": obj["status"]}
 
 
 # Update.
@@ -180,7 +195,7 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
     served, strategy = write.served, write.strategy
     old = from_stored(served, replaced.object())
     metadata, old_metadata = obj["metadata"], old["metadata"]
-    _check_preconditions(write, metadata, old_metadata)
+    check_preconditions(write, metadata, old_metadata)
     _keep_metadata(metadata, old_metadata)
     around = write.around
     _prepare(write, obj, old, around)
@@ -189,7 +204,7 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
     obj = admit(write, "UPDATE", obj, old)
     _prepare(write, obj, old, around)
     metadata = obj["metadata"]
-    if strategy.generation and not write.subresource:
+    if strategy.generation and write.subresource != "status":
         changed = strategy.spec_changed(obj, old, served.rtype)
         metadata["generation"] = old_metadata.get("generation", 0) + changed
     problems = metadata_rules.check_update(metadata, old_metadata)
@@ -206,8 +221,10 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
 def _prepare(write: Write, obj: Json, old: Json, around: Surroundings) -> None:
     if write.subresource == "status":
         write.strategy.prepare_status(obj, old, around)
-    else:
-        write.strategy.prepare_update(obj, old, around)
+        return
+    if write.keeps_status:
+        keep(obj, old, ("status",))
+    write.strategy.prepare_update(obj, old, around)
 
 
 async def store_update(write: Write, replaced: Record, obj: Json, old: Json) -> One:
@@ -236,7 +253,7 @@ def is_finalized(served: Served, obj: Json) -> bool:
     return not metadata.get("deletionGracePeriodSeconds")
 
 
-def _check_preconditions(write: Write, metadata: Json, old: Json) -> None:
+def check_preconditions(write: Write, metadata: Json, old: Json) -> None:
     key, name = write.served.key, old["name"]
     uid, revision = metadata.get("uid"), metadata.get("resourceVersion")
     if uid and uid != old["uid"]:
@@ -277,9 +294,7 @@ def _keep_metadata(metadata: Json, old: Json) -> None:
 
 
 def default(write: Write, obj: Json) -> Json:
-    obj = structural.default(write.served.rtype.schema, obj)
-    write.strategy.default(obj)
-    return obj
+    return structural.default(write.served.rtype.schema, obj)
 
 
 def track_fields(write: Write, old: Json | None, obj: Json) -> Json:
@@ -292,7 +307,6 @@ def track_fields(write: Write, old: Json | None, obj: Json) -> Json:
         api_version=write.served.rtype.api_version,
         subresource=write.subresource,
         now=timestamp(write.context.now()),
-        custom=write.served.rtype.custom,
     )
 
 
