@@ -73,7 +73,6 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self.repeat_events = False
         self.lose_events = 0
         self.page = 500
-        self.latency_s = 0.0
         self.down = False
         self._changed = asyncio.Event()
         self._cut = 0
@@ -142,7 +141,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append((request.method, request.url.raw_path.decode()))
-        await asyncio.sleep(self.latency_s)
+        await asyncio.sleep(0)
         if self.down:
             raise httpx2.ConnectError("refused")
         for answer in self.scripted:
@@ -214,6 +213,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
     async def _events(
         self, plural: str, namespace: str | None, since: int, initial: bool, timeout_s: float
     ) -> AsyncIterator[bytes]:
+        sent: list[bytes] = []
         cut, until_s = self._cut, asyncio.get_running_loop().time() + timeout_s
         if since < self.oldest:
             yield _line("ERROR", status(410, "Expired", "too old resource version"))
@@ -233,9 +233,11 @@ class FakeServer(httpx2.AsyncBaseTransport):
                         self.lose_events -= 1
                         continue
                     line = _line(type_, obj)
-                    # In two pieces, and twice where the script says so: a reader must not depend on how it comes.
+                    sent.append(line)
+                    # In two pieces, and what came before once more where the script says so: a reader must depend on
+                    # neither.
                     yield line[:7]
-                    yield line[7:] + (line if self.repeat_events else b"")
+                    yield line[7:] + (b"".join(sent[-3:]) if self.repeat_events else b"")
             changed = self._changed
             if self._cut != cut:
                 yield b'{"type":"ADDED","obj'

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mizzen.kinds import Model
@@ -59,7 +59,14 @@ async def _perform(server: FakeServer, action: tuple[Any, ...]) -> None:
             await asyncio.sleep(seconds)
 
 
+LOST = [("wait", 1.0), ("lose",), ("put", "a", 1), ("wait", 1.0), ("put", "b", 1)]
+REPEATED = [("wait", 1.0), ("repeat", True), ("put", "a", 1), ("wait", 1.0), ("remove", "a")]
+
+
 @given(script=st.lists(actions, max_size=25), streams_lists=st.booleans())
+@example(script=LOST, streams_lists=True)
+@example(script=LOST, streams_lists=False)
+@example(script=REPEATED, streams_lists=True)
 @settings(max_examples=150, deadline=None)
 def test_cache_ends_equal_to_the_server(script: list[tuple[Any, ...]], streams_lists: bool) -> None:
     """For any interleaving of changes, breaks, 410s, repeated and lost events: at rest, and after at most one period of
@@ -68,13 +75,16 @@ def test_cache_ends_equal_to_the_server(script: list[tuple[Any, ...]], streams_l
     async def main() -> None:
         server = FakeServer(streams_lists=streams_lists)
         followed: dict[str, Any] = {}
+        reached: dict[str, int] = {}
 
         def follow(old: Any, new: Any) -> None:
             assert followed.get((old or new)["metadata"]["name"]) == old, "a change starts where the last one ended"
             if new is None:
                 del followed[old["metadata"]["name"]]
-            else:
-                followed[new["metadata"]["name"]] = new
+                return
+            name, version = new["metadata"]["name"], int(new["metadata"]["resourceVersion"])
+            assert version > reached.get(name, 0), "the past does not come back"
+            followed[name], reached[name] = new, version
 
         async with server.client() as client, Informer(client, Thing, relist_after_s=3600, rng=lambda: 0.0) as informer:
             informer.subscribe(follow)
@@ -163,22 +173,45 @@ async def test_waits_grow_while_the_server_is_away_and_end_when_it_is_back() -> 
         assert informer.statistics().last_error == ""
 
 
+class Lines(httpx2.AsyncByteStream):
+    """A watch stream as written here, open for `then_s` after its last line."""
+
+    def __init__(self, *lines: bytes, then_s: float) -> None:
+        self.lines, self.then_s = lines, then_s
+
+    async def __aiter__(self) -> Any:
+        for line in self.lines:
+            yield line
+        await asyncio.sleep(self.then_s)
+
+
+@pytest.mark.looptime
+async def test_changes_between_the_initial_events_count() -> None:
+    server = FakeServer()
+    thing = b'{"metadata":{"name":"%s","namespace":"default","resourceVersion":"%d"}}'
+    end = b'{"metadata":{"resourceVersion":"14","annotations":{"k8s.io/initial-events-end":"true"}}}'
+    events = [
+        (b"ADDED", thing % (b"a", 11)),
+        (b"ADDED", thing % (b"b", 12)),
+        (b"DELETED", thing % (b"a", 13)),
+        (b"MODIFIED", thing % (b"b", 14)),
+        (b"BOOKMARK", end),
+    ]
+    lines = [b'{"type":"%s","object":%s}\n' % event for event in events]
+    server.next(httpx2.Response(200, stream=Lines(*lines, then_s=100)), "GET")
+    async with server.client() as client, Informer(client, Thing, rng=lambda: 0.0) as informer:
+        await informer.synced(60)
+        assert [(meta_of(obj).name, meta_of(obj).resource_version) for obj in informer.list()] == [("b", "14")]
+
+
 @pytest.mark.looptime
 async def test_a_server_that_never_ends_the_initial_events_is_listed_instead() -> None:
     """An old server ignores `sendInitialEvents`: it sends objects, but not the bookmark after them."""
     server = FakeServer()
     server.put("things", "a")
 
-    async def endless() -> Any:
-        yield b'{"type":"ADDED","object":{"metadata":{"name":"a","namespace":"default","resourceVersion":"11"}}}\n'
-        await asyncio.sleep(10_000)
-
-    class Stream(httpx2.AsyncByteStream):
-        async def __aiter__(self) -> Any:
-            async for chunk in endless():
-                yield chunk
-
-    server.next(httpx2.Response(200, stream=Stream()), "GET")
+    added = b'{"type":"ADDED","object":{"metadata":{"name":"a","namespace":"default","resourceVersion":"11"}}}\n'
+    server.next(httpx2.Response(200, stream=Lines(added, then_s=10_000)), "GET")
     async with server.client() as client, Informer(client, Thing, rng=lambda: 0.0) as informer:
         await informer.synced(60)
         assert [meta_of(obj).name for obj in informer.list()] == ["a"]

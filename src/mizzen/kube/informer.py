@@ -278,11 +278,13 @@ class Informer(Generic[T]):
         self._synced.set()
 
     def _take(self, event: WatchEvent[RawObject]) -> None:
-        if event.payload is not None and not self._is_old(event.resource_version):
+        self._backoff.reset()
+        if self._is_old(event.resource_version):
+            return
+        if event.payload is not None:
             self._events += 1
             self._put(event.type, event.payload)
         self._version = event.resource_version or self._version
-        self._backoff.reset()
 
     def _put(self, type_: str, item: RawObject) -> None:
         change: Change[T] | None = None
