@@ -8,6 +8,8 @@ a deadline for each wait. Nothing here retries, caches or guesses.
 
 import json
 import ssl
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ PATCH_TYPES = {
     "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
+TICK_S = 0.02
+"""How long a poll of something that cannot be watched rests between two tries."""
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 WAIT_S = 20.0
 """How long a test waits for an event that must come: far above what any server needs, so that it means `never`."""
@@ -74,6 +78,17 @@ def refused(code: int, reason: str | None = None, message: str = "") -> Iterator
     found = (caught.error.code, caught.error.status.get("reason") if reason else None)
     assert found == (code, reason), f"expected {code} {reason}, found {found}: {caught.error}"
     assert message in caught.error.message, str(caught.error)
+
+
+def eventually(holds: Callable[[], bool], what: str) -> None:
+    """Ask until it holds: for what a server may publish a little later and nobody can watch (discovery, OpenAPI).
+
+    A server that is consistent at once is asked once.
+    """
+    rest, deadline = threading.Event(), time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline, f"not in {WAIT_S:g} s: {what}"
+        rest.wait(TICK_S)
 
 
 class Event(NamedTuple):
@@ -186,7 +201,7 @@ class Api:
         self, method: str, path: str, *, content: bytes | None = None, headers: Json | None = None, **query: Any
     ) -> httpx2.Response:
         """One request as it is; any answer is returned."""
-        return self._http.request(method, path, params=query, content=content, headers=self._prepared(headers))
+        return self._http.request(method, path, params=query or None, content=content, headers=self._prepared(headers))
 
     def call(
         self, method: str, path: str, body: Any = None, *, content_type: str = "application/json", **query: Any
