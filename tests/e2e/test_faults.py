@@ -47,7 +47,7 @@ def failed(machine: Machine, what: str) -> tuple[str, str]:
             "OOMKilled",
             "more memory than its limit",
         ),
-        ("nowhere", {}, "FunctionMissing", "nowhere"),
+        ("nowhere", {}, "CodeMissing", "expected a function nowhere in module train"),
     ],
 )
 def test_a_training_function_that_fails_says_how(serving: Machine, entrypoint, more, reason, words) -> None:
