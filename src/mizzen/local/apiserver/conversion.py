@@ -8,6 +8,7 @@ from mizzen.local.apiserver.catalog import EVENTS, Served
 from mizzen.local.apiserver.schema import events
 from mizzen.local.apiserver.types import Json
 
+
 def to_stored(served: Served, obj: Json) -> Json:
     """An object of the served version as it is kept: the same object when that is no different."""
     if served.direct:

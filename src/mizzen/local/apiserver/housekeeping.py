@@ -87,7 +87,9 @@ class Housekeeping:
         if existing is not None:
             if resource == _CONFIG_MAPS and (stored := existing.object()).get("data") != obj["data"]:
                 # The CA was made anew: Pods must not trust the old one.
-                context.store.update(resource, {**stored, "data": obj["data"]}, existing).add_done_callback(_log_failure)
+                context.store.update(resource, {**stored, "data": obj["data"]}, existing).add_done_callback(
+                    _log_failure
+                )
             return
         obj["metadata"] = {
             "name": name,

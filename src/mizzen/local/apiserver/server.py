@@ -218,4 +218,3 @@ def _version() -> Json:
         "platform": f"{platform.system().lower()}/{platform.machine()}",
         "mizzenVersion": __version__,
     }
-

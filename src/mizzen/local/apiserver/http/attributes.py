@@ -4,6 +4,7 @@ from mizzen.local.apiserver.http.request import Request
 from mizzen.local.apiserver.selectors import parse_fields
 from mizzen.local.apiserver.types import Attributes
 
+
 def attributes_of(request: Request) -> Attributes:
     """What a request is in the words of authorization rules."""
     target = request.target

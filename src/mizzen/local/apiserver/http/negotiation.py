@@ -5,11 +5,12 @@ everywhere, JSON is what they get here.
 """
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from mizzen.local.apiserver.errors import NotAcceptable
 
-JSON, YAML = "application/json", "application/yaml"
+JSON: Final = "application/json"
+YAML: Final = "application/yaml"
 Media = Literal["application/json", "application/yaml"]
 
 

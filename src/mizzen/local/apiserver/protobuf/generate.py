@@ -111,7 +111,9 @@ def _field(package: str, go_name: str, go_type: str, json_tag: str, number: str)
     embedded = not go_name and not name
     qualified = _qualified(package, go_type)
     plain = not qualified.startswith(("*", "[]", "{}"))
-    return Field(int(number), "" if embedded else name, qualified, plain and "omitempty" not in options and not embedded)
+    return Field(
+        int(number), "" if embedded else name, qualified, plain and "omitempty" not in options and not embedded
+    )
 
 
 def _qualified(package: str, go_type: str) -> str:

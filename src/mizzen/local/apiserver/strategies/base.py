@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.schema import causes
+from mizzen.local.apiserver.schema import updates
 from mizzen.local.apiserver.types import Json, ResourceType
 
 
@@ -62,7 +62,7 @@ class Strategy:
 
     def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
         """What may not change in this way."""
-        return ()
+        return updates.check_update(around.rtype, obj, old)
 
     def validate_status(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
         return ()
@@ -106,18 +106,3 @@ def keep(obj: Json, old: Json, names: Iterable[str]) -> None:
             obj[name] = old[name]
         else:
             obj.pop(name, None)
-
-
-def immutable(obj: Json, old: Json, path: str) -> Iterable[Cause]:
-    """A cause where the field at a dotted path has changed."""
-    new_value, old_value = at(obj, path), at(old, path)
-    if new_value != old_value:
-        yield causes.invalid(path, new_value, "field is immutable")
-
-
-def at(obj: Json, path: str) -> object:
-    """The value at a dotted path, `None` where there is none."""
-    value: object = obj
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import causes
-from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, immutable, keep
+from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep
 from mizzen.local.apiserver.strategies.quantities import canonical_amounts
-from mizzen.local.apiserver.types import Json
+from mizzen.local.apiserver.types import Json, ResourceType
 
 _KUBERNETES = "kubernetes"
 
@@ -46,6 +46,7 @@ class NodeStrategy(Strategy):
         self._canonical(obj)
 
     def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
+        yield from super().validate_update(obj, old, around)
         for field, name in (("podCIDRs", "podCIDR"), ("providerID", "providerID")):
             before = old.get("spec", {}).get(field)
             if before and before != obj.get("spec", {}).get(field):
@@ -56,28 +57,6 @@ class NodeStrategy(Strategy):
         status = obj.get("status")
         if status:
             obj["status"] = canonical_amounts(status, ("capacity", "allocatable"))
-
-
-class ConfigMapStrategy(Strategy):
-    """A ConfigMap or Secret that was said to be immutable stays as it is."""
-
-    data = ("data", "binaryData")
-
-    def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
-        if old.get("immutable"):
-            if not obj.get("immutable"):
-                yield causes.forbidden("immutable", "field is immutable when `immutable` is set")
-            for field in self.data:
-                if (obj.get(field) or {}) != (old.get(field) or {}):
-                    yield causes.forbidden(field, "field is immutable when `immutable` is set")
-
-
-class SecretStrategy(ConfigMapStrategy):
-    data = ("data",)
-
-    def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
-        yield from immutable(obj, old, "type")
-        yield from super().validate_update(obj, old, around)
 
 
 class ServiceAccountStrategy(Strategy):
@@ -96,19 +75,12 @@ class EventStrategy(Strategy):
 class EndpointSliceStrategy(Strategy):
     generation = True
 
-    def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
-        return immutable(obj, old, "addressType")
-
-    def spec_changed(self, obj: Json, old: Json, rtype: object) -> bool:
+    def spec_changed(self, obj: Json, old: Json, rtype: ResourceType) -> bool:
         changed = any(obj.get(field) != old.get(field) for field in ("endpoints", "ports", "addressType"))
         return changed or (obj["metadata"].get("labels") or {}) != (old["metadata"].get("labels") or {})
 
 
-class RoleStrategy(Strategy):
+class AccessStrategy(Strategy):
+    """Roles and bindings."""
+
     create_on_update = True
-
-
-class BindingStrategy(RoleStrategy):
-    def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
-        if obj.get("roleRef") != old.get("roleRef"):
-            yield causes.invalid("roleRef", obj.get("roleRef"), "cannot change roleRef")

@@ -25,7 +25,8 @@ class DefinitionStrategy(Strategy):
         return definitions.check_crd(obj)
 
     def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
-        return [cause for cause in definitions.check_crd(obj, old) if cause not in definitions.check_crd(obj)]
+        known = definitions.check_crd(obj)
+        return [cause for cause in definitions.check_crd(obj, old) if cause not in known]
 
 
 def _establish(obj: Json, around: Surroundings) -> None:

@@ -1,6 +1,6 @@
-"""Pods, and the Pod templates of workloads: amounts in one form, quality of service, what of a Pod may still change."""
+"""Pods, and the Pod templates of workloads: amounts in one form, quality of service, a graceful end."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from mizzen.kinds.scalars import quantity
@@ -10,11 +10,6 @@ from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep
 from mizzen.local.apiserver.strategies.quantities import canonical, canonical_amounts
 from mizzen.local.apiserver.types import Json
 
-_MAY_CHANGE = (
-    "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
-    "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
-    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
-)
 _GRACE_PERIOD_S = 30
 _CONTAINERS = ("containers", "initContainers")
 
@@ -27,7 +22,9 @@ class PodStrategy(Strategy):
     returns_deleted = True
 
     def prepare_create(self, obj: Json, around: Surroundings) -> None:
-        obj["spec"] = canonical_spec(obj.get("spec") or {})
+        spec = canonical_spec(obj.get("spec") or {})
+        # What the admission plugin Priority gives Pods that name no class.
+        obj["spec"] = {"priority": 0, "preemptionPolicy": "PreemptLowerPriority", **spec}
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj["spec"])}
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
@@ -40,27 +37,6 @@ class PodStrategy(Strategy):
         status, before = obj.setdefault("status", {}), old.get("status", {})
         if not status.get("qosClass") and before.get("qosClass"):
             status["qosClass"] = before["qosClass"]
-
-    def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
-        spec, before = obj["spec"], old["spec"]
-        if spec == before:
-            return
-        for field in _CONTAINERS:
-            if len(spec.get(field) or ()) != len(before.get(field) or ()):
-                yield causes.forbidden(f"spec.{field}", "pod updates may not add or remove containers")
-                return
-        yield from _deadline(spec.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
-        yield from _only_added(spec.get("tolerations") or [], before.get("tolerations") or [])
-        gates = [gate.get("name") for gate in before.get("schedulingGates") or ()]
-        for index, gate in enumerate(spec.get("schedulingGates") or ()):
-            if gate.get("name") not in gates:
-                yield causes.forbidden(
-                    f"spec.schedulingGates[{index}].name",
-                    f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'",
-                )
-        if _fixed(spec, before, gated=bool(gates)) != _fixed(before, before, gated=bool(gates)):
-            changed = sorted(name for name in {*spec, *before} if _differs(spec, before, name))
-            yield causes.forbidden("spec", f"{_MAY_CHANGE}\nchanged: {', '.join(changed)}")
 
     def validate_status(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
         new, before = obj.get("status", {}).get("qosClass"), old.get("status", {}).get("qosClass")
@@ -76,45 +52,6 @@ class PodStrategy(Strategy):
         if not spec.get("nodeName") or phase in {"Failed", "Succeeded"}:
             return 0  # no kubelet has it, or it has ended already
         return 1 if period < 0 else int(period)
-
-
-def _differs(spec: Json, before: Json, name: str) -> bool:
-    return bool(_fixed(spec, before, gated=False).get(name) != _fixed(before, before, gated=False).get(name))
-
-
-def _fixed(spec: Json, before: Json, *, gated: bool) -> Json:
-    """What of a spec may not change, with what may taken from before."""
-    fixed = {**spec}
-    keep(fixed, before, ("activeDeadlineSeconds", "tolerations", "schedulingGates"))
-    if gated:  # a Pod that is not scheduled yet may still be told where to go
-        keep(fixed, before, ("nodeSelector", "affinity"))
-    for field in _CONTAINERS:
-        if field in fixed:
-            fixed[field] = [{**container, "image": ""} for container in fixed[field]]
-    if before.get("terminationGracePeriodSeconds", 0) < 0 and spec.get("terminationGracePeriodSeconds") == 1:
-        keep(fixed, before, ("terminationGracePeriodSeconds",))
-    return fixed
-
-
-def _deadline(new: int | None, old: int | None) -> Iterator[Cause]:
-    path = "spec.activeDeadlineSeconds"
-    if new is None:
-        if old is not None:
-            yield causes.invalid(path, None, "must not update from a positive integer to nil value")
-    elif old is not None and new > old:
-        yield causes.invalid(path, new, "must be less than or equal to previous value")
-
-
-def _only_added(new: list[Json], old: list[Json]) -> Iterator[Cause]:
-    for toleration in old:
-        # Of an existing toleration, only how long it tolerates may change.
-        same = [{**other, "tolerationSeconds": None} for other in new]
-        if {**toleration, "tolerationSeconds": None} not in same:
-            yield causes.forbidden(
-                "spec.tolerations",
-                "existing toleration can not be modified except its tolerationSeconds",
-            )
-            return
 
 
 def canonical_spec(spec: Json) -> Json:

@@ -13,11 +13,9 @@ _CUSTOM = CustomStrategy()
 _PLAIN = Strategy()
 _BUILTIN: dict[tuple[str, str], Strategy] = {
     EVENTS: core.EventStrategy(),
-    ("", "configmaps"): core.ConfigMapStrategy(),
     ("", "namespaces"): core.NamespaceStrategy(),
     ("", "nodes"): core.NodeStrategy(),
     ("", "pods"): PodStrategy(),
-    ("", "secrets"): core.SecretStrategy(),
     ("", "serviceaccounts"): core.ServiceAccountStrategy(),
     ("", "services"): ServiceStrategy(),
     ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionStrategy(),
@@ -26,10 +24,10 @@ _BUILTIN: dict[tuple[str, str], Strategy] = {
     ("batch", "jobs"): JobStrategy(),
     ("coordination.k8s.io", "leases"): core.LeaseStrategy(),
     ("discovery.k8s.io", "endpointslices"): core.EndpointSliceStrategy(),
-    (_RBAC, "clusterrolebindings"): core.BindingStrategy(),
-    (_RBAC, "clusterroles"): core.RoleStrategy(),
-    (_RBAC, "rolebindings"): core.BindingStrategy(),
-    (_RBAC, "roles"): core.RoleStrategy(),
+    (_RBAC, "clusterrolebindings"): core.AccessStrategy(),
+    (_RBAC, "clusterroles"): core.AccessStrategy(),
+    (_RBAC, "rolebindings"): core.AccessStrategy(),
+    (_RBAC, "roles"): core.AccessStrategy(),
 }
 
 

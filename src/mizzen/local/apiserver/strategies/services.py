@@ -6,7 +6,7 @@ kube-apiserver has by default, and each only once.
 
 import hashlib
 from collections.abc import Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from mizzen.local.apiserver.errors import Cause
@@ -27,20 +27,21 @@ class ServiceStrategy(Strategy):
 
     def prepare_create(self, obj: Json, around: Surroundings) -> None:
         obj["status"] = {"loadBalancer": {}}
-        _allocate(obj, None, around)
+        _allocate(obj, around)
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
         _keep_allocated(obj.setdefault("spec", {}), old.get("spec", {}))
-        _allocate(obj, old, around)
+        _allocate(obj, around)
 
     def validate(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
         spec = obj["spec"]
         address = spec.get("clusterIP", "")
         if address and address != _NONE:
             try:
-                inside = address in {str(host) for host in (_RANGE[0],)} or _in_range(address)
+                inside = IPv4Address(address) in _RANGE
             except ValueError:
-                yield causes.invalid("spec.clusterIPs[0]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+                detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+                yield causes.invalid("spec.clusterIPs[0]", address, detail)
                 return
             if not inside:
                 detail = f"failed to allocate IP {address}: the provided network does not match the current range"
@@ -48,19 +49,6 @@ class ServiceStrategy(Strategy):
             elif any(_address(other) == address for other in _others(obj, around)):
                 detail = f"failed to allocate IP {address}: provided IP is already allocated"
                 yield causes.invalid("spec.clusterIPs", spec.get("clusterIPs", [address]), detail)
-
-    def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
-        new, before = obj["spec"], old["spec"]
-        if before.get("clusterIP") and "ExternalName" not in {new.get("type"), before.get("type")}:
-            if new.get("clusterIP") != before["clusterIP"]:
-                yield causes.invalid("spec.clusterIPs[0]", [new.get("clusterIP")], "may not change once set")
-
-
-def _in_range(address: str) -> bool:
-    parts = address.split(".")
-    if len(parts) != 4 or not all(part.isdigit() and int(part) < 256 for part in parts):
-        raise ValueError(address)
-    return parts[:2] == str(_RANGE.network_address).split(".")[:2]
 
 
 def _address(service: Json) -> str:
@@ -93,7 +81,7 @@ def _keep_allocated(spec: Json, before: Json) -> None:
                 port["nodePort"] = node_port
 
 
-def _allocate(obj: Json, old: Json | None, around: Surroundings) -> None:
+def _allocate(obj: Json, around: Surroundings) -> None:
     spec = obj.get("spec") or {}
     if spec.get("type") == "ExternalName":
         for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):

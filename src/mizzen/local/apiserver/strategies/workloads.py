@@ -1,24 +1,15 @@
-"""Deployments, ReplicaSets and Jobs: selectors are for ever, and a Job makes its own."""
+"""Deployments, ReplicaSets and Jobs: their amounts in one form, and the selector that a Job makes for itself."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import causes
-from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, immutable, keep
+from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep
 from mizzen.local.apiserver.strategies.pods import canonical_spec
 from mizzen.local.apiserver.types import Json
 
 _JOB_NAME, _JOB_NAME_OLD = "batch.kubernetes.io/job-name", "job-name"
 _JOB_UID, _JOB_UID_OLD = "batch.kubernetes.io/controller-uid", "controller-uid"
-_JOB_IMMUTABLE = (
-    "spec.selector",
-    "spec.completionMode",
-    "spec.podFailurePolicy",
-    "spec.backoffLimitPerIndex",
-    "spec.managedBy",
-    "spec.successPolicy",
-)
-_SCHEDULING = ("nodeSelector", "tolerations", "schedulingGates", "affinity")
 
 
 class WorkloadStrategy(Strategy):
@@ -31,9 +22,6 @@ class WorkloadStrategy(Strategy):
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
         _canonical_template(obj)
-
-    def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
-        return immutable(obj, old, "spec.selector")
 
 
 class DeploymentStrategy(WorkloadStrategy):
@@ -70,12 +58,6 @@ class JobStrategy(WorkloadStrategy):
         if any(labels.get(key) != value for key, value in wanted.items()):
             yield causes.invalid("spec.selector", spec.get("selector"), "`selector` not auto-generated")
 
-    def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
-        yield from _completions(obj["spec"], old["spec"])
-        for path in _JOB_IMMUTABLE:
-            yield from immutable(obj, old, path)
-        yield from _template(obj, old)
-
 
 def _canonical_template(obj: Json) -> None:
     spec = obj.get("spec") or {}
@@ -93,32 +75,3 @@ def _generate_selector(spec: Json, metadata: Json) -> None:
         labels.setdefault(key, metadata.get("uid"))
     selector = spec.setdefault("selector", {}).setdefault("matchLabels", {})
     selector.setdefault(_JOB_UID, metadata.get("uid"))
-
-
-def _completions(new: Json, old: Json) -> Iterator[Cause]:
-    """Completions are fixed, but for an indexed Job that grows or shrinks along with its parallelism."""
-    if new.get("completions") == old.get("completions"):
-        return
-    elastic = (
-        new.get("completionMode") == "Indexed"
-        and new.get("completions") is not None
-        and new.get("completions") == new.get("parallelism")
-    )
-    if not elastic:
-        detail = "field is immutable"
-        if new.get("completionMode") == "Indexed":
-            detail = f"can only be modified in tandem with parallelism (spec.parallelism = {new.get('parallelism')})"
-        yield causes.invalid("spec.completions", new.get("completions"), detail)
-
-
-def _template(obj: Json, old: Json) -> Iterator[Cause]:
-    """The template is fixed; while a Job is suspended and has not begun, where its Pods go may still change."""
-    new_template, old_template = obj["spec"].get("template") or {}, old["spec"].get("template") or {}
-    suspended = bool(old["spec"].get("suspend")) and not old.get("status", {}).get("startTime")
-    if suspended:
-        before = {**old_template.get("spec", {})}
-        keep(before, new_template.get("spec", {}), _SCHEDULING)
-        old_template = {**old_template, "spec": before}
-        keep(old_template, new_template, ("metadata",))
-    if new_template != old_template:
-        yield causes.invalid("spec.template", new_template, "field is immutable")

@@ -75,7 +75,7 @@ def options_of(given: Json, request: Request) -> DeleteOptions:
 def _body(request: Request) -> Json:
     try:
         given = strict.parse(request.body, request.headers.get("content-type", "application/json")).value
-    except strict.Malformed as error:
+    except strict.MalformedError as error:
         raise BadRequest(f"the body of the request cannot be read as DeleteOptions: {error}") from error
     if not isinstance(given, dict) or given.get("kind", "DeleteOptions") != "DeleteOptions":
         raise BadRequest("expected DeleteOptions in the body of a delete")

@@ -64,7 +64,9 @@ class Logs:
         try:
             response = await self._client.send(self._client.build_request("GET", url), stream=True)
         except httpx.HTTPError as error:
-            raise InternalError(f'Internal error occurred: Get "{url}": {error or type(error).__name__}') from error
+            raise InternalError(
+                f'Internal error occurred: Get "{url}": {str(error) or type(error).__name__}'
+            ) from error
         if not 200 <= response.status_code < 300:
             raise await _refusal(response, pod)
         chunks = _chunks(response)
@@ -115,9 +117,7 @@ def _container(pod: Json, wanted: str) -> str:
     if len(names) == 1:
         return names[0]
     extra = f" or one of the init containers: [{' '.join(others)}]" if others else ""
-    raise BadRequest(
-        f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]{extra}"
-    )
+    raise BadRequest(f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]{extra}")
 
 
 def _kubelet(node: Json) -> str:

@@ -53,4 +53,5 @@ def dry_run_of(values: list[str], found: list[Cause]) -> bool:
 
 
 def default_manager(user_agent: str) -> str:
-    return "".join(character for character in user_agent.split("/")[0] if character.isprintable())[:128] or "unknown"
+    product = user_agent.partition("/")[0]
+    return "".join(character for character in product if character.isprintable())[:128] or "unknown"

@@ -89,7 +89,9 @@ async def evict(context: Context, served: Served, request: Request) -> One:
     eviction = body_of(request, SUBRESOURCE_TYPES["eviction"], options)
     name = request.target.name
     if (eviction.get("metadata") or {}).get("name", name) != name:
-        raise BadRequest(f"name in URL does not match name in Eviction object: {name} != {eviction['metadata']['name']}")
+        raise BadRequest(
+            f"name in URL does not match name in Eviction object: {name} != {eviction['metadata']['name']}"
+        )
     replaced = context.store.head(served.key, write.namespace, name)
     if replaced is None:
         raise not_found(served, name)

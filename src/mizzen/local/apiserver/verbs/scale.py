@@ -67,7 +67,9 @@ async def _write(write: Write, replaced: Record, scale: Json) -> One:
     obj = from_stored(write.served, replaced.object())
     wanted = scale.get("metadata") or {}
     if wanted.get("name", replaced.name) != replaced.name:
-        raise BadRequest(f"the name of the object ({wanted['name']}) does not match the name on the URL ({replaced.name})")
+        raise BadRequest(
+            f"the name of the object ({wanted['name']}) does not match the name on the URL ({replaced.name})"
+        )
     for field in ("resourceVersion", "uid"):
         if wanted.get(field):
             obj["metadata"][field] = wanted[field]

@@ -25,6 +25,7 @@ from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import WriteOptions, write_options
 
 _GENERATED_NAME_BASE_MAX = 58
+_GENERATE_TRIES = 8
 _SERVER_SET = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 
 
@@ -124,7 +125,9 @@ async def create(context: Context, served: Served, request: Request) -> One:
 
 
 def _generate_name(write: Write, base: str) -> str:
-    for _ in range(8):
+    """A name that is free, within reason: after some tries the conflict is the client's to see."""
+    name = ""
+    for _ in range(_GENERATE_TRIES):
         name = base[:_GENERATED_NAME_BASE_MAX] + write.context.name_suffix()
         if write.context.store.head(write.served.key, write.namespace, name) is None:
             break
@@ -258,8 +261,8 @@ def check_preconditions(write: Write, metadata: Json, old: Json) -> None:
     uid, revision = metadata.get("uid"), metadata.get("resourceVersion")
     if uid and uid != old["uid"]:
         raise Conflict(
-            f'Operation cannot be fulfilled on {qualified(key)} "{name}": Precondition failed: UID in precondition: {uid}, '
-            f"UID in object meta: {old['uid']}",
+            f'Operation cannot be fulfilled on {qualified(key)} "{name}": Precondition failed: UID in precondition: '
+            f"{uid}, UID in object meta: {old['uid']}",
             name=name,
             group=key[0],
             kind=key[1],
@@ -270,8 +273,8 @@ def check_preconditions(write: Write, metadata: Json, old: Json) -> None:
         )
     if revision and revision != old["resourceVersion"]:
         raise Conflict(
-            f'Operation cannot be fulfilled on {qualified(key)} "{name}": the object has been modified; please apply your '
-            "changes to the latest version and try again",
+            f'Operation cannot be fulfilled on {qualified(key)} "{name}": the object has been modified; please apply '
+            "your changes to the latest version and try again",
             name=name,
             group=key[0],
             kind=key[1],
