@@ -98,14 +98,20 @@ def documents(text: str | bytes) -> Iterator[Document]:
     events = _events(text)
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
-            yield _Builder(events).document(event.start_mark.line + 1)
+            yield _Builder(events).document(_line(event))
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark is not None else 1
 
 
 def _events(text: str | bytes) -> Iterator[yaml.Event]:
     try:
         loader = yaml.CSafeLoader(text)
         while loader.check_event():
-            yield loader.get_event()
+            event = loader.get_event()
+            assert event is not None
+            yield event
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = f"{error.problem} {error.context}" if error.context else str(error.problem)
@@ -161,7 +167,7 @@ class _Builder:
         for event in self._events:
             if isinstance(event, yaml.DocumentEndEvent):
                 break
-            at = event.start_mark.line + 1
+            at = _line(event)
             if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
                 self._open(event, at)
                 continue
@@ -202,7 +208,7 @@ class _Builder:
         if self._stands_for > _NODES_FREE + _ALIAS_FACTOR * self._written:
             raise YamlError("expected a document that aliases do not blow up, got one of too many nodes", at)
 
-    def _open(self, event: yaml.Event, at: int) -> None:
+    def _open(self, event: yaml.CollectionStartEvent, at: int) -> None:
         self._count(1, at)
         if len(self._stack) >= DEPTH_MAX:
             raise YamlError(f"expected at most {DEPTH_MAX} levels, one inside the other", at)
