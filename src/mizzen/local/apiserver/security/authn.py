@@ -99,7 +99,9 @@ class Authenticator:
 
 
 def is_public(path: str) -> bool:
-    """Whether anybody may read this path."""
+    """Whether anybody may read this path. One that leads elsewhere (`/readyz/../api`) is not what it looks like."""
+    if ".." in path:
+        return False
     return any(
         path == public or (public != "/version" and path.startswith(public + "/")) for public in PUBLIC_PATHS
     ) or (path == "/version/")

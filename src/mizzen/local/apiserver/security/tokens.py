@@ -146,7 +146,9 @@ def _from_secret(found: Json) -> UserToken | None:
     if found.get("type") != SECRET_TYPE or found["metadata"].get("namespace") != NAMESPACE:
         return None
     try:
-        data = {key: base64.b64decode(value, validate=True).decode() for key, value in found.get("data", {}).items()}
+        data = {
+            key: base64.b64decode(value, validate=True).decode() for key, value in (found.get("data") or {}).items()
+        }
         expires = dt.datetime.fromisoformat(data["expires"]) if data.get("expires") else None
         entry = UserToken(data["hash"], data["user"], tuple(filter(None, data.get("groups", "").split(","))), expires)
     except (KeyError, ValueError, TypeError, binascii.Error):
