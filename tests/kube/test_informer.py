@@ -28,11 +28,15 @@ actions = st.one_of(
     st.tuples(st.just("lose")),
     st.tuples(st.just("down"), st.booleans()),
     st.tuples(st.just("too many")),
+    st.tuples(st.just("write"), st.sampled_from(NAMES), st.integers(0, 3)),
+    st.tuples(st.just("delete"), st.sampled_from(NAMES)),
+    st.tuples(st.just("hold"), st.booleans()),
+    st.tuples(st.just("slow lists"), st.booleans()),
     st.tuples(st.just("wait"), st.sampled_from((0.0, 0.05, 1.0, 400.0))),
 )
 
 
-async def _perform(server: FakeServer, action: tuple[Any, ...]) -> None:
+async def _perform(server: FakeServer, action: tuple[Any, ...], informer: Informer[Any]) -> None:
     match action:
         case ("put", name, value):
             server.put("things", name, value=value)
@@ -41,6 +45,18 @@ async def _perform(server: FakeServer, action: tuple[Any, ...]) -> None:
         case ("recreate", name) if ("things", "default", name) in server.objects:
             server.remove("things", name)
             server.put("things", name, value=9)
+        case ("write", name, value) if informer.is_synced:
+            obj = informer.wrote(Thing(server.put("things", name, value=value)))
+            assert informer.get("default", name) == obj, "what was written is seen at once"
+        case ("delete", name) if informer.is_synced and ("things", "default", name) in server.objects:
+            obj = Thing(server.objects["things", "default", name])
+            server.remove("things", name)
+            informer.deleted(obj)
+            assert informer.get("default", name) is None, "what was deleted is gone at once"
+        case ("hold", on):
+            server.hold(on)
+        case ("slow lists", on):
+            server.slow_lists = on
         case ("cut",):
             server.cut_watches()
         case ("compact",):
@@ -67,10 +83,10 @@ REPEATED = [("wait", 1.0), ("repeat", True), ("put", "a", 1), ("wait", 1.0), ("r
 @example(script=LOST, streams_lists=True)
 @example(script=LOST, streams_lists=False)
 @example(script=REPEATED, streams_lists=True)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_cache_ends_equal_to_the_server(script: list[tuple[Any, ...]], streams_lists: bool) -> None:
-    """For any interleaving of changes, breaks, 410s, repeated and lost events: at rest, and after at most one period of
-    listing anew, cache and server agree, and so does who followed only the changes."""
+    """For any interleaving of changes, of ours and others', breaks, 410s, late, repeated and lost events: at rest, and
+    after at most one period of listing anew, cache and server agree, and so does who followed only the changes."""
 
     async def main() -> None:
         server = FakeServer(streams_lists=streams_lists)
@@ -89,8 +105,9 @@ def test_cache_ends_equal_to_the_server(script: list[tuple[Any, ...]], streams_l
         async with server.client() as client, Informer(client, Thing, relist_after_s=3600, rng=lambda: 0.0) as informer:
             informer.subscribe(follow)
             for action in script:
-                await _perform(server, action)
+                await _perform(server, action, informer)
             server.down = False
+            server.hold(False)
             # Longer than a period of listing anew and the longest watch that may be open when it falls due.
             await asyncio.sleep(3600 + 700)
             expected = {name: obj["metadata"] for (_, name), obj in server.of("things").items()}
