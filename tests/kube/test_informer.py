@@ -76,6 +76,25 @@ async def _perform(server: FakeServer, action: tuple[Any, ...], informer: Inform
 
 
 LOST = [("wait", 1.0), ("lose",), ("put", "a", 1), ("wait", 1.0), ("put", "b", 1)]
+HELD = ("wait", 1.0), ("hold", True)
+STALE_LIST = (
+    ("put", "b", 1), *HELD, ("put", "c", 1),
+    ("slow lists", True), ("compact",), ("hold", False), ("cut",), ("wait", 1.0),
+)  # fmt: skip
+OURS_AHEAD = {
+    "an event from before our write": [*HELD, ("put", "a", 1), ("write", "a", 2), ("hold", False)],
+    "an event from before our deletion": [("put", "a", 1), *HELD, ("put", "a", 2), ("delete", "a"), ("hold", False)],
+    "a deletion from before our creation": [
+        ("put", "a", 1),
+        *HELD,
+        ("remove", "a"),
+        ("write", "a", 1),
+        ("hold", False),
+    ],
+    "a list from before our write": [*STALE_LIST, ("write", "b", 2)],
+    "a list from before our creation": [*STALE_LIST, ("write", "a", 1)],
+    "a list from before our deletion": [*STALE_LIST, ("delete", "b")],
+}
 REPEATED = [("wait", 1.0), ("repeat", True), ("put", "a", 1), ("wait", 1.0), ("remove", "a")]
 
 
@@ -115,6 +134,42 @@ def test_cache_ends_equal_to_the_server(script: list[tuple[Any, ...]], streams_l
             assert {name: obj["metadata"] for name, obj in followed.items()} == expected
 
     virtual.run(main())
+
+
+@pytest.mark.parametrize("script", OURS_AHEAD.values(), ids=OURS_AHEAD.keys())
+def test_older_news_does_not_undo_what_we_wrote(script: list[tuple[Any, ...]]) -> None:
+    """Between our write and the moment the watch has caught up, no change of that object is told that takes it back."""
+
+    async def main() -> None:
+        server = FakeServer(streams_lists=False)
+        told: list[Any] = []
+        async with server.client() as client, Informer(client, Thing, rng=lambda: 0.0) as informer:
+            for action in script:
+                told.clear()
+                await _perform(server, action, informer)
+                if action[0] in {"write", "delete"}:
+                    name, held = action[1], informer.get("default", action[1])
+                    informer.subscribe(lambda *change: told.append(change))
+                    told.clear()
+            await asyncio.sleep(10)
+            assert [change for change in told if any(obj and meta_of(obj).name == name for obj in change)] == []
+            assert informer.get("default", name) == held
+
+    virtual.run(main())
+
+
+@pytest.mark.looptime
+async def test_an_answer_that_comes_after_the_deletion_brings_nothing_back() -> None:
+    server = FakeServer()
+    old = Thing(server.put("things", "a"))
+    async with server.client() as client, Informer(client, Thing, rng=lambda: 0.0) as informer:
+        await informer.synced(5)
+        server.hold(True)
+        late = Thing(server.put("things", "a", n=1))
+        server.remove("things", "a")
+        informer.deleted(old)
+        informer.wrote(late)
+        assert len(informer) == 0
 
 
 @pytest.mark.looptime
