@@ -79,7 +79,7 @@ LOST = [("wait", 1.0), ("lose",), ("put", "a", 1), ("wait", 1.0), ("put", "b", 1
 HELD = ("wait", 1.0), ("hold", True)
 STALE_LIST = (
     ("put", "b", 1), *HELD, ("put", "c", 1),
-    ("slow lists", True), ("compact",), ("hold", False), ("cut",), ("wait", 1.0),
+    ("slow lists", True), ("compact",), ("hold", False), ("cut",), ("wait", 1.3),
 )  # fmt: skip
 OURS_AHEAD = {
     "an event from before our write": [*HELD, ("put", "a", 1), ("write", "a", 2), ("hold", False)],
