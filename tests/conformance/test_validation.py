@@ -281,7 +281,9 @@ def test_immutable_secret(ns: Namespace) -> None:
 
 def test_all_errors_come_at_once(pods: Resource) -> None:
     """Every wrong field is a cause, and the message lists them all."""
-    bad = pod("Bad_Name", restartPolicy="Sometimes", containers=[{"name": "c"}, container("c", ports=[{"containerPort": 0}])])
+    bad = pod(
+        "Bad_Name", restartPolicy="Sometimes", containers=[{"name": "c"}, container("c", ports=[{"containerPort": 0}])]
+    )
     with refused(422, "Invalid", 'Pod "Bad_Name" is invalid: [') as error:
         pods.create(bad)
     assert error.details["kind"] == "Pod"
@@ -308,7 +310,10 @@ def test_quantities_are_canonical(pods: Resource) -> None:
 def test_warnings_of_deprecated_things(ns: Namespace) -> None:
     """A use that works but should not be made draws a Warning header of the 299 kind."""
     body = job("one")
-    body["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
+    body["spec"]["template"]["spec"]["containers"][0]["env"] = [
+        {"name": "A", "value": "1"},
+        {"name": "A", "value": "2"},
+    ]
     response = send(ns("batch/v1/jobs"), json.dumps(body))
     assert response.status_code == 201
     assert any("hides previous definition" in text for text in warnings(response))

@@ -1,7 +1,8 @@
 """A scripted API server in memory, as an httpx2 transport: enough of list, watch and the verbs to be followed by an
 informer, and knobs for everything that goes wrong on the way.
 
-It knows no schemas, no defaulting, no selectors: what a real server does is tested on one (`test_on_a_server.py`).
+It runs on virtual time (looptime), where being slow costs nothing. It knows no schemas, no defaulting, no selectors:
+what a real server does is tested on one (`test_on_a_server.py`).
 """
 
 import asyncio
@@ -74,6 +75,8 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self.lose_events = 0
         self.page = 500
         self.down = False
+        self.slow_lists = False
+        self.held = False
         self._changed = asyncio.Event()
         self._cut = 0
         self._uids = 0
@@ -91,6 +94,11 @@ class FakeServer(httpx2.AsyncBaseTransport):
     def cut_watches(self) -> None:
         """Ends all open watches in the middle of a line."""
         self._cut += 1
+        self._wake()
+
+    def hold(self, on: bool) -> None:
+        """Lets watches fall behind, or catch up."""
+        self.held = on
         self._wake()
 
     def compact(self) -> None:
@@ -151,7 +159,10 @@ class FakeServer(httpx2.AsyncBaseTransport):
                     raise answer.give
                 return answer.give
         try:
-            return self._answer(request)
+            response = self._answer(request)
+            if self.slow_lists and request.method == "GET":
+                await asyncio.sleep(0.5)
+            return response
         except Refusal as refusal:
             return httpx2.Response(refusal.status["code"], json=refusal.status, headers=refusal.headers)
 
@@ -225,7 +236,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
             yield _line("BOOKMARK", _bookmark(since, end=True))
         while True:
             for revision, type_, kind, obj in list(self.history):
-                if revision <= since:
+                if revision <= since or self.held:
                     continue
                 since = revision
                 if kind == plural and namespace in {None, obj["metadata"].get("namespace")}:

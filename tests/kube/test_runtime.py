@@ -97,9 +97,10 @@ def test_each_key_is_reconciled_after_its_last_change_whatever_happens(
         async with Running(server, act) as running:
             everything = set()
             for action in script:
-                await _perform(server, action)
+                await _perform(server, action, running.controller.things)
                 everything |= set(server.of("things"))
             server.down = False
+            server.hold(False)
             await asyncio.sleep(1800 + 700)
             last = {(key.namespace, key.name): obj for _, key, obj in running.controller.seen}
             expected = {key: server.of("things").get(key) for key in everything}
