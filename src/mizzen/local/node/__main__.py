@@ -4,14 +4,15 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import signal
-import socket
 import sys
 from pathlib import Path
 
+import uvloop
+
 from mizzen.kube.client import Client
 from mizzen.kube.errors import KubeError
-from mizzen.local.node.host import NodeOptions
+from mizzen.kube.process import notify_ready, stop_on_signals
+from mizzen.local.node.host import NodeOptions, host_name
 from mizzen.local.node.node import Node
 from mizzen.local.node.orphans import NodeRunningError
 
@@ -20,7 +21,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mizzen.local.node", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, help="the API server; default: as kubectl finds it")
     parser.add_argument("--home", type=Path, default=Path(".mizzen"), help="where Pods and logs are kept")
-    parser.add_argument("--node-name", default=socket.gethostname().lower(), help="default: the machine's name")
+    parser.add_argument("--node-name", default=host_name(), help="default: the machine's name")
     parser.add_argument("--address", default="127.0.0.1", help="where this machine is reached; default: loopback")
     parser.add_argument("--port", type=int, default=0, help="of the kubelet server; default: any that is free")
     parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="a label of the Node")
@@ -39,14 +40,12 @@ async def _run(options: argparse.Namespace) -> None:
         labels=tuple((key, value) for key, _, value in (label.partition("=") for label in options.label)),
         taints=tuple(options.taint),
     )
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_on_signals()
     async with Client.from_kubeconfig(options.kubeconfig) as client:
         node = Node(client, options.home, named)
         await node.start()
         print(f"node {named.name}: registered at {client.connection.server}, kubelet port {node.port}", flush=True)
+        notify_ready()
         failing = asyncio.create_task(node.wait())
         asked = asyncio.create_task(stopping.wait())
         try:
@@ -68,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     with contextlib.suppress(KeyboardInterrupt):
         try:
-            asyncio.run(_run(options))
+            uvloop.run(_run(options))
         except (KubeError, NodeRunningError, OSError) as error:
             print(f"node: {error}", file=sys.stderr)
             return 1

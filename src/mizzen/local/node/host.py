@@ -2,6 +2,8 @@
 
 import os
 import random
+import re
+import socket
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +19,18 @@ from mizzen.local.node.moments import Clock
 from mizzen.local.node.sources import SourceCache
 
 
+def host_name() -> str:
+    """The machine's name as a Node may be called."""
+    name = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower()).strip("-.")
+    return name or "localhost"
+
+
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
     """How one node is run."""
 
-    name: str
-    """Of the Node object."""
+    name: str = field(default_factory=host_name)
+    """Of the Node object; by default the machine's."""
     address: str = "127.0.0.1"
     """Where this machine is reached: of the kubelet server and of every Pod. Loopback keeps others out; EndpointSlices
     of a real cluster do not take loopback addresses."""

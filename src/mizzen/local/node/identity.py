@@ -26,7 +26,7 @@ class User:
     groups: tuple[str, ...] = ()
 
 
-class Refused(Exception):  # noqa: N818 - what happened, not whose fault
+class Refused(Exception):
     """401: we do not know who that is. 403: they may not. 503: the API server does not say."""
 
     def __init__(self, code: int, message: str) -> None:

@@ -122,23 +122,44 @@ def enforcement(home: Path) -> Enforcement:
     return Enforcement(control_groups(owner_of(home)), os.getuid() == 0)
 
 
-def node_facts(home: Path) -> dict[str, str]:
-    """What holds on this machine, in words: for `mizzen doctor`. Leaves nothing behind."""
-    home.mkdir(parents=True, exist_ok=True)
-    machine, held = look(home), enforcement(home)
-    in_use = held.groups is not None and bool(held.groups.names())
-    if held.groups is not None and not in_use:
+@dataclass(frozen=True, slots=True)
+class NodeFact:
+    """One thing that holds on this machine, or does not."""
+
+    name: str
+    enforced: bool
+    found: str
+    advice: str = ""
+    """What to do about it; empty where nothing is to be done."""
+
+
+def node_facts() -> list[NodeFact]:
+    """What this machine holds of what Pods ask for: for `mizzen doctor`. Tries it, and leaves nothing behind."""
+    held = Enforcement(control_groups(f"mizzen-doctor-{os.getpid()}"), os.getuid() == 0)
+    if held.groups is not None:
         held.groups.remove_all()
-    linux = machine.system == "linux"
-    memory_gib = machine.memory_bytes / 2**30
-    return {
-        "machine": f"{machine.cores} cores, {memory_gib:.1f} GiB, {machine.os_image}, {machine.python}",
-        "limits": held.sentence(),
-        "grandchildren": "killed with their container (subreaper)"
-        if linux
-        else "killed as a process group, or by mark",
-        "keeper killed": "the container dies with it (parent-death signal)"
-        if linux
-        else "found and killed by the node",
-        "user": "root: Pods run as root" if held.root else "Pods run as this user",
-    }
+    linux = sys.platform == "linux"
+    how = "" if held.groups is None else f"control groups version {held.groups.version}"
+    return [
+        _limit(held, "memory", how, "a watchdog looks once a second and kills what uses too much"),
+        _limit(held, "cpu", how, "not enforced: Pods share the cores as the system sees fit"),
+        _limit(held, "pids", how, "not enforced: a Pod may start as many processes as this user may"),
+        NodeFact(
+            "orphans",
+            linux,
+            "what a container starts ends with it" if linux else "a container's process group ends with it",
+            "" if linux else "What leaves its process group is found by its environment when the Pod ends.",
+        ),
+        NodeFact(
+            "rights",
+            not held.root,
+            "Pods run as root" if held.root else "Pods run as this user",
+            "Run Mizzen as a user of its own: a Pod may do whatever the node may." if held.root else "",
+        ),
+    ]
+
+
+def _limit(held: Enforcement, controller: str, how: str, otherwise: str) -> NodeFact:
+    enforced = held.groups is not None and held.groups.enforces(controller)
+    advice = f"Let this user make control groups with the {controller} controller (systemd: Delegate=yes)."
+    return NodeFact(f"{controller} limits", enforced, how if enforced else otherwise, "" if enforced else advice)

@@ -69,14 +69,14 @@ class Node:
         self,
         client: Client,
         home: Path,
-        options: NodeOptions,
+        options: NodeOptions | None = None,
         *,
         clock: Clock = now,
         rng: random.Random | None = None,
         metrics: NodeMetrics | None = None,
     ) -> None:
         self.home = home.resolve()
-        self.options = options
+        self.options = options = options or NodeOptions()
         self._client = client
         self._clock = clock
         self._lock = HomeLock(self.home)

@@ -7,13 +7,13 @@ A Pod that was deleted while the node was away is run to its end like any other,
 import fcntl
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from mizzen.local.node import processes
+from mizzen.local.node.attempts import Attempt
 from mizzen.local.node.limits import control_groups
 from mizzen.local.node.machine import owner_of
-from mizzen.local.node.podfolder import pod_folders, pods_folder
+from mizzen.local.node.podfolder import PodFolder, pod_folders, pods_folder
 
 _KEEPER_LATE_S = 12.0
 """How long after the grace a shim may take: it gives processes 10 s to die of SIGKILL."""
@@ -21,16 +21,6 @@ _KEEPER_LATE_S = 12.0
 
 class NodeRunningError(Exception):
     """Another node process uses this home."""
-
-
-@dataclass(frozen=True, slots=True)
-class Killed:
-    """What `kill_all` found."""
-
-    containers: int
-    """That ran."""
-    leftovers: int
-    """Processes that no shim kept any more."""
 
 
 class HomeLock:
@@ -57,37 +47,57 @@ class HomeLock:
             self._descriptor = -1
 
 
-def kill_all(home: Path, grace_s: float = 10.0) -> Killed:
+def kill_all(home: Path, grace_s: float = 10.0) -> list[str]:
     """Ends every container of this home, and whatever containers left; what Pods wrote stays. Needs no API server.
 
-    Each gets SIGTERM, and SIGKILL after the grace. Raises `NodeRunningError` while a node runs, which would start
-    them again. Blocks until all are gone.
+    Each gets SIGTERM, and SIGKILL after the grace. Returns the names of what ended. Blocks until all are gone. Raises
+    `NodeRunningError` while a node runs, which would start them again.
     """
     home = home.resolve()
+    if not pods_folder(home).exists():
+        return []
     lock = HomeLock(home)
     lock.take()
     try:
-        return _kill_all(home, grace_s)
+        return _end_containers(home, grace_s) + _end_leftovers(home)
     finally:
         lock.release()
 
 
-def _kill_all(home: Path, grace_s: float) -> Killed:
-    attempts = [attempt for folder in pod_folders(home) for attempt in folder.attempts() if attempt.alive()]
-    for attempt in attempts:
-        attempt.request_stop(grace_s)
+def _end_containers(home: Path, grace_s: float) -> list[str]:
+    alive = {
+        attempt: _name(folder, attempt)
+        for folder in pod_folders(home)
+        for attempt in folder.attempts()
+        if attempt.alive()
+    }
+    asked: set[Attempt] = set()
     deadline = time.monotonic() + grace_s + _KEEPER_LATE_S
-    pause_s = 0.01
-    while any(attempt.alive() for attempt in attempts) and time.monotonic() < deadline:
+    pause_s = 0.005
+    while (left := [attempt for attempt in alive if attempt.alive()]) and time.monotonic() < deadline:
+        for attempt in left:
+            # One that is just being started cannot be asked yet.
+            if attempt not in asked and attempt.running() is not None:
+                attempt.request_stop(grace_s)
+                asked.add(attempt)
         time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, 0.2)
-        for attempt in attempts:
-            if pause_s >= 0.2 and attempt.running() is not None and not (attempt.folder / "stop").exists():
-                attempt.request_stop(grace_s)  # it was just being started when we asked
-    leftovers = processes.kill(processes.marked(pods_folder(home)))
+    return list(alive.values())
+
+
+def _end_leftovers(home: Path) -> list[str]:
+    """What no shim keeps any more, or keeps without ending it."""
+    left = {process.pid: process for process in processes.marked(pods_folder(home))}
     groups = control_groups(owner_of(home))
     if groups is not None:
         for name in groups.names():
-            leftovers += processes.kill(processes.numbered(groups.pids(name)))
+            left |= {process.pid: process for process in processes.numbered(groups.pids(name))}
+    processes.kill(left.values())
+    if groups is not None:
         groups.remove_all()
-    return Killed(len(attempts), leftovers)
+    return [f"process {pid}" for pid in sorted(left)]
+
+
+def _name(folder: PodFolder, attempt: Attempt) -> str:
+    meta = (folder.load() or {}).get("metadata") or {}
+    return f"container {attempt.folder.parent.name} of pod {meta.get('namespace', '?')}/{meta.get('name', folder.uid)}"

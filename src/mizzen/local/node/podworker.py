@@ -135,10 +135,10 @@ class PodWorker:
         while not self._finished.is_set():
             now = self.host.clock()
             self.state = podstate.must_end(self.pod, self.state, now.steady)
+            await self._settle()
             decision = decide(self.pod, self.state, now)
             for action in decision.actions:
                 self._do(action)
-            await self._settle()
             self.writer.wake()
             if decision.actions:
                 continue  # until there is nothing more to do about the state as it is now
@@ -344,7 +344,7 @@ class PodWorker:
         now = self.host.clock().steady
         self._set(spec.name, podstate.probed(container, spec, kind, answer.ok, now, answer.message))
         self.host.metrics.probes.add(kind, "success" if answer.ok else "failure")
-        if not answer.ok and counts:
+        if not answer.ok and counts and before.probes[kind].last is not None:  # the first may well come too early
             self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {answer.message}")
         self._changed.set()
 

@@ -75,12 +75,12 @@ class Log:
         return os.open(f"{self.folder}/log.{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def write(self, lines: bytes) -> None:
-        if self.lost:
-            note = b"%s stderr F mizzen: %d bytes of log were lost: the disk was full\n" % (timestamp(), self.lost)
-            if not self._append(note):
-                self.lost += len(lines)
-                return
+        if lost := self.lost:
+            note = b"%s stderr F mizzen: %d bytes of log were lost: the disk was full\n" % (timestamp(), lost)
             self.lost = 0
+            if not self._append(note):
+                self.lost = lost + len(lines)
+                return
         self._append(lines)
         if self.size >= self.bytes_max:
             self._rotate()
@@ -378,8 +378,21 @@ def sweep(container: Container, wakeup: int) -> str:
     return ""
 
 
+def detach(kept: list[int]) -> None:
+    """Leave the node's session and close what its process happened to have open: only `kept` are ours."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    first = 3
+    for descriptor in sorted(kept):
+        os.set_inheritable(descriptor, False)
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+
+
 def run(folder: str, options: dict[str, str], groups: list[str], command: list[str]) -> int:
     """The life of one container. Returns its exit code."""
+    detach([int(options["lock"]), int(options["ready"])])
     wakeup, waking = os.pipe()
     os.set_blocking(wakeup, False)
     os.set_blocking(waking, False)
@@ -390,8 +403,6 @@ def run(folder: str, options: dict[str, str], groups: list[str], command: list[s
         signal.signal(number, signal.SIG_IGN)
     prctl(PR_SET_NAME, b"mizzen-shim")
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    for key in ("lock", "ready"):
-        os.set_inheritable(int(options[key]), False)
     reserve(folder, "exit")
 
     log = Log(folder, int(options.get("log_bytes", "10485760")), int(options.get("log_files", "5")))
