@@ -249,7 +249,7 @@ def _parse(frame: memoryview) -> Frame:
         raise FrameError(f"expected a header of at most {len(frame) - _PREFIX_BYTES} bytes, got {end - _PREFIX_BYTES}")
     try:
         header = decoder.decode(frame[_PREFIX_BYTES:end])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"expected the header of {Kind(kind).name}, got what does not decode: {error}") from error
     if not isinstance(header, Run | Result):
         return Frame(header, [])
