@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One thing wrong with one field: `reason` as in `metav1.CauseType` (`FieldValueInvalid`, `FieldValueRequired`, …)."""
+    """One thing wrong with one field: `reason` as in `metav1.CauseType`, such as `FieldValueInvalid`."""
 
     reason: str
     message: str
@@ -40,12 +40,14 @@ class ApiError(Exception):
         uid: str = "",
         causes: tuple[Cause, ...] = (),
         retry_after_s: int = 0,
+        continue_token: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.name, self.group, self.kind, self.uid = name, group, kind, uid
         self.causes = causes
         self.retry_after_s = retry_after_s
+        self.continue_token = continue_token
 
     def to_status(self) -> dict[str, Any]:
         """The `metav1.Status` of this error."""
@@ -64,7 +66,7 @@ class ApiError(Exception):
         return {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_token} if self.continue_token else {},
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
@@ -135,3 +137,7 @@ class ServiceUnavailable(ApiError):
 
 class Timeout(ApiError):
     code, reason = 504, "Timeout"
+
+
+class InsufficientStorage(ApiError):
+    code, reason = 507, "InsufficientStorage"
