@@ -1,7 +1,7 @@
 """The heart of a gateway process: paths to services, callers to verdicts, the directory to both.
 
-`handle` is called once for each HTTP request, with its whole body, and answers at once or leaves an exchange that a service
-answers later. It knows nothing of the HTTP server, and reads no clock but the one it is given.
+`handle` is called once for each HTTP request, with its whole body, and answers at once or leaves an exchange that a
+service answers later. It knows nothing of the HTTP server, and reads no clock but the one it is given.
 
 Paths are looked up in a table that holds every path at which inference is answered now. Only what is not found there is
 taken apart, to say what is wrong with it, or because it asks for something else than inference.

@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from mizzen.serving.gateway.directory import Directory
+from mizzen.kube.client import Client
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
 from mizzen.serving.gateway.http import HttpServer
+from mizzen.serving.gateway.kubernetes import KubernetesDirectory
 from mizzen.serving.gateway.metrics import MetricsFiles
 from mizzen.serving.gateway.plan import Plan
 from mizzen.serving.gateway.rsgi import Server
@@ -28,7 +29,7 @@ async def run(plan: Plan) -> None:
     gateway = Gateway(time.monotonic)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     http = HttpServer(gateway, plan.limits, metrics.page)
-    tasks = [loop.create_task(_directory(plan).run(gateway)), loop.create_task(metrics.run())]
+    tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
     server = Server(plan.slot, plan.listen_fd, http.arrived, loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
@@ -46,10 +47,12 @@ async def run(plan: Plan) -> None:
             raise result
 
 
-def _directory(plan: Plan) -> Directory:
+async def _follow(plan: Plan, gateway: Gateway) -> None:
     if plan.directory_file is not None:
-        return FileDirectory(Path(plan.directory_file))
-    raise NotImplementedError
+        await FileDirectory(Path(plan.directory_file)).run(gateway)
+    else:
+        async with Client.from_environment(plan.kubeconfig) as client:
+            await KubernetesDirectory(client).run(gateway)
 
 
 def _parent_gone(loop: asyncio.AbstractEventLoop, parent_fd: int, server: Server) -> None:

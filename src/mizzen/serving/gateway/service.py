@@ -1,15 +1,15 @@
 """One endpoint's live state in this process: the shell around its queue.
 
 Events come from three sides, all on the event loop: exchanges from clients (`accept`, `leave`), workers through their
-links, and the directory (`update`, `add_worker`, …). Each is told to the queue (`mizzen.policy.queue`), and what the queue
-says is done: batches are sent, answers split and encoded, refusals and expiries answered. There is one timer, at the
-earliest deadline, and no task.
+links, and the directory (`update`, `add_worker`, …). Each is told to the queue (`mizzen.policy.queue`), and what the
+queue says is done: batches are sent, answers split and encoded, refusals and expiries answered. There is one timer, at
+the earliest deadline, and no task.
 
-Requests that came in one turn of the event loop are assigned together at its end, so that what came at once is one batch.
+Requests that came in one turn of the event loop are assigned together at its end, so that what came at once is one
+batch.
 
-A request waits outside the queue (`parked`) while it is not known what the model takes: no version gets traffic yet, or its
-signature is to be told by its first worker.
-"""
+A request waits outside the queue (`parked`) while it is not known what the model takes: no version gets traffic yet, or
+its signature is to be told by its first worker."""
 
 import asyncio
 import dataclasses

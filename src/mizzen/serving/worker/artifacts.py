@@ -1,9 +1,8 @@
 """The model's bytes by digest: from the store, through a cache on this machine where the store is remote.
 
 What is returned has been hashed, and is what is loaded: the runtime is given these bytes, not a path that could hold
-others by then. A cached file that does not match is thrown away and fetched anew; one from the store that does not match
-is refused.
-"""
+others by then. A cached file that does not match is thrown away and fetched anew; one from the store that does not
+match is refused."""
 
 import hashlib
 import os

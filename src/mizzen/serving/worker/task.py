@@ -1,4 +1,5 @@
-"""What a worker is told, in the one JSON document `MIZZEN_TASK`, and where it finds itself, in the rest of the environment.
+"""What a worker is told, in the one JSON document `MIZZEN_TASK`, and where it finds itself, in the rest of the
+environment.
 
 The task is resolved by the controller: a worker never reads a spec that may have changed since.
 """
@@ -18,7 +19,8 @@ HEALTH_PORT_DEFAULT = 7091
 
 
 class TaskError(Exception):
-    """The worker cannot do what it was told, and starting it again will not help; the message ends in the Pod's status."""
+    """The worker cannot do what it was told, and starting it again will not help; the message ends in the Pod's
+    status."""
 
 
 class Task(msgspec.Struct, frozen=True, rename="camel"):
