@@ -33,7 +33,7 @@ class Dispatcher:
         assert target is not None
         served = context.catalog.find(target.group, target.version, target.resource)
         if served is None:
-            if target.version not in context.catalog.versions(target.group):
+            if target.group not in context.catalog.groups():
                 return _PAGE_NOT_FOUND
             raise NotFound("the server could not find the requested resource")
         self._check_route(served, request)

@@ -48,11 +48,7 @@ def negotiate(accept: str, *, of_list: bool = False, forms: bool = True) -> Repr
         version = given.get("v", "v1")
         if forms and form in allowed and given.get("g") == "meta.k8s.io" and version in {"v1", "v1beta1"}:
             return Representation(media, form, f"meta.k8s.io/{version}")  # type: ignore[arg-type]
-    raise NotAcceptable(
-        "only the following media types are accepted: application/json, application/yaml"
-        if not accept
-        else "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml"
-    )
+    raise NotAcceptable("406: Not Acceptable\n\nAvailable representations: application/json, application/yaml")
 
 
 def _by_quality(accept: str) -> list[str]:

@@ -5,12 +5,12 @@ from mizzen.local.apiserver.http.request import Request
 from mizzen.local.apiserver.schema import causes, strict, structural
 from mizzen.local.apiserver.types import Json, ResourceType
 from mizzen.local.apiserver.verbs.options import WriteOptions
+from mizzen.local.apiserver.verbs.writing import media_type
 
 
 def body_of(request: Request, rtype: ResourceType, options: WriteOptions) -> Json:
     """The body as an object of that type: of its kind, without unknown fields, defaulted and valid."""
-    media_type = request.headers.get("content-type", "application/json")
-    obj, duplicates = strict.parse_object(request.body, media_type, rtype)
+    obj, duplicates = strict.parse_object(request.body, media_type(request), rtype)
     return checked(request, rtype, options, obj, duplicates)
 
 

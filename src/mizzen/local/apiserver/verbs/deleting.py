@@ -19,7 +19,7 @@ from mizzen.local.apiserver.types import Json
 from mizzen.local.apiserver.verbs.context import Context, Many, One
 from mizzen.local.apiserver.verbs.listing import Matcher, not_found, selection
 from mizzen.local.apiserver.verbs.options import WriteOptions, default_manager, dry_run_of
-from mizzen.local.apiserver.verbs.writing import Write, admit, ordered, start
+from mizzen.local.apiserver.verbs.writing import Write, admit, media_type, ordered, start
 
 NAMESPACES = ("", "namespaces")
 CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
@@ -74,7 +74,7 @@ def options_of(given: Json, request: Request) -> DeleteOptions:
 
 def _body(request: Request) -> Json:
     try:
-        given = strict.parse(request.body, request.headers.get("content-type", "application/json")).value
+        given = strict.parse(request.body, media_type(request)).value
     except strict.MalformedError as error:
         raise BadRequest(f"the body of the request cannot be read as DeleteOptions: {error}") from error
     if not isinstance(given, dict) or given.get("kind", "DeleteOptions") != "DeleteOptions":
@@ -184,7 +184,7 @@ def _mark(write: Write, obj: Json, options: DeleteOptions) -> bool:
     if not metadata.get("finalizers"):
         metadata.pop("finalizers", None)
     kept = bool(metadata.get("finalizers")) or grace_s > 0
-    if kept and not deleting:
+    if (kept or write.strategy.graceful) and not deleting:
         if metadata.get("generation"):
             metadata["generation"] += 1
         metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=grace_s))

@@ -12,7 +12,7 @@ import msgspec
 
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import BadRequest, Cause, Expired, NotFound, Timeout
-from mizzen.local.apiserver.fields import is_selectable, reader, stored_field
+from mizzen.local.apiserver.fields import reader, refusal, stored_field
 from mizzen.local.apiserver.http.request import Query
 from mizzen.local.apiserver.schema import causes
 from mizzen.local.apiserver.selectors import FieldTerm, Selection, parse_fields, parse_labels
@@ -46,7 +46,7 @@ def get(context: Context, served: Served, namespace: str, name: str, query: Quer
 
 def selection(served: Served, namespace: str, query: Query) -> Selection:
     """What a list, watch or deletecollection is of."""
-    fields = parse_fields(query.get("fieldSelector"), lambda name: is_selectable(served, name))
+    fields = parse_fields(query.get("fieldSelector"), lambda name: refusal(served, name))
     return Selection(
         namespace=namespace or None,
         labels=parse_labels(query.get("labelSelector")),
@@ -143,7 +143,7 @@ def _page(matching: Iterator[Record], limit: int) -> tuple[list[Record], bool]:
 
 def revision_of(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise BadRequest(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+        raise BadRequest(f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
     return int(text)
 
 

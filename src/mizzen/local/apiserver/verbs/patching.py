@@ -30,6 +30,7 @@ from mizzen.local.apiserver.verbs.writing import (
     default,
     match_namespace,
     start,
+    tell_duplicates,
     update_object,
 )
 
@@ -82,7 +83,7 @@ def patched_document(body: bytes, document: Json, kind: str, schema: Json) -> Js
     if kind == JSON_PATCH:
         if not isinstance(change, list):
             raise BadRequest(
-                "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"
+                "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
             )
         result = json_patch.apply(document, change)
     elif kind == MERGE_PATCH:
@@ -116,12 +117,12 @@ async def _apply(write: Write, name: str, replaced: Record | None) -> One:
     rtype = served.rtype
     applied, duplicates = strict.parse_object(request.body, APPLY_PATCH, rtype)
     if (applied.get("kind"), applied.get("apiVersion")) != (rtype.kind, rtype.api_version):
-        raise BadRequest(
-            f"invalid object type: {applied.get('apiVersion')}, Kind={applied.get('kind')}: expected "
-            f"{rtype.api_version}, Kind={rtype.kind}"
-        )
-    applied = checked_fields(write, applied, duplicates)
-    metadata = applied["metadata"]
+        version = applied.get("apiVersion") or ""
+        given = version if "/" in version else f"/{version}"
+        raise BadRequest(f"invalid object type: {given}, Kind={applied.get('kind') or ''}")
+    # Unknown fields are refused by the merge itself, whatever the field validation: ownership needs to know each.
+    tell_duplicates(write, duplicates)
+    metadata = applied.setdefault("metadata", {})
     match_namespace(write, metadata)
     if metadata.get("name", name) != name:
         raise BadRequest(f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})")

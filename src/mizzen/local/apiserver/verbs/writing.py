@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.conversion import from_stored, to_stored
-from mizzen.local.apiserver.errors import ApiError, BadRequest, Cause, Conflict, MethodNotAllowed
+from mizzen.local.apiserver.errors import ApiError, BadRequest, Cause, Conflict, MethodNotAllowed, UnsupportedMediaType
 from mizzen.local.apiserver.http.request import Request
 from mizzen.local.apiserver.patch import managed
 from mizzen.local.apiserver.schema import causes, strict, structural
@@ -24,6 +24,7 @@ from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import WriteOptions, write_options
 
+_MEDIA_TYPES = frozenset({"", "application/json", "application/yaml", "text/yaml", "application/x-yaml"})
 _GENERATED_NAME_BASE_MAX = 58
 _GENERATE_TRIES = 8
 _SERVER_SET = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
@@ -65,10 +66,20 @@ def start(context: Context, served: Served, request: Request, options: WriteOpti
 def decode_body(write: Write) -> Json:
     """The object in the body: of the right kind, unknown fields pruned and told as the options say."""
     request, rtype = write.request, write.served.rtype
-    media_type = request.headers.get("content-type", "application/json")
-    obj, duplicates = strict.parse_object(request.body, media_type, rtype)
+    obj, duplicates = strict.parse_object(request.body, media_type(request), rtype)
     _check_kind(rtype, obj)
     return checked_fields(write, obj, duplicates)
+
+
+def media_type(request: Request) -> str:
+    """The type of a body that is an object; UnsupportedMediaType when it is no JSON and no YAML."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in _MEDIA_TYPES:
+        raise UnsupportedMediaType(
+            "the body of the request was in an unknown format - accepted media types include: application/json, "
+            "application/yaml, application/vnd.kubernetes.protobuf"
+        )
+    return given or "application/json"
 
 
 def checked_fields(write: Write, obj: Json, duplicates: tuple[str, ...] = ()) -> Json:
@@ -81,18 +92,37 @@ def checked_fields(write: Write, obj: Json, duplicates: tuple[str, ...] = ()) ->
     return obj
 
 
+def tell_duplicates(write: Write, duplicates: tuple[str, ...]) -> None:
+    """Fields that come twice are an error or a warning, as the options say."""
+    rtype, validation = write.served.rtype, write.options.field_validation
+    if duplicates and validation == "Strict":
+        raise BadRequest(
+            f'{rtype.kind} in version "{rtype.version}" cannot be handled as a {rtype.kind}: strict decoding error: '
+            + ", ".join(duplicates)
+        )
+    if validation == "Warn":
+        for duplicate in duplicates:
+            write.request.warn(duplicate)
+
+
 def _check_kind(rtype: ResourceType, obj: Json) -> None:
-    kind, version = obj.get("kind"), obj.get("apiVersion")
+    kind, version = obj.get("kind") or "", obj.get("apiVersion") or ""
     if rtype.custom and (not kind or not version):
         missing = "Kind" if not kind else "apiVersion"
         raise BadRequest(
             f"the object provided is unrecognized (must be of type {rtype.kind}): Object '{missing}' is missing"
         )
-    if (kind or rtype.kind) != rtype.kind or (version or rtype.api_version) != rtype.api_version:
-        given_version = str(version or rtype.api_version).rpartition("/")[2]
+    if (version or rtype.api_version) != rtype.api_version:
+        given = str(version).rpartition("/")[2]
         raise BadRequest(
-            f'{kind} in version "{given_version}" cannot be handled as a {rtype.kind}: the API version and kind in the '
-            f"data ({version}, Kind={kind}) do not match the expected ({rtype.api_version}, Kind={rtype.kind})"
+            f'{kind} in version "{given}" cannot be handled as a {rtype.kind}: no kind "{kind}" is registered for version '
+            f'"{version}" here; expected "{rtype.api_version}"'
+        )
+    if (kind or rtype.kind) != rtype.kind:
+        package = rtype.group.partition(".")[0] or "core"
+        raise BadRequest(
+            f'{kind} in version "{rtype.version}" cannot be handled as a {rtype.kind}: converting ({rtype.version}.{kind}) '
+            f"to ({package}.{rtype.kind}): unknown conversion"
         )
     obj["kind"], obj["apiVersion"] = rtype.kind, rtype.api_version
 
@@ -165,8 +195,8 @@ async def create_object(write: Write, obj: Json, *, track: bool = True) -> One:
 
 
 def _track_created(write: Write, obj: Json) -> Json:
-    """managedFields of a new object; a status that the server gives is nobody's."""
-    if not write.keeps_status or write.strategy.takes_status or "status" not in obj:
+    """managedFields of a new object; a status that comes with it is nobody's."""
+    if not write.keeps_status or "status" not in obj:
         return track_fields(write, None, obj)
     rest = {name: value for name, value in obj.items() if name != "status"}
     return {**track_fields(write, None, rest), "status": obj["status"]}
@@ -190,6 +220,7 @@ async def update(context: Context, served: Served, request: Request) -> One:
         if write.strategy.create_on_update and not write.subresource and not metadata.get("resourceVersion"):
             return await create_object(write, obj)
         raise not_found(served, name)
+    check_uid(write, metadata, replaced.object()["metadata"])
     return await update_object(write, replaced, default(write, obj))
 
 
@@ -198,14 +229,18 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
     served, strategy = write.served, write.strategy
     old = from_stored(served, replaced.object())
     metadata, old_metadata = obj["metadata"], old["metadata"]
-    check_preconditions(write, metadata, old_metadata)
+    check_revision(write, metadata, old_metadata)
     _keep_metadata(metadata, old_metadata)
     around = write.around
-    _prepare(write, obj, old, around)
+    if write.subresource == "status":
+        strategy.prepare_status(obj, old, around)
+    elif write.keeps_status:
+        keep(obj, old, ("status",))
     if track:
         obj = track_fields(write, old, obj)
     obj = admit(write, "UPDATE", obj, old)
-    _prepare(write, obj, old, around)
+    if write.subresource != "status":
+        strategy.prepare_update(obj, old, around)
     metadata = obj["metadata"]
     if strategy.generation and write.subresource != "status":
         changed = strategy.spec_changed(obj, old, served.rtype)
@@ -219,15 +254,6 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
         problems += strategy.validate_update(obj, old, around)
     refuse(write, metadata["name"], problems)
     return await store_update(write, replaced, obj, old)
-
-
-def _prepare(write: Write, obj: Json, old: Json, around: Surroundings) -> None:
-    if write.subresource == "status":
-        write.strategy.prepare_status(obj, old, around)
-        return
-    if write.keeps_status:
-        keep(obj, old, ("status",))
-    write.strategy.prepare_update(obj, old, around)
 
 
 async def store_update(write: Write, replaced: Record, obj: Json, old: Json) -> One:
@@ -256,17 +282,22 @@ def is_finalized(served: Served, obj: Json) -> bool:
     return not metadata.get("deletionGracePeriodSeconds")
 
 
-def check_preconditions(write: Write, metadata: Json, old: Json) -> None:
-    key, name = write.served.key, old["name"]
-    uid, revision = metadata.get("uid"), metadata.get("resourceVersion")
+def check_uid(write: Write, metadata: Json, old: Json) -> None:
+    """A PUT that names another uid is for another object."""
+    key, name, uid = write.served.key, old["name"], metadata.get("uid")
     if uid and uid != old["uid"]:
         raise Conflict(
-            f'Operation cannot be fulfilled on {qualified(key)} "{name}": Precondition failed: UID in precondition: '
-            f"{uid}, UID in object meta: {old['uid']}",
+            f'Operation cannot be fulfilled on {qualified(key)} "{name}": Precondition failed: UID in precondition: {uid}, '
+            f"UID in object meta: {old['uid']}",
             name=name,
             group=key[0],
             kind=key[1],
         )
+
+
+def check_revision(write: Write, metadata: Json, old: Json) -> None:
+    """An update is for the revision it names; without one, for any, where the type allows that."""
+    key, name, revision = write.served.key, old["name"], metadata.get("resourceVersion")
     if not revision and not write.strategy.unconditional_update:
         raise causes.invalid_error(
             key[1], key[0], name, [causes.invalid("metadata.resourceVersion", 0, "must be specified for an update")]
@@ -283,7 +314,7 @@ def check_preconditions(write: Write, metadata: Json, old: Json) -> None:
 
 def _keep_metadata(metadata: Json, old: Json) -> None:
     """What an update cannot change is as it was, whether it says so or not."""
-    metadata["uid"] = old["uid"]
+    metadata.setdefault("uid", old["uid"])
     for field in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"):
         if field in old:
             if field != "generateName" or not metadata.get(field):
