@@ -67,7 +67,7 @@ class _Tokens:
         return item[0]
 
 
-class _Unparsable(ValueError):  # noqa: N818 - says what the text is
+class _Unparsable(ValueError):
     """The selector cannot be read; the message says where it stops making sense."""
 
 

@@ -1,6 +1,6 @@
 """A request in the words of authorization rules."""
 
-from mizzen.local.apiserver.http.request import Request
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.selectors import parse_fields
 from mizzen.local.apiserver.types import Attributes
 

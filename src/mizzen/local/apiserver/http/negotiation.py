@@ -1,16 +1,15 @@
 """Which representation a client accepts: JSON or YAML; whole objects, Tables or metadata alone.
 
-Kubernetes' own clients ask for `application/vnd.kubernetes.protobuf` first and take JSON second; as for custom resources
-everywhere, JSON is what they get here.
+Kubernetes' own clients ask for `application/vnd.kubernetes.protobuf` first and take JSON second; as for custom
+resources everywhere, JSON is what they get here.
 """
 
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from mizzen.local.apiserver.answers import JSON, YAML
 from mizzen.local.apiserver.errors import NotAcceptable
 
-JSON: Final = "application/json"
-YAML: Final = "application/yaml"
 Media = Literal["application/json", "application/yaml"]
 
 

@@ -4,14 +4,14 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+from mizzen.local.apiserver.answers import JSON, Answer, Reply
 from mizzen.local.apiserver.catalog import Catalog
 from mizzen.local.apiserver.errors import NotFound
-from mizzen.local.apiserver.http.answers import Answer, Reply
 from mizzen.local.apiserver.http.dispatch import wants_pretty
-from mizzen.local.apiserver.http.negotiation import JSON, Representation, negotiate
+from mizzen.local.apiserver.http.negotiation import Representation, negotiate
 from mizzen.local.apiserver.http.rendering import encoded
-from mizzen.local.apiserver.http.request import Request
 from mizzen.local.apiserver.metrics import Metrics
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import discovery, openapi
 from mizzen.local.apiserver.security.service_account_tokens import ServiceAccountTokens
 from mizzen.local.apiserver.store import Store

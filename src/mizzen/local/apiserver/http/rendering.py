@@ -12,12 +12,12 @@ from functools import partial
 import msgspec
 import yaml
 
+from mizzen.local.apiserver.answers import JSON, YAML, Answer, Pieces, Reply
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.conversion import from_stored
 from mizzen.local.apiserver.errors import BadRequest
-from mizzen.local.apiserver.http.answers import Answer, Pieces, Reply
-from mizzen.local.apiserver.http.negotiation import JSON, YAML, Representation
-from mizzen.local.apiserver.http.request import Query
+from mizzen.local.apiserver.http.negotiation import Representation
+from mizzen.local.apiserver.request import Query
 from mizzen.local.apiserver.schema.table import table
 from mizzen.local.apiserver.store import Record
 from mizzen.local.apiserver.store.records import encode

@@ -80,8 +80,8 @@ def _canonical_volume(volume: Json) -> Json:
 
 
 def qos_class(spec: Json) -> str:
-    """`Guaranteed` where every container has limits of CPU and memory that are its requests, `BestEffort` where none has
-    any of either, else `Burstable`."""
+    """`Guaranteed` where every container has limits of CPU and memory that are its requests, `BestEffort` where none
+    has any of either, else `Burstable`."""
     guaranteed, any_set = True, False
     for field in _CONTAINERS:
         for container in spec.get(field) or ():

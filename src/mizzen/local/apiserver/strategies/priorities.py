@@ -11,12 +11,15 @@ def priority(context: AdmissionContext, pod: Json) -> Json:
     if context.rtype.key != ("", "pods") or context.subresource or context.operation != "CREATE":
         return pod
     spec = pod.get("spec") or {}
-    name = spec.get("priorityClassName")
+    name: str = spec.get("priorityClassName") or ""
     if name and name not in _SYSTEM:
         raise Forbidden(
             f'pods "{context.name}" is forbidden: no PriorityClass with name {name} was found',
             name=context.name,
             kind="pods",
         )
-    given = {"priority": _SYSTEM.get(name, 0), "preemptionPolicy": spec.get("preemptionPolicy") or "PreemptLowerPriority"}
+    given = {
+        "priority": _SYSTEM.get(name, 0),
+        "preemptionPolicy": spec.get("preemptionPolicy") or "PreemptLowerPriority",
+    }
     return {**pod, "spec": {**spec, **given}}

@@ -14,10 +14,10 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
+from mizzen.local.apiserver.answers import Answer, Stream
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import ApiError, BadRequest, Cause, InternalError, NotFound
-from mizzen.local.apiserver.http.answers import Answer, Stream
-from mizzen.local.apiserver.http.request import Query, Request
+from mizzen.local.apiserver.request import Query, Request
 from mizzen.local.apiserver.schema import causes
 from mizzen.local.apiserver.types import Json
 from mizzen.local.apiserver.verbs.context import Context

@@ -14,25 +14,18 @@ import msgspec
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.conversion import from_stored
 from mizzen.local.apiserver.errors import BadRequest, MethodNotAllowed, UnsupportedMediaType
-from mizzen.local.apiserver.http.request import Request
 from mizzen.local.apiserver.patch import json_patch, managed, merge, strategic
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import strict
 from mizzen.local.apiserver.store import Record
 from mizzen.local.apiserver.strategies.base import timestamp
 from mizzen.local.apiserver.types import Json
+from mizzen.local.apiserver.verbs.bodies import checked_fields, match_namespace, tell_duplicates
 from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import write_options
-from mizzen.local.apiserver.verbs.writing import (
-    Write,
-    checked_fields,
-    create_object,
-    default,
-    match_namespace,
-    start,
-    tell_duplicates,
-    update_object,
-)
+from mizzen.local.apiserver.verbs.write import Write, default, start
+from mizzen.local.apiserver.verbs.writing import create_object, update_object
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"

@@ -7,134 +7,24 @@ manager, and what it fills in is checked like what the client wrote. Nothing her
 and handing over to the store, so the state that was checked is the state that is written over.
 """
 
-from typing import Any, NamedTuple
-
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.conversion import from_stored, to_stored
-from mizzen.local.apiserver.errors import ApiError, BadRequest, Cause, Conflict, MethodNotAllowed, UnsupportedMediaType
-from mizzen.local.apiserver.http.request import Request
-from mizzen.local.apiserver.patch import managed
-from mizzen.local.apiserver.schema import causes, strict, structural
+from mizzen.local.apiserver.errors import ApiError, BadRequest, Conflict, MethodNotAllowed
+from mizzen.local.apiserver.request import Request
+from mizzen.local.apiserver.schema import causes, structural
 from mizzen.local.apiserver.schema import metadata as metadata_rules
 from mizzen.local.apiserver.store import Record
-from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep, timestamp
-from mizzen.local.apiserver.strategies.registry import strategy_of
-from mizzen.local.apiserver.types import AdmissionContext, Json, ResourceType, qualified
+from mizzen.local.apiserver.strategies.base import keep, timestamp
+from mizzen.local.apiserver.types import Json, qualified
+from mizzen.local.apiserver.verbs.bodies import decode_body, match_namespace
 from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
-from mizzen.local.apiserver.verbs.options import WriteOptions, write_options
+from mizzen.local.apiserver.verbs.options import write_options
+from mizzen.local.apiserver.verbs.write import Write, admit, default, ordered, refuse, start, track_fields
 
-_MEDIA_TYPES = frozenset({"", "application/json", "application/yaml", "text/yaml", "application/x-yaml"})
 _GENERATED_NAME_BASE_MAX = 58
 _GENERATE_TRIES = 8
 _SERVER_SET = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
-
-
-class Write(NamedTuple):
-    """A write on its way: what is written to, by whom, and how."""
-
-    context: Context
-    served: Served
-    strategy: Strategy
-    request: Request
-    options: WriteOptions
-    namespace: str
-    subresource: str = ""
-
-    @property
-    def around(self) -> Surroundings:
-        def newest(key: tuple[str, str]) -> list[Json]:
-            return [record.object() for record in self.context.store.head_records(key)]
-
-        return Surroundings(self.served.rtype, self.context.now(), newest)
-
-    @property
-    def keeps_status(self) -> bool:
-        """Whether status changes through its subresource only."""
-        return "status" in self.served.rtype.subresources
-
-
-def start(context: Context, served: Served, request: Request, options: WriteOptions, subresource: str = "") -> Write:
-    assert request.target is not None
-    namespace = request.target.namespace if served.rtype.namespaced else ""
-    return Write(context, served, strategy_of(served), request, options, namespace, subresource)
-
-
-# Reading the body.
-
-
-def decode_body(write: Write) -> Json:
-    """The object in the body: of the right kind, unknown fields pruned and told as the options say."""
-    request, rtype = write.request, write.served.rtype
-    obj, duplicates = strict.parse_object(request.body, media_type(request), rtype)
-    _check_kind(rtype, obj)
-    return checked_fields(write, obj, duplicates)
-
-
-def media_type(request: Request) -> str:
-    """The type of a body that is an object; UnsupportedMediaType when it is no JSON and no YAML."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given not in _MEDIA_TYPES:
-        raise UnsupportedMediaType(
-            "the body of the request was in an unknown format - accepted media types include: application/json, "
-            "application/yaml, application/vnd.kubernetes.protobuf"
-        )
-    return given or "application/json"
-
-
-def checked_fields(write: Write, obj: Json, duplicates: tuple[str, ...] = ()) -> Json:
-    """The object without unknown fields; they are an error or a warning, as the options say."""
-    obj, warnings = strict.admit(write.served.rtype, obj, duplicates, write.options.field_validation)
-    for warning in warnings:
-        write.request.warn(warning)
-    if not isinstance(obj.get("metadata"), dict):
-        obj["metadata"] = {}
-    return obj
-
-
-def tell_duplicates(write: Write, duplicates: tuple[str, ...]) -> None:
-    """Fields that come twice are an error or a warning, as the options say."""
-    rtype, validation = write.served.rtype, write.options.field_validation
-    if duplicates and validation == "Strict":
-        raise BadRequest(
-            f'{rtype.kind} in version "{rtype.version}" cannot be handled as a {rtype.kind}: strict decoding error: '
-            + ", ".join(duplicates)
-        )
-    if validation == "Warn":
-        for duplicate in duplicates:
-            write.request.warn(duplicate)
-
-
-def _check_kind(rtype: ResourceType, obj: Json) -> None:
-    kind, version = obj.get("kind") or "", obj.get("apiVersion") or ""
-    if rtype.custom and (not kind or not version):
-        missing = "Kind" if not kind else "apiVersion"
-        raise BadRequest(
-            f"the object provided is unrecognized (must be of type {rtype.kind}): Object '{missing}' is missing"
-        )
-    if (version or rtype.api_version) != rtype.api_version:
-        given = str(version).rpartition("/")[2]
-        raise BadRequest(
-            f'{kind} in version "{given}" cannot be handled as a {rtype.kind}: no kind "{kind}" is registered for version '
-            f'"{version}" here; expected "{rtype.api_version}"'
-        )
-    if (kind or rtype.kind) != rtype.kind:
-        package = rtype.group.partition(".")[0] or "core"
-        raise BadRequest(
-            f'{kind} in version "{rtype.version}" cannot be handled as a {rtype.kind}: converting ({rtype.version}.{kind}) '
-            f"to ({package}.{rtype.kind}): unknown conversion"
-        )
-    obj["kind"], obj["apiVersion"] = rtype.kind, rtype.api_version
-
-
-def match_namespace(write: Write, metadata: Json) -> None:
-    namespace = metadata.get("namespace", "")
-    if namespace and write.namespace and namespace != write.namespace:
-        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
-    if write.namespace:
-        metadata["namespace"] = write.namespace
-    else:
-        metadata.pop("namespace", None)
 
 
 # Create.
@@ -287,8 +177,8 @@ def check_uid(write: Write, metadata: Json, old: Json) -> None:
     key, name, uid = write.served.key, old["name"], metadata.get("uid")
     if uid and uid != old["uid"]:
         raise Conflict(
-            f'Operation cannot be fulfilled on {qualified(key)} "{name}": Precondition failed: UID in precondition: {uid}, '
-            f"UID in object meta: {old['uid']}",
+            f'Operation cannot be fulfilled on {qualified(key)} "{name}": Precondition failed: UID in precondition: '
+            f"{uid}, UID in object meta: {old['uid']}",
             name=name,
             group=key[0],
             kind=key[1],
@@ -322,55 +212,3 @@ def _keep_metadata(metadata: Json, old: Json) -> None:
         else:
             metadata.pop(field, None)
     metadata.pop("selfLink", None)
-
-
-# Shared by all writes.
-
-
-def default(write: Write, obj: Json) -> Json:
-    return structural.default(write.served.rtype.schema, obj)
-
-
-def track_fields(write: Write, old: Json | None, obj: Json) -> Json:
-    return managed.updated(
-        old,
-        obj,
-        schema=write.served.rtype.schema,
-        manager=write.options.field_manager,
-        operation="Update",
-        api_version=write.served.rtype.api_version,
-        subresource=write.subresource,
-        now=timestamp(write.context.now()),
-    )
-
-
-def admit(write: Write, operation: Any, obj: Json, old: Json | None) -> Json:
-    metadata = obj["metadata"]
-    context = AdmissionContext(
-        operation=operation,
-        rtype=write.served.rtype,
-        subresource=write.subresource,
-        namespace=write.namespace,
-        name=metadata.get("name", ""),
-        user=write.request.user,
-        old=old,
-        dry_run=write.options.dry_run,
-        reader=write.context.reader,
-        now=write.context.now(),
-        warn=write.request.warn,
-    )
-    for plugin in write.context.admission:
-        obj = plugin(context, obj)
-    return obj
-
-
-def refuse(write: Write, name: str, problems: list[Cause]) -> None:
-    """Raise when anything is wrong."""
-    if problems:
-        rtype = write.served.rtype
-        raise causes.invalid_error(rtype.kind, rtype.group, name, list(dict.fromkeys(problems)))
-
-
-def ordered(obj: Json) -> Json:
-    """Kubernetes' order: kind, apiVersion, metadata, then the rest as it is."""
-    return {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": obj["metadata"], **obj}
