@@ -38,7 +38,9 @@ def check_crd(crd: Json, old: Json | None = None) -> list[Cause]:
     elif spec["scope"] not in {"Cluster", "Namespaced"}:
         found.append(not_supported("spec.scope", spec["scope"], ("Cluster", "Namespaced")))
     if spec.get("preserveUnknownFields"):
-        detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+        detail = (
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+        )
         found.append(invalid("spec.preserveUnknownFields", True, detail))
     versions = spec.get("versions") or []
     for index, version in enumerate(versions):
@@ -108,7 +110,9 @@ def _check_scale(scale: Json, path: str) -> list[Cause]:
             found.append(invalid(f"{path}.{name}", value, f"should be a json path under {roots[0][:-1]}"))
     selector = scale.get("labelSelectorPath")
     if selector and not selector.startswith((".spec.", ".status.")):
-        found.append(invalid(f"{path}.labelSelectorPath", selector, "should be a json path under either .spec or .status"))
+        found.append(
+            invalid(f"{path}.labelSelectorPath", selector, "should be a json path under either .spec or .status")
+        )
     return found
 
 
@@ -233,7 +237,9 @@ def status_of(crd: Json, others: Iterable[Json], now: str) -> Json:
     """
     spec, status = crd["spec"], crd.get("status") or {}
     accepted = dict(status.get("acceptedNames") or {})
-    conflict = _accept_names(spec["names"], accepted, [other for other in others if other["spec"]["group"] == spec["group"]])
+    conflict = _accept_names(
+        spec["names"], accepted, [other for other in others if other["spec"]["group"] == spec["group"]]
+    )
     if conflict is None:
         naming = ("True", "NoConflicts", "no conflicts found")
     else:
@@ -271,7 +277,11 @@ def _accept_names(wanted: Json, accepted: Json, others: list[Json]) -> tuple[str
             continue
         mine = accepted.get(name) or []
         listed = wanted[name] if name == "shortNames" else [wanted[name]]
-        clashes = [item for item in listed if item in used and item != mine and item not in (mine if name == "shortNames" else [])]
+        clashes = [
+            item
+            for item in listed
+            if item in used and item != mine and item not in (mine if name == "shortNames" else [])
+        ]
         if clashes:
             texts = [f"{quoted(item)} is already in use" for item in clashes]
             conflict = reason, texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"

@@ -93,7 +93,9 @@ def _children(schema: Json, path: str) -> list[tuple[str, Any]]:
 def _structural(schema: Json, path: str, level: str) -> list[Cause]:
     found: list[Cause] = []
     kind, embedded = schema.get("type", ""), schema.get("x-kubernetes-embedded-resource", False)
-    preserve, int_or_string = (schema.get(f"x-kubernetes-{n}", False) for n in ("preserve-unknown-fields", "int-or-string"))
+    preserve, int_or_string = (
+        schema.get(f"x-kubernetes-{n}", False) for n in ("preserve-unknown-fields", "int-or-string")
+    )
     if kind == "array" and "items" not in schema:
         found.append(required(f"{path}.items", "must be specified"))
     if embedded and kind != "object":
@@ -109,7 +111,9 @@ def _structural(schema: Json, path: str, level: str) -> list[Cause]:
         detail = "must be false if x-kubernetes-int-or-string is true"
         found.append(invalid(f"{path}.x-kubernetes-preserve-unknown-fields", True, detail))
     if embedded and not preserve and not schema.get("properties"):
-        detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"
+        detail = (
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"
+        )
         found.append(required(f"{path}.properties", detail))
     found += _metadata(schema, path, level)
     for name, sub in (schema.get("properties") or {}).items():
@@ -235,9 +239,7 @@ def _map_keys(schema: Json, keys: list[str], path: str) -> list[Cause]:
             found.append(invalid(f"{place}.type", "object", detail))
         else:
             if key not in (items.get("required") or ()) and "default" not in properties[key]:
-                detail = (
-                    "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
-                )
+                detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
                 found.append(required(f"{place}.default", detail))
             if properties[key].get("nullable"):
                 detail = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable"

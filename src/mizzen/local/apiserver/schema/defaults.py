@@ -13,7 +13,12 @@ from mizzen.local.apiserver.types import Json
 Fill = Callable[[Json], Json]
 
 WHERE_ABSENT: dict[str, Json] = {
-    "apps.v1.DeploymentSpec": {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600, "strategy": {}},
+    "apps.v1.DeploymentSpec": {
+        "replicas": 1,
+        "revisionHistoryLimit": 10,
+        "progressDeadlineSeconds": 600,
+        "strategy": {},
+    },
     "apps.v1.Deployment": {"spec": {}, "status": {}},
     "apps.v1.ReplicaSetSpec": {"replicas": 1},
     "apps.v1.ReplicaSet": {"spec": {}, "status": {}},
@@ -38,7 +43,10 @@ WHERE_ABSENT: dict[str, Json] = {
 
 WHERE_EMPTY: dict[str, Json] = {
     "core.v1.Container": {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"},
-    "core.v1.EphemeralContainer": {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"},
+    "core.v1.EphemeralContainer": {
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+    },
     "core.v1.ContainerPort": {"protocol": "TCP"},
     "core.v1.HTTPGetAction": {"path": "/", "scheme": "HTTP"},
     "core.v1.NamespaceStatus": {"phase": "Active"},

@@ -121,7 +121,12 @@ def aggregated(types: Iterable[ResourceType], *, core: bool, version: str = "v2"
             for name in versions
         ]
         items.append({"metadata": {"name": group} if group else {}, "versions": found})
-    return {"kind": "APIGroupDiscoveryList", "apiVersion": f"apidiscovery.k8s.io/{version}", "metadata": {}, "items": items}
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": f"apidiscovery.k8s.io/{version}",
+        "metadata": {},
+        "items": items,
+    }
 
 
 def _aggregated_resources(types: list[ResourceType], group: str, version: str) -> list[Json]:

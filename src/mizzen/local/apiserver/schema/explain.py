@@ -82,7 +82,9 @@ def _type(schema: Json, value: Any, path: str, found: Found) -> None:
     if not types:
         return
     whole = isinstance(value, float) and value.is_integer()
-    fits = any(value.__class__ in CLASSES[name] and (name != "integer" or value.__class__ is int or whole) for name in types)
+    fits = any(
+        value.__class__ in CLASSES[name] and (name != "integer" or value.__class__ is int or whole) for name in types
+    )
     if fits or (value is None and schema.get("nullable")):
         found.matches += 1
         return
@@ -124,7 +126,9 @@ def _number(schema: Json, value: float, path: str, found: Found) -> None:
         found.causes.append(causes.invalid(causes.NO_FIELD, "", f"Checked value must be {kind} in {path}"))
     factor, least, most = schema.get("multipleOf"), schema.get("minimum"), schema.get("maximum")
     if factor is not None and not is_multiple(value, factor):
-        found.causes.append(causes.invalid(path, value, f"{path} in body should be a multiple of {causes.number(factor)}"))
+        found.causes.append(
+            causes.invalid(path, value, f"{path} in body should be a multiple of {causes.number(factor)}")
+        )
     if least is not None and (value <= least if schema.get("exclusiveMinimum") else value < least):
         bound = "greater than" if schema.get("exclusiveMinimum") else "greater than or equal to"
         found.causes.append(causes.invalid(path, value, f"{path} in body should be {bound} {causes.number(least)}"))
@@ -174,7 +178,9 @@ def _object(node: Node, value: Json, path: str, old: Any, found: Found) -> None:
     before = old if isinstance(old, dict) else {}
     fewest, most = schema.get("minProperties"), schema.get("maxProperties")
     if fewest is not None and len(value) < fewest:
-        found.causes.append(causes.invalid(path, len(value), f"{path} in body should have at least {fewest} properties"))
+        found.causes.append(
+            causes.invalid(path, len(value), f"{path} in body should have at least {fewest} properties")
+        )
     if most is not None and len(value) > most:
         found.causes.append(causes.too_many(path, len(value), most))
     for name, item in value.items():
@@ -186,7 +192,10 @@ def _object(node: Node, value: Json, path: str, old: Any, found: Found) -> None:
     for name in () if node.native else schema.get("required", ()):
         if name not in value:
             found.causes.append(causes.required(causes.child(path, name)))
-    for cause in (*(node.check(value) if node.check else ()), *(rules.embedded_resource(value) if node.embedded else ())):
+    for cause in (
+        *(node.check(value) if node.check else ()),
+        *(rules.embedded_resource(value) if node.embedded else ()),
+    ):
         found.causes.append(Cause(cause.reason, cause.message, causes.child(path, cause.field)))
 
 
@@ -215,7 +224,9 @@ def _combinations(node: Node, value: Any, path: str, old: Any) -> Found:
         for result in all_of:
             found.merge(result)
         if failed:
-            detail = f"{name} must validate all the schemas (allOf){'. None validated' if failed == len(all_of) else ''}"
+            detail = (
+                f"{name} must validate all the schemas (allOf){'. None validated' if failed == len(all_of) else ''}"
+            )
             found.causes.append(causes.invalid(causes.NO_FIELD, "", detail))
     if "not" in schema and not explain(compiled(schema["not"], native=node.native), value, path).causes:
         found.causes.append(causes.invalid(causes.NO_FIELD, "", f"{name} must not validate the schema (not)"))

@@ -151,7 +151,9 @@ _WIDE_FIELDS = frozenset({
 })  # fmt: skip
 _WIDE_ITEMS = frozenset({"PodSecurityContext.supplementalGroups", "LinuxContainerUser.supplementalGroups"})
 
-_QUANTITIES = frozenset({"allocatable", "allocatedResources", "capacity", "limits", "overhead", "requests", "resources"})
+_QUANTITIES = frozenset(
+    {"allocatable", "allocatedResources", "capacity", "limits", "overhead", "requests", "resources"}
+)
 _BYTES = frozenset({"Secret.data", "ConfigMap.binaryData"})
 BYTE_FIELDS = frozenset({"WebhookClientConfig.caBundle"})
 

@@ -85,7 +85,13 @@ def is_date_time(text: str) -> bool:
 def is_rfc3339(text: str) -> bool:
     """What Go reads as a `metav1.Time`: stricter than the format `date-time`."""
     match = _TIME.fullmatch(text[11:].lower())
-    return text[10:11] == "T" and is_date(text[:10]) and match is not None and match[1] <= "23" and match[2] <= "59" >= match[3]
+    return (
+        text[10:11] == "T"
+        and is_date(text[:10])
+        and match is not None
+        and match[1] <= "23"
+        and match[2] <= "59" >= match[3]
+    )
 
 
 def is_duration(text: str) -> bool:
@@ -134,7 +140,10 @@ def _is_isbn10(text: str) -> bool:
 
 def _is_isbn13(text: str) -> bool:
     bare = re.sub(r"[\s-]", "", text)
-    return re.fullmatch(r"[0-9]{13}", bare) is not None and sum(int(c) * (1, 3)[i % 2] for i, c in enumerate(bare)) % 10 == 0
+    return (
+        re.fullmatch(r"[0-9]{13}", bare) is not None
+        and sum(int(c) * (1, 3)[i % 2] for i, c in enumerate(bare)) % 10 == 0
+    )
 
 
 def _uuid(version: str, variant: str) -> Callable[[str], bool]:

@@ -87,7 +87,9 @@ def _owners(value: list[Json], path: str) -> list[Cause]:
         if not owner.get("apiVersion", "").rpartition("/")[2]:
             found.append(invalid(f"{path}.apiVersion", owner.get("apiVersion", ""), "version must not be empty"))
         found += [
-            invalid(f"{path}.{name}", "", "must not be empty") for name in ("kind", "name", "uid") if not owner.get(name)
+            invalid(f"{path}.{name}", "", "must not be empty")
+            for name in ("kind", "name", "uid")
+            if not owner.get(name)
         ]
         if (owner.get("apiVersion"), owner.get("kind")) == ("v1", "Event"):
             found.append(invalid(path, owner, "/v1, Kind=Event is disallowed from being an owner"))

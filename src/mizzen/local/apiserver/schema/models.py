@@ -81,7 +81,9 @@ _ALIASES = {
     "runtime.RawExtension": "io.k8s.apimachinery.pkg.runtime.RawExtension",
     "CustomResourceSubresourceStatus": _SUBRESOURCE_STATUS,
 }
-_ANYTHING = frozenset({"JSON", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrStringArray", "Any"})
+_ANYTHING = frozenset(
+    {"JSON", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrStringArray", "Any"}
+)
 _LIST = re.compile(r"^List\[(.*)\]$")
 _OPTIONAL = re.compile(r"^Optional\[(.*)\]$")
 _PARAMETER = re.compile(r"^ *\* \*\*(?P<name>\S+)\*\* ``[^`]*`` - (?P<text>.*)$")

@@ -87,7 +87,9 @@ def qualified_name(value: str) -> list[str]:
         return [f"{text} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
     errors = []
     if slash:
-        errors += ["prefix part must be non-empty"] if not prefix else [f"prefix part {e}" for e in dns_subdomain(prefix)]
+        errors += (
+            ["prefix part must be non-empty"] if not prefix else [f"prefix part {e}" for e in dns_subdomain(prefix)]
+        )
     if not name:
         errors.append("name part must be non-empty")
     elif len(name) > 63:

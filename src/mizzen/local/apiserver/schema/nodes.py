@@ -106,7 +106,13 @@ def _node(schema: Json, native: bool, made: dict[int, Node]) -> Node:
 
 def _table(node: Node, made: dict[int, Node]) -> Table:
     schema = node.schema
-    types = ["integer", "string"] if schema.get("x-kubernetes-int-or-string") else [schema["type"]] if "type" in schema else []
+    types = (
+        ["integer", "string"]
+        if schema.get("x-kubernetes-int-or-string")
+        else [schema["type"]]
+        if "type" in schema
+        else []
+    )
     classes = {cls for name in types for cls in CLASSES[name]} or {cls for group in CLASSES.values() for cls in group}
     only_whole = types and "number" not in types and float in classes
     general = _general_checks(schema, node.native, made)

@@ -294,7 +294,11 @@ def _subject(value: Json, *, in_namespace: bool) -> Iterator[Cause]:
         yield required("name")
     kind, group = value.get("kind", ""), value.get("apiGroup") or ""
     if kind == "ServiceAccount":
-        yield from (invalid("name", value.get("name", ""), r) for r in names.dns_subdomain(value.get("name") or "") if value.get("name"))
+        yield from (
+            invalid("name", value.get("name", ""), r)
+            for r in names.dns_subdomain(value.get("name") or "")
+            if value.get("name")
+        )
         if group:
             yield not_supported("apiGroup", group, ("",))
         if not in_namespace and not value.get("namespace"):

@@ -156,7 +156,9 @@ def env_var(value: Json) -> Iterator[Cause]:
         return
     given = [field for field in _ENV_SOURCES if source.get(field) is not None]
     if not given:
-        detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+        detail = (
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+        )
         yield invalid("valueFrom", "", detail)
     elif value.get("value"):
         yield invalid("valueFrom", "", "may not be specified when `value` is not empty")

@@ -93,7 +93,9 @@ class _Builder:
         if node.tag == _BINARY:
             return base64.b64decode(node.value).decode(errors="replace")
         assert isinstance(node, yaml.ScalarNode)
-        return scalar(node.value) if _is_plain(node) and (node.tag != _STR or _only_go_reads(node.value)) else node.value
+        return (
+            scalar(node.value) if _is_plain(node) and (node.tag != _STR or _only_go_reads(node.value)) else node.value
+        )
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
