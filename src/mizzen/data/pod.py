@@ -31,11 +31,14 @@ TaskT = TypeVar("TaskT", bound=Wire)
 
 
 class Failure(Exception):
-    """Why a run ended without its result: a CamelCase reason for programs, a sentence for people, an exit code."""
+    """Why a run ended without its result: a CamelCase reason for programs, a sentence for people, an exit code.
 
-    def __init__(self, reason: str, message: str, *, exit_code: int = USERS_FAULT) -> None:
+    `details` are further lines for whoever reads the Pod's status: the end of a traceback.
+    """
+
+    def __init__(self, reason: str, message: str, *, exit_code: int = USERS_FAULT, details: str = "") -> None:
         super().__init__(message)
-        self.reason, self.message, self.exit_code = reason, message, exit_code
+        self.reason, self.message, self.exit_code, self.details = reason, message, exit_code, details
 
 
 class Terminated(BaseException):
@@ -86,7 +89,7 @@ def run_to_exit_code(body: Callable[[], None]) -> int:
         body()
     except Failure as failure:
         _LOG.error("%s: %s", failure.reason, failure.message)  # noqa: TRY400 - the user's traceback is logged where it arose
-        say_why(f"{failure.reason}: {failure.message}")
+        say_why(f"{failure.reason}: {failure.message}" + (f"\n{failure.details}" if failure.details else ""))
         return failure.exit_code
     except Terminated:
         say_why("Terminated: the Pod was asked to stop (SIGTERM) before it was done")

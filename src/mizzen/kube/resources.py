@@ -239,6 +239,7 @@ def _meta_of_struct(obj: object) -> Meta:
     )
 
 
+_json_object = msgspec.json.Decoder(dict[str, Any])
 _struct_decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
 
 
@@ -247,10 +248,10 @@ def decode(cls: type[T], wire: bytes | msgspec.Raw) -> T:
     try:
         if issubclass(cls, Untyped):
             return cast(
-                "T", cls({"apiVersion": cls.info.api_version, "kind": cls.info.kind} | msgspec.json.decode(wire))
+                "T", cls({"apiVersion": cls.info.api_version, "kind": cls.info.kind} | _json_object.decode(wire))
             )
         if issubclass(cls, Resource):
-            return cast("T", cls.from_server(msgspec.json.decode(wire)))
+            return cast("T", cls.from_server(_json_object.decode(wire)))
         return _decode_struct(cls, wire)
     except (msgspec.DecodeError, pydantic.ValidationError) as error:
         raise DecodeError(_what_does_not_fit(cls, wire, error)) from error
@@ -282,7 +283,7 @@ def _nulls_as_empty(value: Any) -> Any:
 
 def _what_does_not_fit(cls: type[Any], wire: bytes | msgspec.Raw, error: Exception) -> str:
     try:
-        meta = meta_of(msgspec.json.decode(wire))
+        meta = meta_of(_json_object.decode(wire))
         which = f" {meta.key}"
     except (msgspec.DecodeError, AttributeError, ValueError):
         which = ""

@@ -11,7 +11,7 @@ an event loop of their own can all use it. Kinds are named as on the command lin
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -54,6 +54,10 @@ class Client:
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def run(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        """Runs `work(kube_client, *arguments)` in the client's thread: for what has no method here."""
+        return self._call(work(self._kube, *arguments))
 
     def __enter__(self) -> Self:
         return self

@@ -3,15 +3,16 @@
 import errno
 import logging
 import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mizzen.data.ingest.loading import Clock, ExpectationsFailed, load, timestamp
+from mizzen.data.ingest.reporting import StatusReporter
 from mizzen.data.ingest.task import IngestTask, LoadReporter
 from mizzen.data.lake.errors import LakeError
 from mizzen.data.lake.objects import Store
-from mizzen.data.pod import TRY_AGAIN, USERS_FAULT, Failure, read_task, run_to_exit_code
+from mizzen.data.pod import TRY_AGAIN, Failure, read_task, run_to_exit_code
+from mizzen.data.pod_api import PodApi
 from mizzen.kinds.data import LoadReport
 
 _LOG = logging.getLogger(__name__)
@@ -63,15 +64,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def main(reporter_of: Callable[[IngestTask], LoadReporter] | None = None) -> int:
+def main() -> int:
     """The process's exit code."""
 
     def body() -> None:
         task = read_task(IngestTask)
-        assert reporter_of is not None
-        ingest(task, reporter_of(task), _now)
+        with PodApi() as api:
+            ingest(task, StatusReporter(api, task), _now)
 
     return run_to_exit_code(body)
-
-
-__all__ = ["USERS_FAULT", "ingest", "main"]

@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, from_url
+from obstore.store import LocalStore, S3Store
 
 from mizzen.data.lake.errors import DigestMismatch, ObjectMissing, StoreUnavailable
 
@@ -85,9 +85,9 @@ class Store:
         if parts.scheme == "s3":
             return cls(
                 url,
-                from_url(
+                S3Store.from_url(
                     url,
-                    config={"aws_region": _s3_region()},
+                    config={"region": _s3_region()},
                     client_options={"allow_http": _s3_allow_http()},
                     retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=30)},
                 ),

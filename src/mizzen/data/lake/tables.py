@@ -228,7 +228,7 @@ class Table:
             app_transactions=[Transaction(run, number)],
         )
         newest.create_write_transaction(
-            actions, mode="overwrite", schema=Schema.from_arrow(schema), commit_properties=properties
+            [*actions], mode="overwrite", schema=Schema.from_arrow(schema), commit_properties=properties
         )
         return number
 

@@ -1,4 +1,5 @@
-"""What a new home starts with: namespaces, roles, the Service of the API itself. Made where it is missing, at each start."""
+"""What a new home starts with: namespaces, roles, the Service of the API itself. Made where it is missing, at each
+start."""
 
 from mizzen.local.apiserver.security import bootstrap as security_bootstrap
 from mizzen.local.apiserver.types import Json
@@ -9,7 +10,7 @@ NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease", "mizze
 _RBAC = "rbac.authorization.k8s.io"
 
 
-async def bootstrap(context: Context, port: int) -> None:
+async def bootstrap(context: Context, port: int, ca_pem: bytes) -> None:
     for name in NAMESPACES:
         await internal.create_missing(context, ("", "v1", "namespaces"), _object("v1", "Namespace", name))
     for default in security_bootstrap.objects():
@@ -21,6 +22,7 @@ async def bootstrap(context: Context, port: int) -> None:
         elif wanted is not None:
             await internal.update(context, (_RBAC, "v1", plural), wanted)
     await internal.create_missing(context, ("", "v1", "services"), _kubernetes_service(port))
+    await _publish_client_ca(context, ca_pem)
 
 
 def _object(api_version: str, kind: str, name: str, namespace: str = "") -> Json:
@@ -39,3 +41,14 @@ def _kubernetes_service(port: int) -> Json:
         "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
     }
     return service
+
+
+async def _publish_client_ca(context: Context, ca_pem: bytes) -> None:
+    """Tell kubelets, and extension servers, whose client certificates the server shows."""
+    wanted = _object("v1", "ConfigMap", "extension-apiserver-authentication", "kube-system")
+    wanted["data"] = {"client-ca-file": ca_pem.decode()}
+    stored = context.reader.get("", "configmaps", "kube-system", wanted["metadata"]["name"])
+    if stored is None:
+        await internal.create_missing(context, ("", "v1", "configmaps"), wanted)
+    elif stored.get("data") != wanted["data"]:
+        await internal.update(context, ("", "v1", "configmaps"), {**stored, "data": wanted["data"]})

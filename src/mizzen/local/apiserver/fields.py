@@ -57,18 +57,26 @@ def stored_field(served: Served, name: str) -> str:
     return name
 
 
-def is_selectable(served: Served, name: str) -> bool:
+def refusal(served: Served, name: str) -> str:
+    """Why field selectors of the type may not name a field; empty when they may."""
     stored = stored_field(served, name)
-    if served.key == EVENTS and not served.direct and name.startswith(_INVOLVED):
-        return False
-    if stored == "metadata.namespace" and not served.rtype.namespaced:
-        return False
-    return stored in _COMMON or stored in _SELECTABLE.get(served.key, ()) or stored in served.rtype.selectable_fields
+    foreign = served.key == EVENTS and not served.direct and name.startswith(_INVOLVED)
+    common = _COMMON if served.rtype.namespaced else _COMMON[:1]
+    if stored in common or (stored in _paths(served) and not foreign):
+        return ""
+    if served.rtype.custom or served.key in _SELECTABLE:
+        return f"field label not supported: {name}"
+    return f'"{name}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+
+
+def _paths(served: Served) -> tuple[str, ...]:
+    """Fields beside the common ones; a definition writes its own as JSON paths, `.spec.color`."""
+    return _SELECTABLE.get(served.key) or tuple(path.removeprefix(".") for path in served.rtype.selectable_fields)
 
 
 def reader(served: Served) -> Callable[[Record, str], str]:
     """How to read a field of a record: name and namespace without decoding it, others once for each record."""
-    paths = _SELECTABLE.get(served.key, served.rtype.selectable_fields)
+    paths = _paths(served)
 
     def extract(obj: Json) -> Mapping[str, str]:
         return {path: _text(obj, path) for path in paths}

@@ -16,32 +16,38 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
 
 import uvicorn
 
 from mizzen.local.apiserver.bootstrap import bootstrap
 from mizzen.local.apiserver.catalog import Catalog
 from mizzen.local.apiserver.custom_resources import CustomResources
+from mizzen.local.apiserver.housekeeping import Housekeeping
 from mizzen.local.apiserver.http.app import App
 from mizzen.local.apiserver.http.dispatch import Dispatcher
 from mizzen.local.apiserver.http.pages import Pages
+from mizzen.local.apiserver.kubelet_certificate import client_context
 from mizzen.local.apiserver.metrics import Metrics
 from mizzen.local.apiserver.schema.builtin import BUILTIN_TYPES
 from mizzen.local.apiserver.security import kubeconfig, pki, tokens
+from mizzen.local.apiserver.security.admission import plugins
 from mizzen.local.apiserver.security.authn import Authenticator
 from mizzen.local.apiserver.security.jwt import KeyRing
 from mizzen.local.apiserver.security.rbac import Authorizer
 from mizzen.local.apiserver.security.service_account_tokens import ServiceAccountTokens
 from mizzen.local.apiserver.store import Limits, Statistics, Store
+from mizzen.local.apiserver.strategies.priorities import priority
 from mizzen.local.apiserver.types import Json
 from mizzen.local.apiserver.verbs.context import Context, StoreReader
-from mizzen.local.apiserver.verbs.subresources import HANDLERS
+from mizzen.local.apiserver.verbs.logs import Logs
+from mizzen.local.apiserver.verbs.reviews import Reviews
+from mizzen.local.apiserver.verbs.subresources import handlers
 from mizzen.version import __version__
 
 KUBERNETES_VERSION = "1.34.0"
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _STOP_S = 5.0
+_LIMITS = Limits()
 _IDLE_CONNECTION_S = 180
 
 
@@ -67,16 +73,18 @@ class ApiServer:
         host: str = "127.0.0.1",
         port: int = 7070,
         *,
-        sources: Sources = Sources(),
-        limits: Limits = Limits(),
+        sources: Sources | None = None,
+        limits: Limits = _LIMITS,
     ) -> None:
         self.home = Path(home)
         self.host = host
         self.port = port
-        self._sources = sources
+        self._sources = sources or Sources()
         self._limits = limits
         self._store: Store | None = None
         self._custom: CustomResources | None = None
+        self._housekeeping: Housekeeping | None = None
+        self._logs: Logs | None = None
         self._app: App | None = None
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -100,7 +108,9 @@ class ApiServer:
             identity = pki.ensure(folder, now=self._sources.now(), addresses=_addresses(self.host))
             token = tokens.ensure_admin(folder / "tokens.json", kubeconfig.token_in(self.kubeconfig))
             context, self._app = self._compose(store, folder)
-            await bootstrap(context, self.port)
+            await bootstrap(context, self.port, identity.ca_pem)
+            self._housekeeping = Housekeeping(context, identity.ca_pem)
+            await self._housekeeping.start()
             config = uvicorn.Config(
                 self._app,
                 http="httptools",
@@ -134,10 +144,15 @@ class ApiServer:
         sources = self._sources
         account_tokens = ServiceAccountTokens(KeyRing.open(folder), reader, sources.uid)
         authenticator = Authenticator(tokens.UserTokens(folder / "tokens.json", reader), account_tokens, sources.now)
-        context = Context(store, catalog, reader, (), sources.now, sources.uid, sources.name_suffix)
+        authorizer = Authorizer(reader)
+        admission = (*plugins(authorizer, name_suffix=sources.name_suffix), priority)
+        context = Context(store, catalog, reader, admission, sources.now, sources.uid, sources.name_suffix)
         checks: dict[str, Callable[[], str]] = {"ping": lambda: "", "store": lambda: ""}
-        pages = Pages(catalog, store, metrics, _version(), f"{self.host}:{self.port}", checks)
-        app = App(Dispatcher(context, HANDLERS), pages, authenticator, Authorizer(reader), metrics)
+        address = f"{self.host}:{self.port}"
+        pages = Pages(catalog, store, metrics, account_tokens, _version(), address, checks)
+        self._logs = Logs(client_context(folder, sources.now()))
+        table = handlers(Reviews(authenticator, authorizer, account_tokens), self._logs)
+        app = App(Dispatcher(context, table), pages, authenticator, authorizer, metrics)
         return context, app
 
     async def stop(self) -> None:
@@ -150,7 +165,11 @@ class ApiServer:
         await self._serving
         await server.shutdown(sockets=self._sockets)
         assert self._custom is not None
+        assert self._housekeeping is not None
+        assert self._logs is not None
         await self._custom.stop()
+        await self._housekeeping.stop()
+        await self._logs.close()
         await self._store.close()
 
     def statistics(self) -> Statistics:
@@ -201,6 +220,3 @@ def _version() -> Json:
         "platform": f"{platform.system().lower()}/{platform.machine()}",
         "mizzenVersion": __version__,
     }
-
-
-_ = monotonic

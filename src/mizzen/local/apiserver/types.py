@@ -1,9 +1,9 @@
 """The words the API server's parts share: a served resource, a request's user, what a user asks to do.
 
 The parts: `store` keeps objects and their history; `schema/` says what an object of a type may look like; `patch/` is
-the pure arithmetic of the four patches; `security/` says who asks and whether they may; `strategies/` is what Kubernetes
-knows of each of its own types; `verbs/` puts these together; `http` is the wire. Each part knows this module and
-`errors`, and `verbs` and `http` know the rest.
+the pure arithmetic of the four patches; `security/` says who asks and whether they may; `strategies/` is what
+Kubernetes knows of each of its own types; `verbs/` puts these together; `http` is the wire. Each part knows this
+module and `errors`, and `verbs` and `http` know the rest.
 """
 
 from collections.abc import Callable, Iterable
@@ -47,8 +47,8 @@ class ResourceType:
     singular: str
     namespaced: bool
     load_schema: Callable[[], Json] = field(repr=False, compare=False)
-    """Gives `schema`, always the same object. Called when the type is first used: no server waits for the schemas of types
-    that nobody asks for."""
+    """Gives `schema`, always the same object. Called when the type is first used: no server waits for the schemas of
+    types that nobody asks for."""
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -56,8 +56,6 @@ class ResourceType:
     """`status`, `scale`, `log`, `binding`, `token`, `finalize`, `eviction`."""
     columns: tuple[Column, ...] = ()
     scale: ScalePaths | None = None
-    selectable_fields: tuple[str, ...] = ()
-    """What field selectors may name beside `metadata.name` and `metadata.namespace`, such as `spec.nodeName`."""
     custom: bool = False
     """Whether a CustomResourceDefinition made this."""
     stored: bool = True
@@ -73,10 +71,11 @@ class ResourceType:
 
     @property
     def schema(self) -> Json:
-        """Structural OpenAPI v3 schema of the whole object, `$ref`-free, with `x-kubernetes-*` extensions (list types, map
-        keys, patch strategies). Validation, pruning, defaulting, patches and OpenAPI documents all read this one.
+        """Structural OpenAPI v3 schema of the whole object, `$ref`-free, with `x-kubernetes-*` extensions (list types,
+        map keys, patch strategies). Validation, pruning, defaulting, patches and OpenAPI documents all read this one.
 
-        Sub-schemas may be shared between places (it is a graph without cycles, not always a tree), and are never changed.
+        Sub-schemas may be shared between places (it is a graph without cycles, not always a tree), and are never
+        changed.
         """
         return self.load_schema()
 

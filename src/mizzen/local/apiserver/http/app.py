@@ -12,17 +12,20 @@ from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 from typing import Any
 
-from mizzen.local.apiserver.errors import ApiError, InternalError, TooLarge
-from mizzen.local.apiserver.http.answers import Answer, Pieces, Reply, Stream
+from mizzen.local.apiserver import protobuf
+from mizzen.local.apiserver.answers import JSON, Answer, Pieces, Reply, Stream
+from mizzen.local.apiserver.errors import ApiError, InternalError, TooLarge, UnsupportedMediaType
+from mizzen.local.apiserver.http.attributes import attributes_of
 from mizzen.local.apiserver.http.dispatch import Dispatcher, wants_pretty
-from mizzen.local.apiserver.http.identity import attributes_of, impersonated
-from mizzen.local.apiserver.http.negotiation import JSON, Representation, negotiate
+from mizzen.local.apiserver.http.negotiation import Representation, negotiate
 from mizzen.local.apiserver.http.pages import Pages
 from mizzen.local.apiserver.http.rendering import encoded
-from mizzen.local.apiserver.http.request import Query, Request, parse_target, verb_of
 from mizzen.local.apiserver.metrics import Metrics
+from mizzen.local.apiserver.request import Query, Request, parse_target, verb_of
 from mizzen.local.apiserver.security.authn import Authenticator
+from mizzen.local.apiserver.security.impersonation import impersonate
 from mizzen.local.apiserver.security.rbac import Authorizer
+from mizzen.local.apiserver.store.records import encode
 from mizzen.local.apiserver.types import User
 
 logger = logging.getLogger(__name__)
@@ -76,12 +79,14 @@ class App:
     async def _reply(self, request: Request, scope: Scope, receive: Receive) -> Reply:
         try:
             user = self._authenticator.authenticate(request.headers.get("authorization"), path=request.path)
-            if "impersonate-user" in request.headers:
-                user = impersonated(self._authorizer, user, scope["headers"])
+            if any(name.startswith("impersonate-") for name in request.headers):
+                user = impersonate(self._authorizer, user, _pairs(scope))
             request.user = user
             self._authorizer.require(user, attributes_of(request))
             if request.method in _WITH_BODY:
                 request.body = await _read_body(request, receive)
+                if request.headers.get("content-type", "").startswith(protobuf.MEDIA_TYPE) and request.body:
+                    _from_protobuf(request)
             if request.target is None:
                 return await self._pages.answer(request)
             return await self._dispatcher.answer(request)
@@ -137,8 +142,13 @@ class App:
             stream.stop()
 
 
+def _pairs(scope: Scope) -> list[tuple[str, str]]:
+    """All headers, those included that come more than once."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+
+
 def _read_head(scope: Scope) -> Request:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    headers = dict(_pairs(scope))
     path: str = scope["path"]
     query_text = scope["query_string"].decode("latin-1")
     query = Query(query_text)
@@ -163,6 +173,18 @@ async def _read_body(request: Request, receive: Receive) -> bytes:
         if size > BODY_BYTES_MAX:
             raise _too_large()
     return b"".join(parts)
+
+
+def _from_protobuf(request: Request) -> None:
+    """Read on as if the client had sent JSON."""
+    try:
+        request.body = encode(protobuf.decode(request.body))
+    except protobuf.Undecodable as error:
+        raise UnsupportedMediaType(
+            "the body of the request was in an unknown format - accepted media types include: application/json, "
+            f"application/yaml ({error})"
+        ) from error
+    request.headers["content-type"] = JSON
 
 
 def _too_large() -> TooLarge:

@@ -7,17 +7,18 @@ converts and encodes. A long list is made while it is sent, so that it is never 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import yaml
 
+from mizzen.local.apiserver.answers import JSON, YAML, Answer, Pieces, Reply
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.conversion import from_stored
 from mizzen.local.apiserver.errors import BadRequest
-from mizzen.local.apiserver.http.answers import Answer, Pieces, Reply
-from mizzen.local.apiserver.http.negotiation import JSON, YAML, Representation
-from mizzen.local.apiserver.http.request import Query
-from mizzen.local.apiserver.http.tables import table
+from mizzen.local.apiserver.http.negotiation import Representation
+from mizzen.local.apiserver.request import Query
+from mizzen.local.apiserver.schema.table import table
 from mizzen.local.apiserver.store import Record
 from mizzen.local.apiserver.store.records import encode
 from mizzen.local.apiserver.types import Json, ResourceType
@@ -35,18 +36,27 @@ def whole(served: Served, record: Record) -> bytes:
     return record.encoded if served.direct else encode(from_stored(served, record.object()))
 
 
+def _item(served: Served, record: Record) -> bytes:
+    """A record in a list: there, Kubernetes' own types do not say what they are."""
+    body, rtype = whole(served, record), served.rtype
+    said = b'"kind":"%b","apiVersion":"%b",' % (rtype.kind.encode(), rtype.api_version.encode())
+    return b"{" + body[len(said) + 1 :] if not rtype.custom and body.startswith(said, 1) else body
+
+
 def metadata_only(obj: Json, version: str) -> Json:
     return {"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": obj.get("metadata") or {}}
 
 
-def _table(served: ResourceType, objects: Sequence[Json], form: Representation, query: Query, now: Clock) -> Json:
+def _table(
+    rtype: ResourceType, objects: Sequence[Json], metadata: Json, form: Representation, query: Query, now: Clock
+) -> Json:
     include = query.get("includeObject")
     if include not in _INCLUDES:
         raise BadRequest(
-            f"unrecognized includeObject value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty"
+            f'Unable to convert to Table as requested: includeObject: Invalid value: "{include}": must be '
+            "'Metadata', 'Object', 'None', or empty"
         )
-    made = table(served, objects, include or "Metadata", now())
-    return {**made, "apiVersion": form.version}
+    return table(rtype, objects, include or "Metadata", now(), metadata, version=form.version.rpartition("/")[2])
 
 
 def render(result: Result, form: Representation, query: Query, now: Clock, *, pretty: bool) -> Reply:
@@ -67,7 +77,7 @@ def _render_object(one: One, form: Representation, query: Query, now: Clock, *, 
         obj = one.made
     is_status = obj.get("kind") == "Status"
     if form.form == _TABLE and served is not None and not is_status:
-        obj = {**_table(served.rtype, [obj], form, query, now), "metadata": _list_metadata(obj)}
+        obj = _table(served.rtype, [obj], _list_metadata(obj), form, query, now)
     elif form.form and not is_status:
         obj = metadata_only(obj, form.version)
     return encoded(obj, form, status=one.status, pretty=pretty)
@@ -81,9 +91,9 @@ def _render_list(many: Many, form: Representation, query: Query, now: Clock, *, 
     served, rtype = many.served, many.served.rtype
     if form.form == _TABLE:
         objects = [from_stored(served, record.object()) for record in many.records]
-        return encoded({**_table(rtype, objects, form, query, now), "metadata": many.metadata}, form, pretty=pretty)
+        return encoded(_table(rtype, objects, many.metadata, form, query, now), form, pretty=pretty)
     kind, version = rtype.list_kind or f"{rtype.kind}List", rtype.api_version
-    items: Callable[[Record], bytes] = lambda record: whole(served, record)  # noqa: E731
+    items: Callable[[Record], bytes] = partial(_item, served)
     if form.form:
         kind, version = "PartialObjectMetadataList", form.version
         items = lambda record: encode(metadata_only(record.object(), form.version))  # noqa: E731
@@ -162,8 +172,8 @@ class TableRows:
             # Kubernetes answers bookmarks of a Table watch with a Table of no rows but the resourceVersion.
             rows: Json = {"kind": "Table", "apiVersion": self.form.version, "columnDefinitions": [], "rows": []}
             return encode({"type": kind, "object": {**rows, "metadata": obj["metadata"]}}) + b"\n"
-        made = _table(self.served.rtype, [obj], self.form, self.query, self.now)
-        return encode({"type": kind, "object": {**made, "metadata": _list_metadata(obj)}}) + b"\n"
+        made = _table(self.served.rtype, [obj], _list_metadata(obj), self.form, self.query, self.now)
+        return encode({"type": kind, "object": made}) + b"\n"
 
 
 def watch_encoder(

@@ -71,7 +71,7 @@ def _review(group: str, kind: str, *, namespaced: bool = False) -> ResourceType:
 
 
 _RBAC, _AUTHORIZATION, _AUTHENTICATION = "rbac.authorization.k8s.io", "authorization.k8s.io", "authentication.k8s.io"
-_SHOWN_BY_ALL = ("all",)
+_IN_ALL = ("all",)
 
 BUILTIN_TYPES: tuple[ResourceType, ...] = (
     _type("", "Binding", "bindings", verbs=("create",)),
@@ -79,13 +79,13 @@ BUILTIN_TYPES: tuple[ResourceType, ...] = (
     _type("", "Event", "events", ("ev",)),
     _type("", "Namespace", "namespaces", ("ns",), ("status", "finalize"), namespaced=False, verbs=_NAMESPACE_VERBS),
     _type("", "Node", "nodes", ("no",), ("status",), namespaced=False),
-    _type("", "Pod", "pods", ("po",), ("status", "log", "binding", "eviction"), categories=_SHOWN_BY_ALL),
+    _type("", "Pod", "pods", ("po",), ("status", "log", "binding", "eviction"), categories=_IN_ALL),
     _type("", "Secret", "secrets"),
-    _type("", "Service", "services", ("svc",), ("status",), categories=_SHOWN_BY_ALL),
+    _type("", "Service", "services", ("svc",), ("status",), categories=_IN_ALL),
     _type("", "ServiceAccount", "serviceaccounts", ("sa",), ("token",)),
-    _type("apps", "Deployment", "deployments", ("deploy",), ("status", "scale"), categories=_SHOWN_BY_ALL, scale=_REPLICAS),
-    _type("apps", "ReplicaSet", "replicasets", ("rs",), ("status", "scale"), categories=_SHOWN_BY_ALL, scale=_REPLICAS),
-    _type("batch", "Job", "jobs", (), ("status",), categories=_SHOWN_BY_ALL),
+    _type("apps", "Deployment", "deployments", ("deploy",), ("status", "scale"), categories=_IN_ALL, scale=_REPLICAS),
+    _type("apps", "ReplicaSet", "replicasets", ("rs",), ("status", "scale"), categories=_IN_ALL, scale=_REPLICAS),
+    _type("batch", "Job", "jobs", (), ("status",), categories=_IN_ALL),
     _type("coordination.k8s.io", "Lease", "leases"),
     _type("discovery.k8s.io", "EndpointSlice", "endpointslices"),
     _type("events.k8s.io", "Event", "events", ("ev",)),

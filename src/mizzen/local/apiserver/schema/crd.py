@@ -10,16 +10,16 @@ from typing import Any
 
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import models, names
-from mizzen.local.apiserver.schema.causes import duplicate, invalid, not_supported, quoted, required
+from mizzen.local.apiserver.schema.causes import invalid, not_supported, quoted, required
 from mizzen.local.apiserver.schema.crd_schema import check_schema
 from mizzen.local.apiserver.types import Column, Json, ResourceType, ScalePaths
 
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 _AGE = Column("Age", "date", ".metadata.creationTimestamp", description=(
-    "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be "
-    "set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 "
-    "form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: "
+    "CreationTimestamp is a timestamp representing the server time when this object was created. It is not "
+    "guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is "
+    "represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: "
     "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
 ))  # fmt: skip
 
@@ -118,9 +118,11 @@ def _check_scale(scale: Json, path: str) -> list[Cause]:
 
 def _check_names(value: Json, path: str) -> list[Cause]:
     found = [required(f"{path}.{name}") for name in ("plural", "singular", "kind", "listKind") if not value.get(name)]
-    for name in ("plural", "singular"):
-        if value.get(name) and (errors := names.dns_1035_label(value[name])):
-            found.append(invalid(f"{path}.{name}", value[name], ",".join(errors)))
+    found += [
+        invalid(f"{path}.{name}", value[name], ",".join(errors))
+        for name in ("plural", "singular")
+        if value.get(name) and (errors := names.dns_1035_label(value[name]))
+    ]
     for name in ("kind", "listKind"):
         if value.get(name) and (errors := names.dns_1035_label(value[name].lower())):
             detail = f"may have mixed case, but should otherwise match: {','.join(errors)}"
@@ -135,20 +137,18 @@ def _check_names(value: Json, path: str) -> list[Cause]:
 
 
 def _check_update(crd: Json, old: Json) -> list[Cause]:
-    found = []
     spec, old_spec = crd["spec"], old["spec"]
-    for place in ("group", "scope"):
-        if spec.get(place) != old_spec.get(place):
-            found.append(invalid(f"spec.{place}", spec.get(place, ""), "field is immutable"))
-    for name in ("kind", "plural"):
-        if spec.get("names", {}).get(name) != old_spec.get("names", {}).get(name):
-            found.append(invalid(f"spec.names.{name}", spec.get("names", {}).get(name, ""), "field is immutable"))
+    said, before = spec.get("names", {}), old_spec.get("names", {})
+    pairs = [(f"spec.{place}", spec.get(place, ""), old_spec.get(place, "")) for place in ("group", "scope")]
+    pairs += [(f"spec.names.{name}", said.get(name, ""), before.get(name, "")) for name in ("kind", "plural")]
+    found = [invalid(path, new, "field is immutable") for path, new, was in pairs if new != was]
     listed = {version.get("name") for version in spec.get("versions") or ()}
     stored = crd.get("status", {}).get("storedVersions") or []
     for index, version in enumerate(stored):
         if version not in listed:
             detail = (
-                f"missing from spec.versions; {version} was previously a storage version, and must remain in spec.versions "
+                f"missing from spec.versions; {version} was previously a storage version, and must remain in "
+                f"spec.versions "
                 "until a storage migration ensures no data remains persisted in "
                 f"{version} and removes {version} from status.storedVersions"
             )
@@ -231,7 +231,8 @@ def complete_schema(schema: Json) -> Json:
 
 
 def status_of(crd: Json, others: Iterable[Json], now: str) -> Json:
-    """The status of a definition: names that are free are accepted, and a definition whose names all are is established.
+    """The status of a definition: names that are free are accepted, and a definition whose names all are is
+    established.
 
     `others` are the other definitions; `now` is an RFC 3339 time for conditions that change.
     """
@@ -240,10 +241,7 @@ def status_of(crd: Json, others: Iterable[Json], now: str) -> Json:
     conflict = _accept_names(
         spec["names"], accepted, [other for other in others if other["spec"]["group"] == spec["group"]]
     )
-    if conflict is None:
-        naming = ("True", "NoConflicts", "no conflicts found")
-    else:
-        naming = ("False", *conflict)
+    naming = ("True", "NoConflicts", "no conflicts found") if conflict is None else ("False", *conflict)
     was_established = any(c["type"] == "Established" and c["status"] == "True" for c in status.get("conditions") or ())
     if conflict is None or was_established:
         established = ("True", "InitialNamesAccepted", "the initial names have been accepted")

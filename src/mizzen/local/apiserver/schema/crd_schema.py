@@ -1,8 +1,8 @@
 """Whether a JSON Schema is structural: what Kubernetes asks of the schemas of custom resources.
 
-Every field has a type outside of the logical combinations; those (`allOf`, `anyOf`, `oneOf`, `not`) only add value checks
-to fields that are there; `$ref` and the like do not occur; defaults are valid and hold no unknown fields; list and map
-types say what server-side apply needs.
+Every field has a type outside of the logical combinations; those (`allOf`, `anyOf`, `oneOf`, `not`) only add value
+checks to fields that are there; `$ref` and the like do not occur; defaults are valid and hold no unknown fields; list
+and map types say what server-side apply needs.
 """
 
 import re
@@ -34,6 +34,7 @@ _ONLY_OUTSIDE: dict[str, tuple[Any, str]] = {
 }
 """What may not occur under a logical combination, with the value that counts as absent."""
 _INT_OR_STRING = [{"type": "integer"}, {"type": "string"}]
+_IS_KEY = "this property is in x-kubernetes-list-map-keys"
 _EMPTY_TYPE = {
     "root": "must not be empty at the root",
     "item": "must not be empty for specified array items",
@@ -239,10 +240,10 @@ def _map_keys(schema: Json, keys: list[str], path: str) -> list[Cause]:
             found.append(invalid(f"{place}.type", "object", detail))
         else:
             if key not in (items.get("required") or ()) and "default" not in properties[key]:
-                detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"
+                detail = f"{_IS_KEY}, so it must have a default or be a required property"
                 found.append(required(f"{place}.default", detail))
             if properties[key].get("nullable"):
-                detail = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable"
+                detail = f"{_IS_KEY}, so it cannot be nullable"
                 found.append(forbidden(f"{place}.nullable", detail))
     if len(set(keys)) < len(keys):
         found.append(invalid(f"{path}.x-kubernetes-list-map-keys", keys, "must not contain duplicate entries"))

@@ -1,7 +1,7 @@
 """What Kubernetes fills into its own types where nothing is said: constants by type, and small functions.
 
-Each function takes the object (never changed) and gives the fields to add. They work on one type each and apply wherever
-that type occurs, so that a Pod and the template of a Deployment agree.
+Each function takes the object (never changed) and gives the fields to add. They work on one type each and apply
+wherever that type occurs, so that a Pod and the template of a Deployment agree.
 """
 
 import base64
@@ -84,7 +84,7 @@ def _pod(value: Json) -> Json:
         containers = spec.get(name)
         if isinstance(containers, list) and any(_limits(item) for item in containers):
             more[name] = [_with_requests(item) for item in containers]
-    status = {"status": {}} if value.get("status") is None else {}
+    status: Json = {"status": {}} if value.get("status") is None else {}
     return {"spec": {**spec, **more}, **status} if more else status
 
 

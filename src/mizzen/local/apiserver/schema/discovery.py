@@ -1,8 +1,8 @@
 """What is served, told to clients: one group or version at a time, or all at once (aggregated discovery).
 
-Old clients ask `/api`, `/apis`, `/api/v1` and `/apis/GROUP/VERSION`; kubectl since 1.26 asks `/api` and `/apis` once each
-with the media types in `AGGREGATED`. Documents are functions of the served types alone; callers keep them until those
-change.
+Old clients ask `/api`, `/apis`, `/api/v1` and `/apis/GROUP/VERSION`; kubectl since 1.26 asks `/api` and `/apis` once
+each with the media types in `AGGREGATED`. Documents are functions of the served types alone; callers keep them until
+those change.
 """
 
 import base64

@@ -206,11 +206,11 @@ def _combinations(node: Node, value: Any, path: str, old: Any) -> Found:
     def alternatives(keyword: str) -> list[Found]:
         return [explain(compiled(part, native=node.native), value, path, old) for part in schema.get(keyword, ())]
 
-    if any_of := alternatives("anyOf"):
-        if all(result.causes for result in any_of):
-            detail = f"{name} must validate at least one schema (anyOf)"
-            found.causes.append(causes.invalid(causes.NO_FIELD, "", detail))
-            found.merge(max(any_of, key=lambda result: result.matches))
+    any_of = alternatives("anyOf")
+    if any_of and all(result.causes for result in any_of):
+        detail = f"{name} must validate at least one schema (anyOf)"
+        found.causes.append(causes.invalid(causes.NO_FIELD, "", detail))
+        found.merge(max(any_of, key=lambda result: result.matches))
     if one_of := alternatives("oneOf"):
         valid = sum(not result.causes for result in one_of)
         if valid != 1:

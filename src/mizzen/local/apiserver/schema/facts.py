@@ -1,15 +1,16 @@
 """What Kubernetes knows of its own types and Python's models of them do not say.
 
 The models give names, JSON types, which fields must be there, and descriptions. How lists are keyed and merged, which
-strings are one of a few, which integers are wide and what an untyped map holds is written down here, as `Type.field`, from
-the OpenAPI document that Kubernetes publishes. What it checks in Go and publishes nowhere is in `rules`.
+strings are one of a few, which integers are wide and what an untyped map holds is written down here, as `Type.field`,
+from the OpenAPI document that Kubernetes publishes. What it checks in Go and publishes nowhere is in `rules`.
 """
 
 from typing import NamedTuple
 
 
 class ListMap(NamedTuple):
-    """A list of objects told apart by `keys`; strategic merge patches go by `merge_key` and `strategy` (empty: replaced)."""
+    """A list of objects told apart by `keys`; strategic merge patches go by `merge_key` and `strategy` (empty:
+    replaced)."""
 
     keys: tuple[str, ...]
     merge_key: str
@@ -166,7 +167,8 @@ def integer_format(type_name: str, field: str) -> str:
 
 
 def map_values(type_name: str, field: str) -> str:
-    """What an untyped map holds: `Quantity`, `byte`, `strings` (a list of them), `JSONSchemaProps`, `JSON` or `string`."""
+    """What an untyped map holds: `Quantity`, `byte`, `strings` (a list of them), `JSONSchemaProps`, `JSON` or
+    `string`."""
     if type_name == "JSONSchemaProps":
         return "JSON" if field == "dependencies" else "JSONSchemaProps"
     if field == "extra":

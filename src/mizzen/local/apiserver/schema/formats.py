@@ -1,7 +1,7 @@
 """String formats that Kubernetes checks, and its regular expressions (RE2) in Python's.
 
-An unknown format says nothing, as in Kubernetes. Patterns are searched for anywhere unless anchored; Python has no linear
-time engine, so a pattern made to be slow is slow here and not in Kubernetes (a stated limit).
+An unknown format says nothing, as in Kubernetes. Patterns are searched for anywhere unless anchored; Python has no
+linear time engine, so a pattern made to be slow is slow here and not in Kubernetes (a stated limit).
 """
 
 import functools
@@ -22,7 +22,8 @@ _END = re.compile(r"(\\.|\[\^?\]?(?:\\.|[^\]\\])*\])|\$|\\z", re.DOTALL)
 _UNIT = r"(?:ns|us|µs|μs|ms|s|m|h)"
 _GO_DURATION = re.compile(rf"[+-]?(?:0|(?:(?:\d+(?:\.\d*)?|\.\d+){_UNIT})+)", re.ASCII)
 _WORDED_DURATION = re.compile(
-    r"\d+\s*(?:nano|micro|milli|sec|min|hr|hour|day|wk|week|(?:ns|us|µs|ms|s|m|h|d|w)(?![A-Za-zµ]))", re.ASCII | re.I
+    r"\d+\s*(?:nano|micro|milli|sec|min|hr|hour|day|wk|week|(?:ns|us|µs|ms|s|m|h|d|w)(?![A-Za-zµ]))",
+    re.ASCII | re.IGNORECASE,
 )
 _TIME = re.compile(r"(\d{2}):(\d{2}):(\d{2})(\.\d+)?(z|[+-]\d{2}:\d{2})", re.ASCII)
 _SHORT_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -147,7 +148,8 @@ def _is_isbn13(text: str) -> bool:
 
 
 def _uuid(version: str, variant: str) -> Callable[[str], bool]:
-    return _full(rf"[0-9a-f]{{8}}-?[0-9a-f]{{4}}-?{version}[0-9a-f]{{3}}-?{variant}[0-9a-f]{{3}}-?[0-9a-f]{{12}}", re.I)
+    hexadecimal = rf"[0-9a-f]{{8}}-?[0-9a-f]{{4}}-?{version}[0-9a-f]{{3}}-?{variant}[0-9a-f]{{3}}-?[0-9a-f]{{12}}"
+    return _full(hexadecimal, re.IGNORECASE)
 
 
 _is_short_name = _full(_SHORT_NAME)

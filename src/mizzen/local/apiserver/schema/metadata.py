@@ -114,9 +114,11 @@ def check_update(metadata: Json, old: Json) -> list[Cause]:
             found.append(forbidden("metadata.finalizers", f"{detail} []string{{{listed}}}"))
     if metadata.get("generation", 0) < old.get("generation", 0):
         found.append(invalid("metadata.generation", metadata.get("generation", 0), "must not be decremented"))
-    for name in _IMMUTABLE:
-        if _said(metadata, name) != _said(old, name):
-            found.append(invalid(f"metadata.{name}", metadata.get(name), "field is immutable"))
+    found += [
+        invalid(f"metadata.{name}", metadata.get(name), "field is immutable")
+        for name in _IMMUTABLE
+        if _said(metadata, name) != _said(old, name)
+    ]
     return found + contents({k: v for k, v in metadata.items() if k != "finalizers"}, "metadata")
 
 

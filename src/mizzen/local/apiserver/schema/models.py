@@ -191,7 +191,8 @@ def definition(name: str) -> Json:
 
 @functools.cache
 def expanded(name: str) -> Json:
-    """The definition with every reference followed. A type that holds itself (JSON Schema) is left open at that point."""
+    """The definition with every reference followed. A type that holds itself (JSON Schema) is left open at that
+    point."""
     schema = definition(name)
     if name == _SCHEMA_PROPS:
         return {"type": "object", **_ANY, DEFINITION: name}

@@ -1,9 +1,10 @@
 """A structural schema compiled for speed: each sub-schema becomes a `Node`, made once.
 
-A node holds what pruning and defaulting walk by, and a `table` from a value's class to the check it must pass (`None`: any
-value of that class will do; a class that is not there is refused). An object's check looks its fields up in the tables of
-their nodes, so that a plain string costs two dictionary look-ups and no call. Checks answer yes or no; why not is told by
-`explain`, which is slow and walks only objects that are wrong. A property test holds the two to the same answers.
+A node holds what pruning and defaulting walk by, and a `table` from a value's class to the check it must pass (`None`:
+any value of that class will do; a class that is not there is refused). An object's check looks its fields up in the
+tables of their nodes, so that a plain string costs two dictionary look-ups and no call. Checks answer yes or no; why
+not is told by `explain`, which is slow and walks only objects that are wrong. A property test holds the two to the same
+answers.
 """
 
 from collections.abc import Callable
@@ -142,8 +143,7 @@ def _general_checks(schema: Json, native: bool, made: dict[int, Node]) -> list[C
     if schema.get("enum"):
         allowed = enum_values(schema, native)
         checks.append(lambda value: any(same(value, item) for item in allowed))
-    for part in schema.get("allOf", ()):
-        checks.append(_node(part, native, made).accepts)
+    checks += [_node(part, native, made).accepts for part in schema.get("allOf", ())]
     if schema.get("anyOf"):
         any_of = [_node(part, native, made) for part in schema["anyOf"]]
         checks.append(lambda value: any(part.accepts(value) for part in any_of))

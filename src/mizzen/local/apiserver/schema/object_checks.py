@@ -6,7 +6,7 @@ from typing import Any
 
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import names
-from mizzen.local.apiserver.schema.causes import child, duplicate, forbidden, invalid, not_supported, required, too_long
+from mizzen.local.apiserver.schema.causes import duplicate, forbidden, invalid, not_supported, required, too_long
 from mizzen.local.apiserver.schema.metadata import contents
 from mizzen.local.apiserver.schema.pod_checks import INT32_MAX, at, in_range, non_negative, port_name, port_number
 from mizzen.local.apiserver.types import Json

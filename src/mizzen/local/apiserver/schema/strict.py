@@ -1,8 +1,9 @@
 """Request bodies to objects: JSON and YAML, with the fields that are there twice, unknown, or of the wrong type.
 
-A body that repeats itself exactly when it is encoded again has no duplicate fields; that settles the question for bodies
-from most clients in a few microseconds. Others are read once more, slowly. `admit` then does what Kubernetes does by
-`fieldValidation`: `Strict` refuses what is unknown or there twice, `Warn` names it in warnings, `Ignore` drops it.
+A body that repeats itself exactly when it is encoded again has no duplicate fields; that settles the question for
+bodies from most clients in a few microseconds. Others are read once more, slowly. `admit` then does what Kubernetes
+does by `fieldValidation`: `Strict` refuses what is unknown or there twice, `Warn` names it in warnings, `Ignore` drops
+it.
 """
 
 import json
@@ -38,14 +39,14 @@ class Body:
     duplicates: tuple[str, ...] = ()
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """The body is no JSON or YAML; the message is Go's, near enough."""
 
 
 def parse(body: bytes, media_type: str = "application/json") -> Body:
     """Reads a body of that media type (parameters such as `;charset=` are ignored).
 
-    Raises `Malformed`.
+    Raises `MalformedError`.
     """
     if media_type.partition(";")[0].strip().lower() in _YAML_TYPES and not body.lstrip().startswith(b"{"):
         return _parse_yaml(body)
@@ -54,9 +55,9 @@ def parse(body: bytes, media_type: str = "application/json") -> Body:
     except msgspec.DecodeError as error:
         if media_type.partition(";")[0].strip().lower() in _YAML_TYPES:
             return _parse_yaml(body)
-        raise Malformed(_as_go(error)) from error
+        raise MalformedError(_as_go(error)) from error
     except RecursionError as error:
-        raise Malformed("exceeded max depth") from error
+        raise MalformedError("exceeded max depth") from error
     if not isinstance(value, dict | list) or msgspec.json.encode(value) == body:
         return Body(value)
     return Body(value, tuple(f'duplicate field "{path}"' for path in _duplicates(body)))
@@ -66,7 +67,7 @@ def _parse_yaml(body: bytes) -> Body:
     try:
         value, repeated = yamlbody.load(body)
     except yamlbody.YamlError as error:
-        raise Malformed(str(error)) from error
+        raise MalformedError(str(error)) from error
     if not repeated:
         return Body(value)
     listed = tuple(f'line {line}: key "{key}" already set in map' for line, key in repeated)
@@ -114,7 +115,7 @@ def parse_object(body: bytes, media_type: str, rtype: ResourceType) -> tuple[Jso
     """
     try:
         parsed = parse(body, media_type)
-    except Malformed as error:
+    except MalformedError as error:
         _unrecognized(rtype, f"json parse error: {error}", body)
     if parsed.value is None:
         return {}, ()

@@ -33,7 +33,7 @@ from mizzen.local.apiserver.errors import (
 )
 from mizzen.local.apiserver.store.collection import Collection, between
 from mizzen.local.apiserver.store.database import CommitError, Database, Row
-from mizzen.local.apiserver.store.records import ADDED, DELETED, MODIFIED, Event, Record, Resource, encode
+from mizzen.local.apiserver.store.records import ADDED, DELETED, MODIFIED, Event, EventType, Record, Resource, encode
 from mizzen.local.apiserver.types import Json, qualified
 
 Listener = Callable[[Resource, Event], None]
@@ -120,7 +120,7 @@ class Store:
             collection = self.collection((group, plural))
             previous = collection.records.get((row.namespace, row.name))
             record = Record(row.namespace, row.name, row.revision, row.object)
-            kind = DELETED if row.deleted else MODIFIED if previous else ADDED
+            kind: EventType = DELETED if row.deleted else MODIFIED if previous else ADDED
             if kind == DELETED and previous is None:
                 self._forget.append(row.revision)  # its last state is forgotten, and nobody can ask for this
                 continue
@@ -211,14 +211,14 @@ class Store:
             )
 
     def _submit(
-        self, resource: Resource, namespace: str, name: str, new: Json, previous: Record | None, kind: str
+        self, resource: Resource, namespace: str, name: str, new: Json, previous: Record | None, kind: EventType
     ) -> "asyncio.Future[Record]":
         if self._closed:
             raise ServiceUnavailable("the server is stopping", retry_after_s=1)
         self._given += 1
         new["metadata"]["resourceVersion"] = str(self._given)
         record = Record(namespace, name, self._given, encode(new))
-        event = Event(kind, record, previous)  # type: ignore[arg-type]
+        event = Event(kind, record, previous)
         self._head[(*resource, namespace, name)] = _Head(self._given, None if kind == DELETED else record)
         done: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         self._queue.append(_Pending(resource, event, done))

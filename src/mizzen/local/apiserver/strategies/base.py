@@ -1,16 +1,19 @@
-"""What every type answers; the base class is what custom resources get.
+"""What every type answers; the base class is what custom resources and the simplest of Kubernetes' own get.
 
-A strategy is asked, in this order: of a create `default`, `prepare_create`, `validate`; of an update `default`,
-`prepare_update`, `validate` and `validate_update`; of a change of status `prepare_status` and `validate_status`. The
-objects that `default` and `prepare_*` are given belong to the caller and are changed in place. What is wrong is returned.
+Schemas say what an object looks like, default it and check it (`schema/`); a strategy says what a *change* may do,
+and what the server makes of an object by itself. It is asked, in this order: of a create `prepare_create` and
+`validate`; of an update `prepare_update`, `validate` and `validate_update`; of a change of status `prepare_status`
+and `validate_status`. `prepare_*` set fields of the object they are given; what is inside those fields may be shared
+with other objects, so that is made anew, never changed. What is wrong is returned.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.types import Json, Reader, ResourceType
+from mizzen.local.apiserver.schema import updates
+from mizzen.local.apiserver.types import Json, ResourceType
 
 
 def timestamp(moment: datetime) -> str:
@@ -23,9 +26,9 @@ class Surroundings:
     """What a strategy may look at besides the object."""
 
     rtype: ResourceType
-    reader: Reader
     now: datetime
-    dry_run: bool
+    newest: Callable[[tuple[str, str]], list[Json]]
+    """All objects of a resource, those included that are on their way to the disk."""
 
 
 class Strategy:
@@ -41,34 +44,18 @@ class Strategy:
     """Whether a delete answers with the object instead of a Status."""
     graceful = False
     """Whether a delete first marks the object and leaves its end to someone else (the kubelet)."""
-
-    def has_status(self, rtype: ResourceType) -> bool:
-        """Whether status is written through its subresource only."""
-        return "status" in rtype.subresources
-
-    def default(self, obj: Json) -> None:
-        """Fill in what the schema's defaults do not."""
+    takes_status = False
+    """Whether a create may say what the status is."""
 
     def prepare_create(self, obj: Json, around: Surroundings) -> None:
-        """Drop what a client may not set and make what the server sets."""
-        if self.has_status(around.rtype):
-            obj.pop("status", None)
+        """Make what the server makes. Status is what its defaults are by then, unless the type takes it."""
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
-        """Keep of the old object what an update may not change without saying so."""
-        if self.has_status(around.rtype):
-            keep(obj, old, ("status",))
+        """Keep of the old object what an update does not change; status is kept before."""
 
     def prepare_status(self, obj: Json, old: Json, around: Surroundings) -> None:
-        """A change of status: nothing else changes. Custom resources keep all metadata but managedFields."""
-        managed = obj["metadata"].get("managedFields")
-        kept = {name: value for name, value in old.items() if name != "status"}
-        status = obj.get("status")
-        obj.clear()
-        obj.update(kept)
-        obj["metadata"] = {**old["metadata"], **({"managedFields": managed} if managed is not None else {})}
-        if status is not None:
-            obj["status"] = status
+        """A change of status changes nothing else. Of Kubernetes' own types that is: not the spec."""
+        keep(obj, old, ("spec",))
 
     def validate(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
         """What is wrong with an object that is created or updated, besides metadata and schema."""
@@ -76,26 +63,41 @@ class Strategy:
 
     def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
         """What may not change in this way."""
-        return ()
+        return updates.check_update(around.rtype, obj, old)
 
     def validate_status(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
         return ()
 
     def spec_changed(self, obj: Json, old: Json, rtype: ResourceType) -> bool:
-        """Whether the generation grows: of custom resources anything but metadata (and status) counts."""
-        ignored = {"metadata", "status"} if self.has_status(rtype) else {"metadata"}
-        return {k: v for k, v in obj.items() if k not in ignored} != {k: v for k, v in old.items() if k not in ignored}
+        """Whether the generation grows."""
+        return obj.get("spec") != old.get("spec")
 
     def grace_period_s(self, obj: Json, requested: int | None) -> int:
         """How long an object of a graceful type is given to end."""
-        return 0 if requested is None else requested
+        return 0
 
 
 class CustomStrategy(Strategy):
-    """Custom resources."""
+    """Custom resources: everything but metadata (and status, where it is a subresource) counts as spec."""
 
     generation = True
     unconditional_update = False
+
+    def prepare_status(self, obj: Json, old: Json, around: Surroundings) -> None:
+        """Nothing but status changes; of metadata only who manages which fields."""
+        managed, status = obj["metadata"].get("managedFields"), obj.get("status")
+        obj.clear()
+        obj.update(old)
+        obj["metadata"] = dict(old["metadata"])
+        if managed is not None:
+            obj["metadata"]["managedFields"] = managed
+        obj.pop("status", None)
+        if status is not None:
+            obj["status"] = status
+
+    def spec_changed(self, obj: Json, old: Json, rtype: ResourceType) -> bool:
+        ignored = {"metadata", "status"} if "status" in rtype.subresources else {"metadata"}
+        return {k: v for k, v in obj.items() if k not in ignored} != {k: v for k, v in old.items() if k not in ignored}
 
 
 def keep(obj: Json, old: Json, names: Iterable[str]) -> None:

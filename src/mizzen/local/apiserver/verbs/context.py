@@ -1,11 +1,12 @@
 """What every verb is given, and what it gives back."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from mizzen.local.apiserver.answers import Reply
 from mizzen.local.apiserver.catalog import Catalog, Served
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.store import Record, Store
 from mizzen.local.apiserver.types import AdmissionContext, Json
 
@@ -14,13 +15,13 @@ Plugin = Callable[[AdmissionContext, Json], Json]
 
 
 class StoreReader:
-    """`types.Reader` on a store."""
+    """`types.Reader` on a store. Single objects are the newest, lists are what is durable."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def get(self, group: str, plural: str, namespace: str, name: str) -> Json | None:
-        record = self._store.get((group, plural), namespace, name)
+        record = self._store.head((group, plural), namespace, name)
         return None if record is None else record.object()
 
     def list(self, group: str, plural: str) -> Iterable[Json]:
@@ -42,7 +43,6 @@ class Context:
     new_uid: Callable[[], str]
     name_suffix: Callable[[], str]
     """Five characters for `generateName`."""
-    extensions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,5 @@ class Many:
 
 
 Result = One | Many
+Handler = Callable[["Context", Served, Request], Awaitable[Result | Reply]]
+"""What answers a subresource."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.http.request import Request
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import causes
 
 _VALIDATION = ("", "Ignore", "Strict", "Warn")
@@ -53,4 +53,5 @@ def dry_run_of(values: list[str], found: list[Cause]) -> bool:
 
 
 def default_manager(user_agent: str) -> str:
-    return "".join(character for character in user_agent.split("/")[0] if character.isprintable())[:128] or "unknown"
+    product = user_agent.partition("/")[0]
+    return "".join(character for character in product if character.isprintable())[:128] or "unknown"

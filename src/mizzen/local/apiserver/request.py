@@ -5,7 +5,6 @@
 /api/v1/namespaces/NAME[/status]          the Namespace itself
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -72,7 +71,7 @@ class Request:
     path: str
     query: Query
     query_text: str
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     user: User
     verb: str
     target: Target | None
