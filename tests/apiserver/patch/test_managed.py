@@ -411,6 +411,34 @@ def test_a_list_that_cannot_be_taken_apart_has_no_owners() -> None:
     assert "managedFields" not in made["metadata"]
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"set": None}, {"set": ["a"], "map": {"k": "v"}, "text": "t", "atomicList": ["x"]}),
+        ({"map": None}, {"set": ["a"], "map": {"k": "v"}, "text": "t", "atomicList": ["x"]}),
+        ({"text": None}, {"set": ["a"], "map": {"k": "v"}, "text": None, "atomicList": ["x"]}),
+        ({"atomicList": None}, {"set": ["a"], "map": {"k": "v"}, "text": "t", "atomicList": None}),
+    ],
+)
+def test_null_applied_over_parts_takes_none_away(spec: Json, expected: Json) -> None:
+    """And over a leaf it is a value like any other; what null means then is the schema's to say."""
+    live = WIDGETS.create(WIDGETS.object({"set": ["a"], "map": {"k": "v"}, "text": "t", "atomicList": ["x"]}))
+    assert WIDGETS.apply(live, WIDGETS.object(spec), force=True)["spec"] == expected
+
+
+def test_writing_what_an_endpoint_does_not_take_makes_nobody_its_owner() -> None:
+    made = managed.updated(
+        None,
+        {**PODS.object({"containers": [{"name": "c"}]}), "status": {"phase": "Running"}},
+        schema=PODS.schema,
+        manager="m",
+        api_version="v1",
+        now="2026-01-01T00:00:00Z",
+        reset={"f:status": {}},
+    )
+    assert owned(made, "m") == {"f:spec": {"f:containers": {'k:{"name":"c"}': {".": {}, "f:name": {}}}}}
+
+
 # kubectl, from client-side to server-side apply and back
 
 
