@@ -71,7 +71,7 @@ class QueueMachine(RuleBasedStateMachine):
     # What happens
 
     @rule(
-        rows=st.integers(1, 8), timeout_s=st.sampled_from([0.5, 5.0, 5.0, 30.0]), group=st.sampled_from("ab"),
+        rows=st.integers(1, 8), timeout_s=st.sampled_from([0.5, 5.0, 5.0, 30.0]), group=st.sampled_from([None, "a"]),
         lane=st.sampled_from(LANES), bad=st.sampled_from([False] * 7 + [True]),
         kills=st.sampled_from([False] * 11 + [True]), alone=st.sampled_from([False] * 5 + [True]),
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """The Open Inference Protocol's codec: what is right comes through exactly, what is wrong is named exactly."""
 
+import contextlib
 import json
 import math
 import struct
@@ -171,6 +172,13 @@ def test_a_model_that_is_not_batchable_takes_its_whole_shape():
     assert request.rows == 1
 
 
+def test_null_is_a_missing_number():
+    request = decode_request(body_of(entry(data=[None, 2.0])), None, signature())
+    found = values_of(request.inputs[0])
+    assert math.isnan(found[0])
+    assert found[1] == 2.0
+
+
 # What is wrong
 
 TWO = signature(spec("x"), spec("k", "INT8", (-1,)))
@@ -203,10 +211,10 @@ WRONG = [
     (body_of(entry(shape=(0, 2), data=[]), entry("k", (0,), "INT8", [])), "inputs[0].shape: expected at least 1 row"),
     (body_of(entry(), entry("k", (2,), "INT8", [1, 2])), "inputs[1].shape: expected 1 rows as 'x' has, got 2"),
     (body_of(entry(data=[1.0]), K), "inputs[0].data: expected 2 elements for shape [1, 2], got 1"),
-    (body_of(entry(data=[1.0, "2"]), K), "inputs[0].data[1]: expected float, got str"),
-    (body_of(entry(data=[1.0, None]), K), "inputs[0].data[1]: expected float, got null"),
-    (body_of(entry(data=[1.0, True]), K), "inputs[0].data[1]: expected float, got bool"),
-    (body_of(entry(data=[1.0, [2.0]]), K), "inputs[0].data[1]: expected float, got array"),
+    (body_of(entry(data=[1.0, "2"]), K), "inputs[0].data[1]: expected float | null, got str"),
+    (body_of(entry(), entry("k", (1,), "INT8", [None])), "inputs[1].data[0]: expected int, got null"),
+    (body_of(entry(data=[1.0, True]), K), "inputs[0].data[1]: expected float | null, got bool"),
+    (body_of(entry(data=[1.0, [2.0]]), K), "inputs[0].data[1]: expected float | null, got array"),
     (body_of(entry(data=[[1.0, 2.0], 3.0]), K), "inputs[0].data[1]: expected array, got float"),
     (body_of(entry(shape=(2, 2), data=[[1, 2], [3]]), K), "inputs[0].data: expected nested lists of shape [2, 2]"),
     (body_of(entry(data=[1.0, 1e39]), K), "inputs[0].data: expected FP32 numbers: float too large"),
@@ -290,21 +298,16 @@ JSON = st.recursive(
 @given(JSON, JSON, JSON)
 def test_any_json_is_answered_or_refused_and_never_anything_else(shape, data, parameters):
     body = body_of({"name": "x", "shape": shape, "datatype": "FP32", "data": data, "parameters": parameters})
-    try:
+    with contextlib.suppress(BadRequestError):
         request = decode_request(body, None, signature())
-    except BadRequestError as error:
-        assert str(error)
-    else:
         assert len(request.inputs[0].data) == 4 * math.prod(request.inputs[0].shape)
 
 
 @UNHURRIED
 @given(st.binary(max_size=80), st.none() | st.integers(-5, 90))
 def test_any_bytes_are_answered_or_refused_and_never_anything_else(body, json_size):
-    try:
+    with contextlib.suppress(BadRequestError):
         decode_request(body, json_size, signature())
-    except BadRequestError:
-        pass
 
 
 def test_outputs_that_do_not_fit_are_not_sent():

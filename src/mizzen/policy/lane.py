@@ -185,8 +185,8 @@ class Lane:
                     (late if request.deadline_s <= now else requests).append(request)
             if requests:
                 return requests
-        while (key := self._first_group()) is not None:
-            requests = self._form(key, now, rows_max, late)
+        while (first := self._first()) is not None:
+            requests = self._form(first.group, now, rows_max, late)
             if requests:
                 return requests
         return []
@@ -210,16 +210,13 @@ class Lane:
         del self._groups[key]
         return None
 
-    def _first_group(self) -> Hashable | None:
-        """The group whose first request comes before those of all others.
+    def _first(self) -> Request | None:
+        """The first of all that wait in groups.
 
         XX linear in groups, of which a client can make many where a model has open dimensions besides its rows.
         """
-        if len(self._groups) == 1:
-            (key,) = self._groups
-            return key if self._head(key) is not None else None
-        heads = [(order(head), key) for key in list(self._groups) if (head := self._head(key)) is not None]
-        return min(heads, key=lambda pair: pair[0])[1] if heads else None
+        heads = [head for key in list(self._groups) if (head := self._head(key)) is not None]
+        return min(heads, key=order) if len(heads) > 1 else heads[0] if heads else None
 
     def _form(self, key: Hashable, now: float, rows_max: int, late: list[Request]) -> list[Request]:
         """A batch from the head of a group; empty where the head is late, since then another group may come first."""

@@ -16,6 +16,7 @@ from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Work
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange, Reply
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
+from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
 from mizzen.serving.gateway.rsgi import HeaderMap
@@ -30,8 +31,9 @@ _encode = msgspec.json.Encoder().encode
 class Gateway:
     """All endpoints as one process serves them. It is the `directory.Listener`."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], connect: Callable[[Worker, Owner], Link] = Link) -> None:
         self.clock = clock
+        self._connect = connect
         self.ready = False
         """Whether the directory has told all there was."""
         self.keyring = Keyring()
@@ -167,7 +169,7 @@ class Gateway:
         service = self.services.get(endpoint.key)
         if service is None:
             measures = self.measures.setdefault(endpoint.key, Measures())
-            service = self.services[endpoint.key] = Service(endpoint, self.clock, measures)
+            service = self.services[endpoint.key] = Service(endpoint, self.clock, measures, self._connect)
             for worker in self._workers.values():
                 if (worker.namespace, worker.endpoint) == endpoint.key:
                     service.add_worker(worker)

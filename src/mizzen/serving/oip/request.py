@@ -7,13 +7,15 @@ the bytes after the JSON are sliced, never walked (but for `BYTES`, whose length
 
 `data` may be flat or nested as the shape is, in row-major order. Numbers beyond the datatype's range are refused, since
 to wrap or to saturate them would answer another question. `FP16` is taken from JSON numbers (each has exactly one
-nearest half), `BYTES` from JSON strings as UTF-8.
+nearest half), `BYTES` from JSON strings as UTF-8. In floating-point data `null` is a missing number: NaN, which JSON
+cannot say.
 
 Order of the checks: form, names, datatypes, shapes, then data. Each error names the place as the client wrote it:
 `inputs[0].shape: expected [-1, 20], got [3, 19]`.
 """
 
 import itertools
+import math
 import re
 import struct
 from collections.abc import Iterable
@@ -98,7 +100,7 @@ class InferenceRequest(msgspec.Struct):
 
 
 _decode_envelope = msgspec.json.Decoder(_Request).decode
-_ELEMENT: dict[str, type] = {"number": float, "integer": int, "boolean": bool, "string": str}
+_ELEMENT: dict[str, Any] = {"number": float | None, "integer": int, "boolean": bool, "string": str}
 _decoders: dict[tuple[str, int], msgspec.json.Decoder[Any]] = {}
 _NESTED = re.compile(rb"\s*\[\s*\[")
 
@@ -249,6 +251,8 @@ def _json_data(item: _Input, datatype: Datatype, path: str) -> bytes:
         raise BadRequestError(f"{path}: expected {count} elements for shape {list(item.shape)}, got {len(values)}")
     if not datatype.size:
         return pack_strings([value.encode() for value in values])
+    if datatype.json == "number" and None in values:
+        values = [math.nan if value is None else value for value in values]
     try:
         return struct.pack(f"<{count}{datatype.code}", *values)
     except (struct.error, OverflowError) as error:

@@ -5,6 +5,7 @@ The task is resolved by the controller: a worker never reads a spec that may hav
 """
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ CREDITS_DEFAULT = 2
 STUCK_AFTER_S_DEFAULT = 60.0
 FRAMES_PORT_DEFAULT = 7090
 HEALTH_PORT_DEFAULT = 7091
+
+
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 
 
 class TaskError(Exception):
@@ -50,7 +54,7 @@ class Task(msgspec.Struct, frozen=True, rename="camel"):
             task = msgspec.json.decode(text, type=cls)
         except msgspec.DecodeError as error:
             raise TaskError(f"MIZZEN_TASK: {error}") from error
-        if not task.digest.startswith("sha256:") or len(task.digest) != 71:
+        if _DIGEST.match(task.digest) is None:
             raise TaskError(f"MIZZEN_TASK.digest: expected sha256:<64 hex digits>, got {task.digest!r}")
         return task
 
