@@ -58,7 +58,10 @@ def test_without_credentials(api: Api) -> None:
     response = api.anonymous().request("GET", "/api/v1/namespaces")
     assert response.status_code in {401, 403}
     status = response.json()
-    assert (status["kind"], status["reason"]) == ("Status", {401: "Unauthorized", 403: "Forbidden"}[response.status_code])
+    assert (status["kind"], status["reason"]) == (
+        "Status",
+        {401: "Unauthorized", 403: "Forbidden"}[response.status_code],
+    )
     if response.status_code == 403:
         assert 'User "system:anonymous" cannot list resource "namespaces"' in status["message"]
 
@@ -269,7 +272,9 @@ def test_aggregated_cluster_roles_hold_their_parts(api: Api, own, unique) -> Non
         assert roles.get(name)["metadata"]["labels"]["kubernetes.io/bootstrapping"] == "rbac-defaults"
 
 
-@pytest.mark.parametrize(("name", "may_write", "may_bind"), [("view", False, False), ("edit", True, False), ("admin", True, True)])
+@pytest.mark.parametrize(
+    ("name", "may_write", "may_bind"), [("view", False, False), ("edit", True, False), ("admin", True, True)]
+)
 @pytest.mark.needs_controllers
 def test_built_in_roles(api: Api, ns: Namespace, name: str, may_write: bool, may_bind: bool) -> None:
     """view reads but no Secrets; edit writes; admin also gives rights away. Aggregated by a controller."""
@@ -399,7 +404,11 @@ def test_subject_access_review(api: Api, ns: Namespace) -> None:
     for spec in ({"user": "ann"}, {"resourceAttributes": attributes}):
         with refused(422, "Invalid"):
             api.call("POST", path, body | {"spec": spec})
-    nonresource = {"user": "ann", "groups": ["system:authenticated"], "nonResourceAttributes": {"verb": "get", "path": "/version"}}
+    nonresource = {
+        "user": "ann",
+        "groups": ["system:authenticated"],
+        "nonResourceAttributes": {"verb": "get", "path": "/version"},
+    }
     assert api.call("POST", path, body | {"spec": nonresource})["status"]["allowed"] is True
 
 

@@ -236,7 +236,9 @@ def test_health(api: Api, path: str) -> None:
 def test_root_paths(api: Api) -> None:
     """/ lists the paths."""
     paths = api.get("/")["paths"]
-    assert {"/api", "/api/v1", "/apis", "/apis/apps/v1", "/healthz", "/openapi/v2", "/openapi/v3", "/version"} <= set(paths)
+    assert {"/api", "/api/v1", "/apis", "/apis/apps/v1", "/healthz", "/openapi/v2", "/openapi/v3", "/version"} <= set(
+        paths
+    )
 
 
 def test_discovery_needs_no_rights_beyond_authentication(api: Api) -> None:

@@ -192,7 +192,10 @@ def test_odd_paths(api: Api, path: str) -> None:
 @pytest.mark.parametrize("query", [{"watch": "perhaps"}, {"limit": "-1"}, {"timeoutSeconds": "soon"}, {"pretty": "no"}])
 def test_odd_parameters(maps: Resource, query: Json) -> None:
     """A parameter that does not parse is a client's error or ignored, never the server's failure."""
-    assert maps.api.request("GET", maps.path, **(query | {"timeoutSeconds": query.get("timeoutSeconds", "1")})).status_code < 500
+    assert (
+        maps.api.request("GET", maps.path, **(query | {"timeoutSeconds": query.get("timeoutSeconds", "1")})).status_code
+        < 500
+    )
 
 
 def test_unknown_parameters_are_ignored(maps: Resource) -> None:

@@ -99,7 +99,11 @@ def test_schemas_explain(api: Api) -> None:
 
 def test_a_custom_kind_has_its_document(api: Api, define) -> None:
     """A CRD's schema is published with its descriptions, metadata and kind."""
-    spec = fields(["size"], size={"type": "integer", "minimum": 1, "description": "How big."}, tags={"type": "array", "items": {"type": "string"}})
+    spec = fields(
+        ["size"],
+        size={"type": "integer", "minimum": 1, "description": "How big."},
+        tags={"type": "array", "items": {"type": "string"}},
+    )
     group = define(schema(spec, description="A thing of the test."))
     eventually(lambda: f"apis/{group}/v1" in index(api), "the document of a new kind")
     got = document(api, f"{group}/v1")

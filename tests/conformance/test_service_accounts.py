@@ -152,7 +152,7 @@ def test_pods_get_an_account(pods: Resource) -> None:
 
 def test_pods_need_an_account_that_is_there(pods: Resource) -> None:
     """An account that does not exist is forbidden, with the reason."""
-    with refused(403, "Forbidden", 'error looking up service account') as error:
+    with refused(403, "Forbidden", "error looking up service account") as error:
         pods.create(pod("one", serviceAccountName="absent"))
     assert error.details == {"name": "one", "kind": "pods"}
 
@@ -167,9 +167,7 @@ def test_pods_get_a_token_volume(pods: Resource) -> None:
         {"configMap": {"items": [{"key": "ca.crt", "path": "ca.crt"}], "name": "kube-root-ca.crt"}},
         {
             "downwardAPI": {
-                "items": [
-                    {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}, "path": "namespace"}
-                ]
+                "items": [{"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}, "path": "namespace"}]
             }
         },
     ]
@@ -188,9 +186,7 @@ def test_the_token_volume_can_be_declined(pods: Resource, accounts: Resource) ->
     accounts.create(service_account("shy", automountServiceAccountToken=False))
     declined = pods.create(pod("a", schedulerName="none", automountServiceAccountToken=False))
     shy = pods.create(pod("b", schedulerName="none", serviceAccountName="shy"))
-    insists = pods.create(
-        pod("c", schedulerName="none", serviceAccountName="shy", automountServiceAccountToken=True)
-    )
+    insists = pods.create(pod("c", schedulerName="none", serviceAccountName="shy", automountServiceAccountToken=True))
     assert "volumes" not in declined["spec"]
     assert "volumes" not in shy["spec"]
     assert "volumes" in insists["spec"]
@@ -199,7 +195,12 @@ def test_the_token_volume_can_be_declined(pods: Resource, accounts: Resource) ->
 def test_a_container_may_bring_its_own_mount(pods: Resource) -> None:
     """A container that mounts something at the token's place keeps it."""
     mount = {"name": "mine", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
-    body = pod("one", schedulerName="none", containers=[container(volumeMounts=[mount])], volumes=[{"name": "mine", "emptyDir": {}}])
+    body = pod(
+        "one",
+        schedulerName="none",
+        containers=[container(volumeMounts=[mount])],
+        volumes=[{"name": "mine", "emptyDir": {}}],
+    )
     made = pods.create(body)["spec"]
     assert [one["name"] for one in made["containers"][0]["volumeMounts"]] == ["mine"]
 

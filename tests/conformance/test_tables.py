@@ -50,7 +50,9 @@ def test_an_empty_table(ns: Namespace) -> None:
     assert table["rows"] == []
 
 
-@pytest.mark.parametrize(("include", "expected"), [("Object", "ConfigMap"), ("Metadata", "PartialObjectMetadata"), ("None", None)])
+@pytest.mark.parametrize(
+    ("include", "expected"), [("Object", "ConfigMap"), ("Metadata", "PartialObjectMetadata"), ("None", None)]
+)
 def test_what_rows_include(maps: Resource, include: str, expected: str | None) -> None:
     """includeObject says how much of the object a row carries."""
     maps.create(config_map("one", {"a": "1"}))
@@ -90,8 +92,20 @@ def container_status(name: str, state: Json, **fields_: object) -> Json:
     ("phase", "statuses", "ready", "status", "restarts"),
     [
         ("Running", [container_status("a", {"running": {}}, ready=True, restartCount=3)], "1/1", "Running", "3"),
-        ("Pending", [container_status("a", {"waiting": {"reason": "ContainerCreating"}})], "0/1", "ContainerCreating", "0"),
-        ("Running", [container_status("a", {"waiting": {"reason": "CrashLoopBackOff"}})], "0/1", "CrashLoopBackOff", "0"),
+        (
+            "Pending",
+            [container_status("a", {"waiting": {"reason": "ContainerCreating"}})],
+            "0/1",
+            "ContainerCreating",
+            "0",
+        ),
+        (
+            "Running",
+            [container_status("a", {"waiting": {"reason": "CrashLoopBackOff"}})],
+            "0/1",
+            "CrashLoopBackOff",
+            "0",
+        ),
         (
             "Succeeded",
             [container_status("a", {"terminated": {"exitCode": 0, "reason": "Completed"}})],
@@ -142,7 +156,9 @@ def test_a_terminating_pod(pods: Resource) -> None:
         ),
         (
             "services",
-            service("one", clusterIP="None", ports=[{"name": "a", "port": 80}, {"name": "b", "port": 53, "protocol": "UDP"}]),
+            service(
+                "one", clusterIP="None", ports=[{"name": "a", "port": 80}, {"name": "b", "port": 53, "protocol": "UDP"}]
+            ),
             {
                 "Name": "one",
                 "Type": "ClusterIP",

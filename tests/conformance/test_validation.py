@@ -1,6 +1,7 @@
 """Field validation (Strict, Warn, Ignore) and the rules that all objects share."""
 
 import json
+import re
 
 import httpx2
 import pytest
@@ -158,7 +159,7 @@ def test_large_numbers_survive(widgets: Resource, widgets_group: str) -> None:
     spec = {"max": 2**63 - 1, "min": -(2**63), "float": 1.5, "whole": 3, "tiny": 1e-9}
     widgets.create(custom(widgets_group, "one", spec))
     assert widgets.get("one")["spec"] == spec
-    assert '"whole":3}' in widgets.api.request("GET", widgets.at("one")).text
+    assert re.search(r'"whole":3[,}]', widgets.api.request("GET", widgets.at("one")).text)
 
 
 # Metadata
@@ -281,7 +282,9 @@ def test_immutable_secret(ns: Namespace) -> None:
 
 def test_all_errors_come_at_once(pods: Resource) -> None:
     """Every wrong field is a cause, and the message lists them all."""
-    bad = pod("Bad_Name", restartPolicy="Sometimes", containers=[{"name": "c"}, container("c", ports=[{"containerPort": 0}])])
+    bad = pod(
+        "Bad_Name", restartPolicy="Sometimes", containers=[{"name": "c"}, container("c", ports=[{"containerPort": 0}])]
+    )
     with refused(422, "Invalid", 'Pod "Bad_Name" is invalid: [') as error:
         pods.create(bad)
     assert error.details["kind"] == "Pod"
@@ -308,7 +311,10 @@ def test_quantities_are_canonical(pods: Resource) -> None:
 def test_warnings_of_deprecated_things(ns: Namespace) -> None:
     """A use that works but should not be made draws a Warning header of the 299 kind."""
     body = job("one")
-    body["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
+    body["spec"]["template"]["spec"]["containers"][0]["env"] = [
+        {"name": "A", "value": "1"},
+        {"name": "A", "value": "2"},
+    ]
     response = send(ns("batch/v1/jobs"), json.dumps(body))
     assert response.status_code == 201
     assert any("hides previous definition" in text for text in warnings(response))
