@@ -114,10 +114,17 @@ class Watch:
         self._lines = response.iter_lines()
 
     def __iter__(self) -> Iterator[Event]:
-        for line in self._lines:
+        while (line := self._line()) is not None:
             if line:
                 event = json.loads(line)
                 yield Event(event["type"], event["object"])
+
+    def _line(self) -> str | None:
+        """The next line, or None at the end of the stream."""
+        try:
+            return next(self._lines, None)
+        except httpx2.ReadTimeout as error:
+            raise AssertionError(f"no event in {WAIT_S:g} s on {self.response.request.url}") from error
 
     def next(self) -> Event:
         for event in self:

@@ -19,7 +19,6 @@ from .server import embedded
 MARKERS = {
     "needs_controllers": "a controller manager must run beside the API server (--with-controllers)",
     "needs_node": "a node that runs Pods must be registered (--with-node)",
-    "needs_kubectl": "kubectl must be on the PATH",
 }
 
 

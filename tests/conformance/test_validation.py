@@ -1,6 +1,7 @@
 """Field validation (Strict, Warn, Ignore) and the rules that all objects share."""
 
 import json
+import re
 
 import httpx2
 import pytest
@@ -158,7 +159,7 @@ def test_large_numbers_survive(widgets: Resource, widgets_group: str) -> None:
     spec = {"max": 2**63 - 1, "min": -(2**63), "float": 1.5, "whole": 3, "tiny": 1e-9}
     widgets.create(custom(widgets_group, "one", spec))
     assert widgets.get("one")["spec"] == spec
-    assert '"whole":3}' in widgets.api.request("GET", widgets.at("one")).text
+    assert re.search(r'"whole":3[,}]', widgets.api.request("GET", widgets.at("one")).text)
 
 
 # Metadata
