@@ -78,4 +78,3 @@ async def persistent(act: Callable[[], Awaitable[T]], *, patience_s: float) -> T
 
 async def _made(client_of: Callable[[], Client]) -> Client:
     return client_of()
-

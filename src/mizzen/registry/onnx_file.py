@@ -69,7 +69,9 @@ def zeros_for(signature: Signature) -> Feed:
     feed: Feed = {}
     for tensor in signature.inputs:
         shape = [1 if size < 0 else size for size in tensor.shape]
-        feed[tensor.name] = np.full(shape, "", object) if tensor.datatype == "BYTES" else np.zeros(shape, NUMPY[tensor.datatype])
+        feed[tensor.name] = (
+            np.full(shape, "", object) if tensor.datatype == "BYTES" else np.zeros(shape, NUMPY[tensor.datatype])
+        )
     return feed
 
 

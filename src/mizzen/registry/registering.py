@@ -45,7 +45,9 @@ def prepare(model: Any, example: Any | None = None, holdout: Any | None = None) 
     if original is None:
         return _prepared_onnx(onnx_bytes(model) or b"", example)
     if example is None:
-        raise ModelUnfit("expected some rows as an example, from which the model's inputs get their names and types, got none")
+        raise ModelUnfit(
+            "expected some rows as an example, from which the model's inputs get their names and types, got none"
+        )
     converted = part("convert").convert(original, example, holdout)
     return Prepared(converted.model, converted.signature, converted.example, converted.check, original.source_type)
 
@@ -100,7 +102,9 @@ async def register_file(
     metrics: Mapping[str, float] | None = None,
 ) -> ModelVersion:
     """Makes an ONNX file the next version of `model`. Raises `CorruptModel` where it cannot be served."""
-    return await register(ClusterVersions(client, namespace), store, model, prepare(path), metrics=metrics, lineage=Lineage())
+    return await register(
+        ClusterVersions(client, namespace), store, model, prepare(path), metrics=metrics, lineage=Lineage()
+    )
 
 
 async def register_estimator(

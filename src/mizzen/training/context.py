@@ -1,10 +1,10 @@
 """What a training function is given.
 
-    def fit(ctx: Context) -> TrainedModel:
-        rows = ctx.dataset("flights").pandas()
-        ...
-        ctx.log(step=10, loss=0.41)
-        return TrainedModel(booster, {"roc_auc": auc}, example=X[:10], holdout=X_held_out)
+def fit(ctx: Context) -> TrainedModel:
+    rows = ctx.dataset("flights").pandas()
+    ...
+    ctx.log(step=10, loss=0.41)
+    return TrainedModel(booster, {"roc_auc": auc}, example=X[:10], holdout=X_held_out)
 """
 
 import difflib

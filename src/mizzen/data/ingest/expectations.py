@@ -84,7 +84,9 @@ def checks_of(expectations: Sequence[Expectation], schema: pa.Schema, event_time
 def _check(expectation: Expectation, schema: pa.Schema, event_time: str | None, where: str, prefix: str) -> Check:
     if expectation.min_rows is not None or expectation.max_rows is not None:
         return CountCheck(
-            f"rows: {_bounds_in_words(expectation.min_rows, expectation.max_rows)}", expectation.min_rows, expectation.max_rows
+            f"rows: {_bounds_in_words(expectation.min_rows, expectation.max_rows)}",
+            expectation.min_rows,
+            expectation.max_rows,
         )
     column = expectation.column or event_time
     if column is None:
@@ -92,7 +94,9 @@ def _check(expectation: Expectation, schema: pa.Schema, event_time: str | None, 
     type_ = _column_type(schema, column, f"{where}.column")
     if expectation.max_age is not None:
         _expect_time(type_, column, where)
-        return AgeCheck(f"{column}: max age {expectation.max_age}", column, timedelta(seconds=duration_s(expectation.max_age)))
+        return AgeCheck(
+            f"{column}: max age {expectation.max_age}", column, timedelta(seconds=duration_s(expectation.max_age))
+        )
     words, broken, parameters = _row_rule(expectation, column, type_, where, prefix)
     return RowCheck(f"{column}: {words}", column, broken, parameters, expectation.on_failure == "quarantine")
 
@@ -135,7 +139,9 @@ def _bounds_rule(
 
 
 def _bounds_in_words(low: float | str | None, high: float | str | None) -> str:
-    shown = [f"{which} {_number_in_words(bound)}" for which, bound in (("min", low), ("max", high)) if bound is not None]
+    shown = [
+        f"{which} {_number_in_words(bound)}" for which, bound in (("min", low), ("max", high)) if bound is not None
+    ]
     return ", ".join(shown)
 
 
@@ -162,7 +168,9 @@ def _time(value: float | str | bool, type_: pa.DataType, column: str, where: str
         parsed = datetime.fromisoformat(value)
     except ValueError:
         example = "2013-01-31T12:00:00Z"
-        raise WrongColumns(f"{where}: expected a time such as {example}, since {column} is {type_}, got {value!r}") from None
+        raise WrongColumns(
+            f"{where}: expected a time such as {example}, since {column} is {type_}, got {value!r}"
+        ) from None
     aware = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
     if pt.is_timestamp(type_) and type_.tz is not None:
         return aware

@@ -60,7 +60,9 @@ def files_tables(patterns: Sequence[str], folder: Path | None, work: Path) -> It
     found = [file for pattern in patterns for file in _resolved(pattern, folder, work)]
     formats = {_format_of(file.name) for file in found}
     if len(formats) != 1:
-        raise Failure("SourceFailed", f"expected files of one format, found {', '.join(sorted(formats))}: use two datasets")
+        raise Failure(
+            "SourceFailed", f"expected files of one format, found {', '.join(sorted(formats))}: use two datasets"
+        )
     format_ = formats.pop()
     yield from _parquet_tables(found) if format_ == "parquet" else _text_tables(found, format_, work)
 
@@ -179,7 +181,9 @@ def _expect_same_header(found: Sequence[Found]) -> str:
         delimiter = max(_DELIMITERS, key=header.count)
         names = sorted(next(csv.reader([header], delimiter=delimiter), []))
         if not names:
-            raise Failure("SourceFailed", f"{file.name}: expected a header line with the columns' names, found an empty file")
+            raise Failure(
+                "SourceFailed", f"{file.name}: expected a header line with the columns' names, found an empty file"
+            )
         first = first if first is not None else (delimiter, names)
         if names != first[1]:
             expected, got = ", ".join(first[1]), ", ".join(names)

@@ -92,7 +92,9 @@ class Store:
                     retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=30)},
                 ),
             )
-        raise ValueError(f"expected a store URL such as file:///var/lib/mizzen/store or s3://bucket/prefix, got {url!r}")
+        raise ValueError(
+            f"expected a store URL such as file:///var/lib/mizzen/store or s3://bucket/prefix, got {url!r}"
+        )
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"

@@ -178,4 +178,3 @@ def _attributes(forest: Forest) -> dict[str, Any]:
         "post_transform": "NONE",
         "aggregate_function": "SUM",
     }
-
