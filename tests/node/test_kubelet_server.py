@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.node.cluster import ACCOUNT, Cluster, main_of
+from tests.node.programs import COUNTING
 from tests.node.test_node import SLEEP, python
 
 from mizzen.kube.errors import ApiError
@@ -85,9 +86,16 @@ async def test_only_who_may_read_logs_gets_them(cluster: Cluster, reader: str) -
         await cluster.until_phase("Succeeded")
         path = f"/containerLogs/{cluster.namespace}/p/main"
         codes = {}
-        for who, token in {"nobody": "", "a liar": "x", "reader": reader, "default": await token_of(cluster, "default")}.items():
+        for who, token in {
+            "nobody": "",
+            "a liar": "x",
+            "reader": reader,
+            "default": await token_of(cluster, "default"),
+        }.items():
             async with to(node, token) as client:
-                codes[who] = [(await client.get(url)).status_code for url in (path, "/metrics", "/pods", "/healthz", "/x")]
+                codes[who] = [
+                    (await client.get(url)).status_code for url in (path, "/metrics", "/pods", "/healthz", "/x")
+                ]
         assert codes == {
             "nobody": [401] * 5, "a liar": [401] * 5, "default": [403] * 5, "reader": [200, 403, 403, 403, 403],
         }  # fmt: skip
@@ -132,14 +140,11 @@ async def test_log_options_and_errors_are_the_kubelets(cluster: Cluster, reader:
 
 
 async def test_a_follower_gets_lines_as_they_come_until_the_container_ends(cluster: Cluster, reader: str) -> None:
-    code = "import sys, time\nfor n in range(3): print(n, flush=True); time.sleep(0.2)"
     async with cluster.node() as node, to(node, reader) as client:
-        await cluster.create(python(code), restartPolicy="Never")
+        await cluster.create(python(COUNTING), restartPolicy="Never")
         await cluster.until(lambda pod: "running" in (main_of(pod).get("state") or {}))
-        pieces = []
         async with client.stream("GET", f"/containerLogs/{cluster.namespace}/p/main?follow=true") as answer:
-            async for piece in answer.aiter_bytes():
-                pieces.append(piece)
+            pieces = [piece async for piece in answer.aiter_bytes()]
         assert b"".join(pieces) == b"0\n1\n2\n"
         assert len(pieces) >= 2
 

@@ -42,8 +42,7 @@ async def test_what_runs_is_taken_back_as_it_is(cluster: Cluster) -> None:
 
     async def follow() -> None:
         async for event in cluster.client.watch(POD, cluster.namespace, resource_version=version):
-            if event.payload and not is_ready(event.payload):
-                unready.append(event.payload["status"])
+            unready.extend([event.payload["status"]] if event.payload and not is_ready(event.payload) else [])
 
     following = asyncio.create_task(follow())
     marked = {"metadata": {"labels": {"seen": "yes"}}}
@@ -125,7 +124,7 @@ async def test_a_lost_home_does_not_make_a_job_run_twice(cluster: Cluster, polic
             assert terminated(pod)["reason"] == "ContainerStatusUnknown"
             assert runs.read_text().count("run") == 1
         else:
-            last = lambda pod: main_of(pod).get("lastState", {}).get("terminated", {})  # noqa: E731
+            last = lambda pod: main_of(pod).get("lastState", {}).get("terminated", {})
             pod = await cluster.until(lambda pod: last(pod).get("reason") == "ContainerStatusUnknown")
     runs.unlink()
 
@@ -137,7 +136,9 @@ async def test_a_killed_shim_is_seen_and_the_container_started_again(cluster: Cl
         (worker,) = node.workers()
         running = worker.attempt("main").running()
         os.kill(running.shim, signal.SIGKILL)
-        pod = await cluster.until(lambda pod: main_of(pod).get("restartCount") == 1 and "running" in main_of(pod)["state"])
+        pod = await cluster.until(
+            lambda pod: main_of(pod).get("restartCount") == 1 and "running" in main_of(pod)["state"]
+        )
         last = main_of(pod)["lastState"]["terminated"]
         assert (last["exitCode"], last["reason"]) == (137, "Error")
         assert living([running.pid]) == []
