@@ -1,6 +1,7 @@
 """One test's part of a cluster: a namespace, a node's name, a home, and words to work with Pods."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -40,10 +41,8 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         await self.client.create(NAMESPACE(metadata={"name": self.namespace}))
-        try:
+        with contextlib.suppress(AlreadyExists):
             await self.client.create(ACCOUNT(metadata={"name": "default", "namespace": self.namespace}))
-        except AlreadyExists:
-            pass
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -152,7 +151,7 @@ class Cluster:
 
     async def until_event(self, reason: str, name: str = "p", saying: str = "") -> str:
         """The message of the first event of that reason about a Pod."""
-        said = lambda event: event["reason"] == reason and saying in event["message"]  # noqa: E731
+        said = lambda event: event["reason"] == reason and saying in event["message"]
         event = await self._until(EVENT, {"involvedObject.name": name}, said)
         return str(event["message"])
 

@@ -105,6 +105,7 @@ class Attempt:
         """Starts the shim. Returns (its pid, a descriptor that ends when `running` or `exit` is there to be read)."""
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         ready, readying = os.pipe()
+        pid = 0
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The descriptors get numbers of their own in the new process only: nothing else that is started at the
@@ -128,12 +129,11 @@ class Attempt:
                     (os.POSIX_SPAWN_DUP2, readying, theirs[1]),
                 ],
             )
-        except BaseException:
-            os.close(ready)
-            raise
         finally:
             os.close(lock)
             os.close(readying)
+            if pid == 0:
+                os.close(ready)
         return pid, ready
 
     # -- looking
