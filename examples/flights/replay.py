@@ -151,7 +151,8 @@ class _Replay:
                         await asyncio.sleep(pause_s)
             except TimeoutError:
                 self.errors.append(f"{problem}, for {PATIENCE_S:.0f} s")
-                lane = lane.close() if lane is not None else None
+                if lane is not None:
+                    lane.close()
         if lane is not None:
             lane.close()
 
