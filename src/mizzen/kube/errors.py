@@ -11,7 +11,6 @@ KubeError
     ├── AlreadyExists 409       ├── ServerError 5xx (retry_after_s)
     └── Unavailable             no answer: cannot connect, or the connection broke (`sent`: it may have been acted on)
 """
-# ruff: noqa: N818 - the names are the reasons of Kubernetes
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ from mizzen.kube.errors import ApiError, KubeError, NotFound
 log = logging.getLogger(__name__)
 
 
-class LeadershipLost(KubeError):  # noqa: N818 - names what happened
+class LeadershipLost(KubeError):
     """The Lease could not be renewed in time, or another holds it. The work was stopped first."""
 
 

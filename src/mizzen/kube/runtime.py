@@ -41,7 +41,7 @@ class Result:
     after_s: float | None = None
 
 
-class Permanent(Exception):  # noqa: N818 - says what the failure is
+class Permanent(Exception):
     """Trying again will not help until something changes: a wrong spec, a missing permission."""
 
 
