@@ -4,20 +4,25 @@ A few connections are kept open, and each has one request under way, so that the
 are connections. What is counted is what a caller would see: a request that is refused for now (429, 503) or loses its
 connection is sent again, and its latency is from the first attempt to the answer; an error is a flight that got none.
 
-    python replay.py http://127.0.0.1:7080/v2/models/late-arrival file:///path/to/store [API-KEY]
+    MIZZEN_API_KEY=... python replay.py --url http://127.0.0.1:7080/v2/models/late-arrival
 """
 
+import argparse
 import asyncio
+import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pyarrow.dataset as pds
-from flights import FACTS
+import uvloop
+from flights import FACTS, features, raw
 from http_lane import Answer, Lane
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
@@ -78,12 +83,21 @@ class _Response(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Response).decode
 
 
-def questions(table: TableVersion, month: int = MONTH) -> Questions:
+def from_table(table: TableVersion, month: int = MONTH) -> Questions:
     """The flights of one month from the dataset's table, in the order in which they were due."""
-    rows = table.dataset().to_table(filter=pds.field("month") == month)
-    columns = [name for name in rows.column_names if name not in FACTS]
-    values = np.column_stack([rows.column(name).to_numpy().astype(np.float64) for name in columns])
-    return Questions(columns, values, rows.column("late").to_pandas().to_numpy(np.float64))
+    return _questions(table.dataset().to_table(filter=pds.field("month") == month).to_pandas())
+
+
+def from_raw(month: int = MONTH) -> Questions:
+    """The same, computed anew from the raw tables."""
+    rows = features(raw())
+    return _questions(rows[rows["month"] == month])
+
+
+def _questions(rows: pd.DataFrame) -> Questions:
+    columns = [name for name in rows.columns if name not in FACTS]
+    late = rows["late"].astype("Float64").to_numpy(np.float64, na_value=np.nan)
+    return Questions(columns, rows[columns].to_numpy(np.float64), late)
 
 
 async def replay(
@@ -197,13 +211,25 @@ def _shown(answer: Answer) -> str:
     return f"{answer.status}: {answer.body[:200].decode(errors='replace')}"
 
 
-def main(url: str, store_url: str, api_key: str | None = None) -> None:
-    """Replays November from the newest version of the dataset `flights` and prints how it went."""
-    asked = questions(Table(Store.open(store_url), "default", "flights").at())
-    outcome = asyncio.run(replay(url, asked, api_key=api_key))
-    for name in Outcome.__dataclass_fields__:
-        print(f"{name:15} {getattr(outcome, name)}")
+def main() -> None:
+    """Replays November and prints how it went."""
+    parser = argparse.ArgumentParser(description="One request for each flight of November.")
+    parser.add_argument("--url", required=True, help="the endpoint's, to which /infer is appended")
+    parser.add_argument("--store", help="take the rows from the dataset in this store; by default they are made anew")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    asked = from_table(Table(Store.open(arguments.store), "default", "flights").at()) if arguments.store else from_raw()
+    key = os.environ.get("MIZZEN_API_KEY")
+    outcome = uvloop.run(replay(arguments.url, asked, api_key=key, connections=arguments.connections))
+    measured = {**asdict(outcome), "requests_per_s": outcome.requests / outcome.seconds}
+    for error in outcome.first_errors:
+        print(error, file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(measured))
+    else:
+        print("\n".join(f"{name:15} {value}" for name, value in measured.items()))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
