@@ -39,7 +39,8 @@ bench: $(VENV)/.installed  ## measure speed and memory beside peers; writes benc
 	$(BIN)/python -m benchmarks
 
 lock:  ## make the lock file anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --group dev pyproject.toml -o $(LOCK)
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+		--extra demo --extra xgboost --group dev pyproject.toml -o $(LOCK)
 
 clean:  ## remove what was built
 	rm -rf $(VENV) .mizzen dist

@@ -1,1 +1,20 @@
-"""Mizzen: the whole machine-learning platform as one Python package."""
+"""Mizzen: the whole machine-learning platform as one Python package.
+
+`mizzen.Client` has the verbs of the command line; `mizzen.deploy` puts a fitted estimator behind a URL. Both are
+imported when first used, since `import mizzen` is part of starting every process.
+"""
+
+import importlib
+from typing import Any
+
+from mizzen.version import __version__
+
+__all__ = ["Client", "Endpoint", "__version__", "deploy"]
+
+_WHERE = {"Client": "mizzen.sdk.client", "Endpoint": "mizzen.sdk.deploying", "deploy": "mizzen.sdk.deploying"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'mizzen' has no attribute {name!r}")

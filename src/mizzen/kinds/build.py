@@ -32,7 +32,7 @@ class Gate(Wire):
     no_worse_by: float = Field(default=0.0, ge=0.0)
     """With `comparedWith`: how much worse the metric may be."""
     lower_is_better: bool | None = None
-    """With `comparedWith`: which way is better; by default known from the metric's name (rmse, mae, log_loss, brier, …)."""
+    """With `comparedWith`: which way is better; by default known from the metric's name (rmse, log_loss, …)."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
@@ -213,7 +213,7 @@ class TrainingJobSpec(PodOptions):
     model: str = Field(pattern=DNS_LABEL)
     """The `Model` that gets the new version."""
     entrypoint: str = Field(pattern=PYTHON_ENTRYPOINT)
-    """A function `module:function` of the code bundle: it takes the context and returns the trained model with metrics."""
+    """A function `module:function` of the code bundle: takes the context, returns the trained model with metrics."""
     code: str | None = Field(default=None, pattern=CODE_DIGEST)
     """Digest of the code bundle; `mizzen apply` fills it with the manifest's folder."""
     datasets: list[DatasetVersion] = Field(default_factory=list)

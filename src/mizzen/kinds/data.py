@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Status, Timestamp, Wire
 from mizzen.kinds.pods import PodOptions
@@ -19,12 +19,12 @@ Bound = Annotated[float | str, Field(json_schema_extra={"x-mizzen-format": "boun
 class DatasetSource(Wire):
     """Where rows come from: exactly one of `python` and `files`."""
 
-    model_config = {"json_schema_extra": {"oneOf": [{"required": ["python"]}, {"required": ["files"]}]}}
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["python"]}, {"required": ["files"]}]})
 
     python: str | None = Field(default=None, pattern=PYTHON_ENTRYPOINT)
-    """A function `module:function` of the code bundle that yields (or returns) Arrow tables, record batches or data frames."""
+    """A function `module:function` of the code bundle: yields or returns Arrow tables or data frames."""
     files: list[str] | None = Field(default=None, min_length=1)
-    """Files or globs: `data/*.csv` (inside the code bundle), `file:///…`, `s3://…`. CSV, Parquet or JSON Lines by ending."""
+    """Files or globs: `data/*.csv` (in the code bundle), `file:///…`, `s3://…`; CSV, Parquet or JSON Lines."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -57,8 +57,8 @@ class Expectation(Wire):
     max_age: Duration | None = None
     """The newest value of the column (default: the event time) is at most this old."""
     on_failure: Literal["fail", "quarantine"] = "fail"
-    """What happens to a load that breaks this: `fail` keeps the old version; `quarantine` sets the rows aside in a table of
-    their own and commits the rest (row checks only)."""
+    """What happens to a load that breaks this: `fail` keeps the old version; `quarantine` sets the rows aside in a
+    table of their own and commits the rest (row checks only)."""
 
     @model_validator(mode="after")
     def _one_check(self) -> Self:
@@ -69,7 +69,8 @@ class Expectation(Wire):
         age = {"max_age"} if self.max_age is not None else set()
         if len(row | table | age) != 1:
             raise ValueError(
-                "expected exactly one check: notNull, unique, min and/or max, inSet, regex, minRows and/or maxRows, or maxAge"
+                "expected exactly one check: notNull, unique, min and/or max, inSet, regex, "
+                "minRows and/or maxRows, or maxAge"
             )
         if row and self.column is None:
             raise ValueError("expected a column for this check")
@@ -167,7 +168,7 @@ class Dataset(Resource):
     """Rows under a name: loaded by a Job, checked, and kept as versions of one table."""
 
     plural: ClassVar[str] = "datasets"
-    short_names: ClassVar[tuple[str, ...]] = ("ds",)
+    short_names: ClassVar[tuple[str, ...]] = ("dset",)
     columns: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Version", ".status.version", "integer"),
         PrinterColumn("Rows", ".status.rows", "integer"),

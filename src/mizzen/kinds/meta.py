@@ -1,7 +1,7 @@
 """What every kind has: names, metadata, conditions, and how its wire form relates to Python.
 
-Field names are snake_case here and camelCase on the wire. Reading what a user wrote forbids unknown fields; reading what
-a server sent ignores them (`Resource.from_server`), so that an older program can read a newer object.
+Field names are snake_case here and camelCase on the wire. Reading what a user wrote forbids unknown fields; reading
+what a server sent ignores them (`Resource.from_server`), so that an older program can read a newer object.
 """
 
 from collections.abc import Iterable
@@ -168,7 +168,7 @@ def is_true(conditions: Iterable[Condition], type_: str) -> bool:
 
 
 def with_condition(conditions: Iterable[Condition], new: Condition) -> list[Condition]:
-    """The conditions with `new` in the place of its type; the old transition time is kept where the status is the same."""
+    """The conditions with `new` in the place of its type; the old transition time is kept if the status is the same."""
     kept = list(conditions)
     for index, old in enumerate(kept):
         if old.type == new.type:

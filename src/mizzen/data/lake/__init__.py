@@ -1,1 +1,1 @@
-"""Tables with versions, and objects by digest."""
+"""Tables with versions, objects and code bundles by digest."""

@@ -1,0 +1,68 @@
+"""Each part alone against any control plane: `mizzen controllers`, `node`, `gateway`; and `mizzen crds` for it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from mizzen.cli import options
+from mizzen.kinds.crd import crds as all_crds
+from mizzen.local.supervisor.home import Home
+
+app = typer.Typer()
+
+
+def _become(module: str, *arguments: str) -> None:
+    """This process goes on as that part."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own interpreter
+
+
+def _kubeconfig(path: Path | None) -> list[str]:
+    return ["--kubeconfig", str(path)] if path is not None else []
+
+
+@app.command()
+def crds() -> None:
+    """Print the CustomResourceDefinitions: `mizzen crds | kubectl apply -f -`."""
+    print(yaml.safe_dump_all(all_crds(), sort_keys=False, allow_unicode=True), end="")
+
+
+@app.command()
+def controllers(
+    kubeconfig: options.Kubeconfig = None,
+    store_url: Annotated[str | None, typer.Option(help="Where artifacts and tables are; kept in the cluster.")] = None,
+    gateway_url: Annotated[str | None, typer.Option(help="Where endpoints answer; kept in the cluster.")] = None,
+) -> None:
+    """Run the controllers against a control plane."""
+    given = ["--store-url", store_url] if store_url else []
+    given += ["--gateway-url", gateway_url] if gateway_url else []
+    _become("mizzen.controllers", *_kubeconfig(kubeconfig), *given)
+
+
+@app.command()
+def node(
+    kubeconfig: options.Kubeconfig = None,
+    home: options.Home = None,
+    name: Annotated[str | None, typer.Option(help="The node's name; default: the machine's.")] = None,
+) -> None:
+    """Run a node against a control plane: Pods as processes of this machine."""
+    place = Home.from_environment(home)
+    place.prepare()
+    given = ["--node-name", name] if name else []
+    _become("mizzen.local.node", *_kubeconfig(kubeconfig), "--home", str(place.root), *given)
+
+
+@app.command()
+def gateway(
+    kubeconfig: options.Kubeconfig = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7080,
+    processes: Annotated[int, typer.Option(help="Processes on that port.", min=1)] = 1,
+) -> None:
+    """Run a gateway against a control plane."""
+    listen = ["--host", host, "--port", str(port), "--processes", str(processes)]
+    _become("mizzen.serving.gateway", *_kubeconfig(kubeconfig), *listen)

@@ -1,0 +1,157 @@
+"""What an endpoint serves next: its reference resolved, `policy.rollout` asked, and the answer put into its status."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mizzen.controllers.conditions import Happened, Moment
+from mizzen.controllers.endpoint.workers import selector
+from mizzen.controllers.settings import PlatformSettings
+from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
+from mizzen.kinds.meta import condition_named
+from mizzen.kinds.names import ModelReference
+from mizzen.kinds.scalars import duration_s
+from mizzen.kinds.serve import InferenceEndpointStatus, Traffic
+from mizzen.policy import rollout
+from mizzen.policy.rollout import Plan, Version, Workers
+
+READY, RESOLVED, WORKERS_READY = "Ready", "ModelResolved", "WorkersReady"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`deployments` are the versions whose workers should run; `status` is the whole new status."""
+
+    status: InferenceEndpointStatus
+    deployments: tuple[Version, ...]
+    events: tuple[Happened, ...] = ()
+
+
+def resolve(
+    endpoint: InferenceEndpoint, model: Model | None, versions: Mapping[int, ModelVersion]
+) -> Version | tuple[str, str]:
+    """The version the endpoint asks for, or (reason, message) why there is none. `versions`: the model's, by number."""
+    reference = ModelReference.parse(endpoint.spec.model)
+    if model is None:
+        return "ModelMissing", f"spec.model: expected an existing Model, found no {reference.name}"
+    number = reference.version
+    if reference.alias is not None:
+        alias = next((alias for alias in model.status.aliases if alias.name == reference.alias), None)
+        if alias is None:
+            have = ", ".join(alias.name for alias in model.status.aliases) or "none"
+            ready = condition_named(model.status.conditions, READY)
+            why = f". {ready.message}" if ready is not None and ready.status == "False" and ready.message else ""
+            return "AliasMissing", f"model {reference.name} has no alias {reference.alias} yet (aliases: {have}){why}"
+        number = alias.version
+    version = versions.get(number or 0)
+    if version is None:
+        have = ", ".join(map(str, sorted(versions))) or "none"
+        return "VersionMissing", f"spec.model: expected a version of {reference.name} ({have}), got {number}"
+    return Version(version.name, version.spec.model, version.spec.version, version.spec.artifact.digest)
+
+
+def decide(
+    endpoint: InferenceEndpoint,
+    target: Version | tuple[str, str],
+    workers: Mapping[str, Workers],
+    settings: PlatformSettings,
+    now: str,
+) -> Decision:
+    """The decision for one endpoint; `workers` by ModelVersion name."""
+    spec = endpoint.spec
+    moment = Moment(endpoint.metadata.generation or 0, now)
+    status = endpoint.status.model_copy(deep=True)
+    current = status.traffic[0] if status.traffic else None
+    plan = rollout.decide(
+        target=target if isinstance(target, Version) else None,
+        current=current,
+        candidate=status.candidate,
+        workers=workers,
+        replicas=spec.scaling.replicas,
+        start_timeout_s=duration_s(spec.worker.start_timeout),
+        spec_changed=status.observed_generation != moment.generation,
+        now=now,
+    )
+    status.candidate = plan.candidate
+    if isinstance(target, Version):
+        moment.state(status, RESOLVED, "True", "Resolved", f"{spec.model} is {target.model}:{target.version}")
+    else:
+        moment.state(status, RESOLVED, "False", *target)
+    _serve(endpoint, status, plan, workers, settings)
+    _state_ready(endpoint, status, plan, target, moment)
+    return Decision(status, plan.deployments, _events(endpoint, plan, target))
+
+
+def _serve(
+    endpoint: InferenceEndpoint,
+    status: InferenceEndpointStatus,
+    plan: Plan,
+    workers: Mapping[str, Workers],
+    settings: PlatformSettings,
+) -> None:
+    """What gets traffic, and the numbers of its workers."""
+    prefix = "" if endpoint.namespace == "default" else f"/namespaces/{endpoint.namespace}"
+    status.url = f"{settings.gateway_url}{prefix}/v2/models/{endpoint.name}"
+    serving = plan.traffic
+    if serving is None:
+        status.traffic, status.serving, status.replicas, status.ready_replicas, status.selector = [], None, 0, 0, ""
+        return
+    status.traffic = [
+        Traffic(
+            model_version=serving.name,
+            model=serving.model,
+            version=serving.version,
+            digest=serving.digest,
+            percent=100,
+        )
+    ]
+    status.serving = f"{serving.model}:{serving.version}"
+    seen = workers.get(serving.name)
+    status.replicas = seen.wanted if seen is not None else 0
+    status.ready_replicas = seen.ready if seen is not None else 0
+    status.selector = selector(endpoint, serving)
+
+
+def _state_ready(
+    endpoint: InferenceEndpoint,
+    status: InferenceEndpointStatus,
+    plan: Plan,
+    target: Version | tuple[str, str],
+    moment: Moment,
+) -> None:
+    """Ready: what the endpoint asks for is what answers, by as many workers as it asks for."""
+    replicas = endpoint.spec.scaling.replicas
+    enough = plan.traffic is not None and status.ready_replicas >= replicas
+    counted = f"{status.ready_replicas} of {replicas} workers ready"
+    moment.state(status, WORKERS_READY, "True" if enough else "False", "Ready" if enough else "WorkersMissing", counted)
+    meanwhile = f"; {status.serving} stays served" if status.serving is not None else ""
+    candidate = plan.candidate
+    if not isinstance(target, Version):
+        reason, message = target
+        moment.state(status, READY, "False", reason, message + meanwhile)
+    elif candidate is not None and candidate.phase == "Failed":
+        message = f"version {candidate.version} did not come up: {candidate.message}{meanwhile}"
+        moment.state(status, READY, "False", "VersionFailed", message)
+    elif candidate is not None:
+        trouble = f" ({candidate.message})" if candidate.message else ""
+        message = f"version {candidate.version} is being brought up{trouble}{meanwhile}"
+        moment.state(status, READY, "False", "VersionStarting", message)
+    elif not enough:
+        moment.state(status, READY, "False", "WorkersMissing", f"{status.serving}: {counted}")
+    else:
+        moment.state(status, READY, "True", "Serving", f"{status.serving} answers: {counted}")
+
+
+def _events(endpoint: InferenceEndpoint, plan: Plan, target: Version | tuple[str, str]) -> tuple[Happened, ...]:
+    events: list[Happened] = []
+    before = endpoint.status
+    if plan.switched and plan.traffic is not None:
+        old = f" in place of {before.serving}" if before.serving is not None else ""
+        events.append(Happened("Normal", "Serving", f"{plan.traffic.model}:{plan.traffic.version} answers{old}"))
+    if plan.gave_up and plan.candidate is not None:
+        what = f"version {plan.candidate.version} was given up: {plan.candidate.message}"
+        events.append(Happened("Warning", "VersionFailed", what))
+    if not isinstance(target, Version):
+        resolved = condition_named(before.conditions, RESOLVED)
+        if resolved is None or resolved.reason != target[0]:
+            events.append(Happened("Warning", *target))
+    return tuple(events)

@@ -1,0 +1,175 @@
+"""The worker Deployments of an endpoint: one for each model version that is served or being brought up.
+
+Workers need no access to the Kubernetes API: what they serve is in their environment, and the gateway finds them by
+their labels. Probes ask the worker's health port; the port for requests is a Unix socket where the node offers one.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from datetime import datetime
+
+from lightkube.models.apps_v1 import DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment
+from lightkube.models.core_v1 import Container, ContainerPort, HTTPGetAction, PodSpec, PodTemplateSpec, Probe
+from lightkube.models.meta_v1 import LabelSelector, ObjectMeta
+from lightkube.resources.apps_v1 import Deployment
+from lightkube.resources.core_v1 import Pod
+
+from mizzen.controllers.jobs import MANAGED_BY, environment, owner_reference, requirements, store_environment
+from mizzen.controllers.settings import PlatformSettings
+from mizzen.kinds import InferenceEndpoint
+from mizzen.kinds.names import LABEL_DIGEST, LABEL_ENDPOINT, LABEL_MODEL, LABEL_VERSION
+from mizzen.kinds.scalars import duration_s, quantity
+from mizzen.policy.rollout import Version, Workers
+
+CONTAINER = "worker"
+PORT_FRAMES, PORT_HEALTH = 7090, 7091
+GRACE_S = 30
+ANNOTATION_SPEC = "mizzen.dev/spec-hash"
+"""Digest of the spec that the controller made: tells whether it would make another one now."""
+
+
+def deployment_name(endpoint: str, version: Version) -> str:
+    """`late-arrival-v3-1f2e3d`: the tag tells versions of different models or bytes apart under the same number."""
+    tag = hashlib.sha256(f"{version.model}:{version.digest}".encode()).hexdigest()[:6]
+    return f"{endpoint[:40].rstrip('-')}-v{version.version}-{tag}"
+
+
+def labels(endpoint: InferenceEndpoint, version: Version) -> dict[str, str]:
+    """What the gateway and the endpoint's selector find the Pods by."""
+    return {
+        **MANAGED_BY,
+        LABEL_ENDPOINT: endpoint.name,
+        LABEL_MODEL: version.model,
+        LABEL_VERSION: str(version.version),
+        LABEL_DIGEST: version.digest.removeprefix("sha256:")[:16],
+    }
+
+
+def selector(endpoint: InferenceEndpoint, version: Version) -> str:
+    """The label selector of the version's Pods, for the scale subresource."""
+    digest = version.digest.removeprefix("sha256:")[:16]
+    return f"{LABEL_ENDPOINT}={endpoint.name},{LABEL_DIGEST}={digest}"
+
+
+def deployment_for(endpoint: InferenceEndpoint, version: Version, settings: PlatformSettings) -> Deployment:
+    """The Deployment of one version's workers."""
+    spec = _spec(endpoint, version, settings)
+    metadata = ObjectMeta(
+        name=deployment_name(endpoint.name, version),
+        namespace=endpoint.namespace,
+        labels=labels(endpoint, version),
+        annotations={ANNOTATION_SPEC: _spec_hash(spec)},
+        ownerReferences=[owner_reference(endpoint)],
+    )
+    return Deployment(metadata=metadata, spec=spec)
+
+
+def _spec(endpoint: InferenceEndpoint, version: Version, settings: PlatformSettings) -> DeploymentSpec:
+    options = endpoint.spec.worker
+    task = {
+        "storeUrl": settings.store_url,
+        "namespace": endpoint.namespace,
+        "endpoint": endpoint.name,
+        "model": version.model,
+        "version": version.version,
+        "digest": version.digest,
+        "threads": max(1, math.floor(quantity(options.resources.cpu))),
+        "maxRows": endpoint.spec.batching.max_rows,
+    }
+    health = HTTPGetAction(port="health", path="/readyz")
+    alive = HTTPGetAction(port="health", path="/livez")
+    container = Container(
+        name=CONTAINER,
+        image=settings.image,
+        command=["python", "-m", "mizzen.serving.worker"],
+        env=environment(task, options.env),
+        envFrom=store_environment(),
+        resources=requirements(options.resources),
+        ports=[ContainerPort(PORT_FRAMES, name="frames"), ContainerPort(PORT_HEALTH, name="health")],
+        startupProbe=Probe(httpGet=health, periodSeconds=1, failureThreshold=max(1, round(_start_timeout_s(endpoint)))),
+        readinessProbe=Probe(httpGet=health, periodSeconds=2, timeoutSeconds=2),
+        livenessProbe=Probe(httpGet=alive, periodSeconds=10, timeoutSeconds=5),
+        terminationMessagePolicy="FallbackToLogsOnError",
+    )
+    pod = PodSpec(
+        containers=[container],
+        automountServiceAccountToken=False,
+        terminationGracePeriodSeconds=GRACE_S,
+        nodeSelector=options.node_selector or None,
+    )
+    found_by = labels(endpoint, version)
+    return DeploymentSpec(
+        replicas=endpoint.spec.scaling.replicas,
+        selector=LabelSelector(matchLabels=found_by),
+        template=PodTemplateSpec(metadata=ObjectMeta(labels=found_by), spec=pod),
+        strategy=DeploymentStrategy(
+            type="RollingUpdate", rollingUpdate=RollingUpdateDeployment(maxSurge=1, maxUnavailable=0)
+        ),
+        progressDeadlineSeconds=max(1, round(_start_timeout_s(endpoint)) + 60),
+        revisionHistoryLimit=2,
+    )
+
+
+def _start_timeout_s(endpoint: InferenceEndpoint) -> float:
+    return duration_s(endpoint.spec.worker.start_timeout)
+
+
+def must_apply(wanted: Deployment, found: Deployment | None) -> bool:
+    """Whether the Deployment is missing, made from other settings, or scaled by another hand."""
+    if found is None:
+        return True
+    return _made_from(found) != _made_from(wanted) or found.spec.replicas != wanted.spec.replicas
+
+
+def _made_from(deployment: Deployment) -> str | None:
+    annotations = deployment.metadata.annotations if deployment.metadata is not None else None
+    return (annotations or {}).get(ANNOTATION_SPEC)
+
+
+def _spec_hash(spec: DeploymentSpec) -> str:
+    return hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def observed(deployment: Deployment, pods: Iterable[Pod], now: datetime) -> Workers:
+    """What is seen of one version's workers."""
+    status, spec = deployment.status, deployment.spec
+    generation = deployment.metadata.generation if deployment.metadata is not None else 0
+    created = deployment.metadata.creationTimestamp if deployment.metadata is not None else None
+    own = list(pods)
+    current = status is not None and (status.observedGeneration or 0) >= (generation or 1)
+    wanted = spec.replicas if spec.replicas is not None else 1
+    updated = (status.updatedReplicas or 0) if status is not None else 0
+    return Workers(
+        wanted=wanted,
+        ready=((status.readyReplicas or 0) if status is not None else 0),
+        restarts=max((_restarts(pod) for pod in own), default=0),
+        age_s=(now - created).total_seconds() if created is not None else 0.0,
+        trouble=next((trouble for pod in own if (trouble := _trouble(pod))), ""),
+        template_current=current and updated >= wanted,
+    )
+
+
+def _restarts(pod: Pod) -> int:
+    statuses = (pod.status.containerStatuses or ()) if pod.status is not None else ()
+    return sum(status.restartCount for status in statuses)
+
+
+def _trouble(pod: Pod) -> str:
+    """Why the Pod is not ready, in its own words, or empty."""
+    if pod.status is None:
+        return ""
+    for condition in pod.status.conditions or ():
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return condition.message or "no node takes the Pod"
+    for status in pod.status.containerStatuses or ():
+        for state in (status.state, status.lastState):
+            ended = state.terminated if state is not None else None
+            if ended is not None and ended.exitCode != 0:
+                what = (ended.message or "").strip() or f"ended with exit code {ended.exitCode}"
+                return f"{ended.reason}: {what}" if ended.reason not in {None, "Error"} else what
+        waiting = status.state.waiting if status.state is not None else None
+        if waiting is not None and waiting.message:
+            return f"{waiting.reason}: {waiting.message}"
+    return ""

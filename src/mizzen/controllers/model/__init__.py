@@ -1,0 +1,1 @@
+"""Model: its versions judged by its gates, and where its aliases point."""

@@ -1,0 +1,136 @@
+"""Runs the checks over spooled rows, and sets aside what breaks those with quarantine."""
+# ruff: noqa: S608 - SQL is put together of quoted names and constants; values are parameters
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from mizzen.data.ingest.expectations import AgeCheck, Check, CountCheck, RowCheck
+from mizzen.data.ingest.sql import BATCH_ROWS, connect, one_line, quoted
+from mizzen.data.lake.parts import Part, PartWriter
+from mizzen.data.pod import Failure
+from mizzen.kinds.data import CheckResult
+
+REASON_COLUMN = "_reason"
+"""Of the quarantine table: the checks that the row broke, in words."""
+RUN_COLUMN = "_run"
+
+
+class SpooledRows:
+    """Rows in Parquet files of this machine, under the SQL name `rows`."""
+
+    def __init__(self, parts: Sequence[Part], schema: pa.Schema, work: Path) -> None:
+        self.schema = schema
+        self._connection = connect(work)
+        files = ", ".join(f"'{str(part.path).replace(chr(39), chr(39) * 2)}'" for part in parts)
+        self._connection.execute(f"CREATE VIEW rows AS SELECT * FROM read_parquet([{files}])")
+
+    def close(self) -> None:
+        """Frees what DuckDB holds."""
+        self._connection.close()
+
+    def results(self, checks: Sequence[Check], now: datetime) -> list[CheckResult]:
+        """How each check comes out over these rows; `action` is what its failure asks for."""
+        row_checks = [check for check in checks if isinstance(check, RowCheck)]
+        counted = iter(self._counted(row_checks))
+        total = self._one("SELECT count(*) FROM rows")[0]
+        results = []
+        for check in checks:
+            if isinstance(check, RowCheck):
+                broken, example = next(counted)
+                results.append(_row_result(check, broken, total, example))
+            elif isinstance(check, CountCheck):
+                results.append(_count_result(check, total))
+            else:
+                newest = self._one(f"SELECT max({quoted(check.column)}) FROM rows")[0]
+                results.append(_age_result(check, newest, now))
+        return results
+
+    def set_aside(self, checks: Sequence[RowCheck], run: str, folder: Path) -> tuple[list[Part], list[Part], pa.Schema]:
+        """(files of the rows that break none, files of the others, the others' schema, which says why)."""
+        parameters = {name: value for check in checks for name, value in check.parameters.items()}
+        any_broken = " OR ".join(check.broken for check in checks)
+        reasons = []
+        for index, check in enumerate(checks):
+            parameters[f"words{index}"] = check.words
+            reasons.append(f"CASE WHEN {check.broken} THEN $words{index} END")
+        aside_schema = self.schema.append(pa.field(REASON_COLUMN, pa.string())).append(
+            pa.field(RUN_COLUMN, pa.string())
+        )
+        kept_parameters = {name: value for name, value in parameters.items() if not name.startswith("words")}
+        kept = self._spool(
+            f"SELECT * FROM rows WHERE NOT ({any_broken})", kept_parameters, self.schema, folder / "kept"
+        )
+        aside = self._spool(
+            f"SELECT *, concat_ws('; ', {', '.join(reasons)}), $run FROM rows WHERE {any_broken}",
+            {**parameters, "run": run},
+            aside_schema,
+            folder / "aside",
+        )
+        return kept, aside, aside_schema
+
+    def _spool(self, query: str, parameters: dict[str, Any], schema: pa.Schema, folder: Path) -> list[Part]:
+        writer = PartWriter(folder, schema)
+        for batch in self._connection.sql(query, params=parameters).to_arrow_reader(BATCH_ROWS):
+            columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
+            writer.write(pa.Table.from_arrays(columns, schema=schema))
+        return writer.close()
+
+    def _counted(self, checks: Sequence[RowCheck]) -> list[tuple[int, Any]]:
+        """For each check: how many rows break it, and one of their values."""
+        if not checks:
+            return []
+        terms = []
+        for check in checks:
+            terms += [
+                f"count(*) FILTER ({check.broken})",
+                f"min({quoted(check.column)}::VARCHAR) FILTER ({check.broken})",
+            ]
+        parameters = {name: value for check in checks for name, value in check.parameters.items()}
+        row = self._one(f"SELECT {', '.join(terms)} FROM rows", parameters)
+        return [(row[index], row[index + 1]) for index in range(0, len(row), 2)]
+
+    def _one(self, query: str, parameters: dict[str, Any] | None = None) -> tuple[Any, ...]:
+        try:
+            (row,) = self._connection.execute(query, parameters or {}).fetchall()  # an aggregate gives one row
+        except duckdb.Error as error:
+            raise Failure("ExpectationsFailed", f"a check cannot be computed: {one_line(error)}") from error
+        return row
+
+
+def _row_result(check: RowCheck, broken: int, total: int, example: str | None) -> CheckResult:
+    if broken == 0:
+        return CheckResult(check=check.words, passed=True)
+    shown = "null" if example is None else repr(example) if len(example) <= 60 else repr(example[:57] + "...")
+    return CheckResult(
+        check=check.words,
+        passed=False,
+        failed_rows=broken,
+        action="quarantine" if check.quarantine else "fail",
+        message=f"{broken} of {total} rows, for example {check.column} = {shown}",
+    )
+
+
+def _count_result(check: CountCheck, total: int) -> CheckResult:
+    few = check.min_rows is not None and total < check.min_rows
+    many = check.max_rows is not None and total > check.max_rows
+    if not (few or many):
+        return CheckResult(check=check.words, passed=True)
+    return CheckResult(check=check.words, passed=False, action="fail", message=f"found {total} rows")
+
+
+def _age_result(check: AgeCheck, newest: datetime | date | None, now: datetime) -> CheckResult:
+    if newest is None:
+        return CheckResult(
+            check=check.words, passed=False, action="fail", message=f"no row has a value of {check.column}"
+        )
+    moment = newest if isinstance(newest, datetime) else datetime(newest.year, newest.month, newest.day, tzinfo=UTC)
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    if now - moment <= check.max_age:
+        return CheckResult(check=check.words, passed=True)
+    found = f"the newest is {moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, now it is {now:%Y-%m-%dT%H:%M:%SZ}"
+    return CheckResult(check=check.words, passed=False, action="fail", message=found)

@@ -1,0 +1,36 @@
+"""The DuckDB that a loading Pod uses: in memory, spilling to its work folder, never reaching out for extensions."""
+
+import os
+from pathlib import Path
+
+import duckdb
+
+BATCH_ROWS = 65_536
+_MEMORY = "512MB"
+"""Of the 2 GiB that a loading Pod asks for by default; beyond it, DuckDB spills."""
+
+
+def connect(work: Path) -> duckdb.DuckDBPyConnection:
+    """A new connection. Rows keep the order in which they were written."""
+    return duckdb.connect(
+        config={
+            "memory_limit": _MEMORY,
+            "temp_directory": str(work / "duckdb"),
+            "threads": min(4, os.cpu_count() or 1),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "preserve_insertion_order": True,
+        }
+    )
+
+
+def quoted(name: str) -> str:
+    """A column name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def one_line(error: BaseException) -> str:
+    """An error of a library as one line of at most 400 characters, without its list of guesses at remedies."""
+    text = str(error).strip().partition("\nPossible")[0].partition("\nLINE 1:")[0]
+    text = " ".join(text.split())
+    return text if len(text) <= 400 else text[:397] + "..."

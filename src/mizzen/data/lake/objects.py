@@ -1,0 +1,215 @@
+"""Objects in a store at a URL (`file://…`, `s3://…`), kept by content digest or by path.
+
+All artifacts go through here: code bundles, models, checkpoints and the data files of tables. A put is atomic: a reader
+sees the whole object or none, because a file is renamed into place and S3 shows an object only when it is complete. A
+put by digest is idempotent: whoever puts the same bytes again changes nothing, so a writer that was killed simply
+starts over. A get by digest hashes what it reads and refuses bytes that are not those asked for: what is damaged on
+disk or exchanged in a bucket never becomes a model that answers requests.
+
+Credentials and endpoints of S3 come from the environment, as every AWS tool reads them (`AWS_ACCESS_KEY_ID`,
+`AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …).
+
+What is stored where is in docs/architecture.md ("The store"); tables are in `tables.py`, bundles in `code.py`.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from mizzen.data.lake.errors import DigestMismatch, ObjectMissing, StoreUnavailable
+
+DIGEST_PREFIX = "sha256:"
+_CHUNK_BYTES = 4 * 1024 * 1024
+
+
+def digest_of(data: bytes) -> str:
+    """`sha256:<hex>` of the bytes."""
+    return DIGEST_PREFIX + hashlib.sha256(data).hexdigest()
+
+
+def hex_of(digest: str) -> str:
+    """The hex digits of `sha256:<hex>`.
+
+    Raises `ValueError` where the text is no such digest: a path is never built from anything else.
+    """
+    digits = digest.removeprefix(DIGEST_PREFIX)
+    if len(digits) != 64 or digits == digest or set(digits) - set("0123456789abcdef"):
+        raise ValueError(f"expected a digest sha256:<64 hex digits>, got {digest!r}")
+    return digits
+
+
+def _line(error: BaseException) -> str:
+    """The first line of a store's error: the rest is its debug form."""
+    return str(error).strip().partition("\n")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object that is there."""
+
+    path: str
+    bytes: int
+
+
+class Store:
+    """A store at a URL. Paths are relative to the URL and have no leading slash.
+
+    Raises `ObjectMissing` where nothing is at a path and `StoreUnavailable` where the store does not answer, refuses or
+    is full; both name the URL.
+    """
+
+    def __init__(self, url: str, backend: Any) -> None:
+        self.url = url.rstrip("/")
+        self._backend = backend
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Opens the store; the folder of a `file://` URL is made where it is absent.
+
+        Raises `ValueError` for a URL of another scheme.
+        """
+        parts = urlsplit(url)
+        if parts.scheme == "file":
+            return cls(url, LocalStore(unquote(parts.path), mkdir=True))
+        if parts.scheme == "s3":
+            return cls(
+                url,
+                S3Store.from_url(
+                    url,
+                    config={"region": _s3_region()},
+                    client_options={"allow_http": _s3_allow_http()},
+                    retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=30)},
+                ),
+            )
+        raise ValueError(
+            f"expected a store URL such as file:///var/lib/mizzen/store or s3://bucket/prefix, got {url!r}"
+        )
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def url_of(self, path: str) -> str:
+        """The URL of an object or of a table's folder."""
+        return f"{self.url}/{path}"
+
+    @property
+    def table_options(self) -> dict[str, str]:
+        """What the Delta library needs to reach this store."""
+        if not self.url.startswith("s3://"):
+            return {}
+        return {"aws_region": _s3_region(), "aws_allow_http": str(_s3_allow_http()).lower()}
+
+    def local_path(self, path: str) -> Path | None:
+        """Where the object lies on this machine's disk; `None` where the store is remote."""
+        parts = urlsplit(self.url_of(path))
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+    @contextlib.contextmanager
+    def _errors_of(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise ObjectMissing(f"{self.url_of(path)}: nothing is stored there") from error
+        except (BaseError, OSError) as error:
+            raise StoreUnavailable(f"{self.url_of(path)}: {_line(error)}") from error
+
+    def put(self, path: str, data: bytes | Path) -> None:
+        """Stores the bytes, or the file's, in the place of what was there."""
+        try:
+            with self._errors_of(path):
+                obstore.put(self._backend, path, data)
+        except ObjectMissing as error:
+            raise StoreUnavailable(f"{self.url_of(path)}: the bucket is not there") from error
+
+    def get(self, path: str) -> bytes:
+        """The object's bytes."""
+        with self._errors_of(path):
+            return bytes(obstore.get(self._backend, path).bytes())
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The object's bytes in pieces of some megabytes."""
+        with self._errors_of(path):
+            for piece in obstore.get(self._backend, path).stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(piece)
+
+    def stat(self, path: str) -> Stored | None:
+        """What is at the path; `None` where nothing is."""
+        try:
+            with self._errors_of(path):
+                return Stored(path, obstore.head(self._backend, path)["size"])
+        except ObjectMissing:
+            return None
+
+    def list(self, prefix: str) -> list[Stored]:
+        """Every object under a folder, by path."""
+        with self._errors_of(prefix):
+            pages = obstore.list(self._backend, prefix)
+            return sorted((Stored(meta["path"], meta["size"]) for page in pages for meta in page), key=lambda o: o.path)
+
+    def delete(self, path: str) -> None:
+        """Takes the object away; nothing happens where it is gone already."""
+        with contextlib.suppress(ObjectMissing), self._errors_of(path):
+            obstore.delete(self._backend, path)
+
+    def put_by_digest(self, folder: str, data: bytes, ending: str) -> str:
+        """Stores the bytes at `<folder>/sha256/<hex><ending>` and returns their digest."""
+        digest = digest_of(data)
+        self.put(path_by_digest(folder, digest, ending), data)
+        return digest
+
+    def get_by_digest(self, folder: str, digest: str, ending: str) -> bytes:
+        """The bytes with that digest.
+
+        Raises `DigestMismatch` where what is stored there is something else.
+        """
+        path = path_by_digest(folder, digest, ending)
+        data = self.get(path)
+        found = digest_of(data)
+        if found != digest:
+            raise DigestMismatch(self.url_of(path), digest, found)
+        return data
+
+    def download(self, path: str, to: Path, *, digest: str | None = None) -> None:
+        """Copies the object to a file of this machine, whole or not at all; checks its digest where one is given."""
+        hashed = hashlib.sha256()
+        handle, name = tempfile.mkstemp(dir=to.parent, prefix=f".{to.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for piece in self.stream(path):
+                    hashed.update(piece)
+                    file.write(piece)
+            found = DIGEST_PREFIX + hashed.hexdigest()
+            if digest is not None and found != digest:
+                raise DigestMismatch(self.url_of(path), digest, found)
+            Path(name).replace(to)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def path_by_digest(folder: str, digest: str, ending: str) -> str:
+    """`<folder>/sha256/<hex><ending>`, the place of content-addressed things.
+
+    >>> path_by_digest("models", "sha256:" + "0" * 64, ".onnx")[:20]
+    'models/sha256/000000'
+    """
+    return f"{folder}/sha256/{hex_of(digest)}{ending}"
+
+
+def _s3_region() -> str:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
+def _s3_allow_http() -> bool:
+    """A plain HTTP endpoint that was asked for in so many words is one that may be used."""
+    return os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")

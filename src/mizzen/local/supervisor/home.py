@@ -1,0 +1,126 @@
+"""The home: the folder where one machine's state lives, and who may use it.
+
+    home.json        format version of the folder; a newer one is refused, for nothing is to be misread
+    kubeconfig       how clients reach the control plane (0600)
+    server/          the API server: SQLite, certificate authority
+    store/           artifacts and tables
+    node/            Pod work folders and their logs
+    run/             lock, process records, sockets
+    logs/            what the control process and the gateway print
+
+One supervisor uses a home at a time: it holds a lock on `run/lock`, which the kernel frees when it dies.
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+FORMAT = 1
+
+
+class HomeError(Exception):
+    """The home cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of one home. Making the value touches nothing; `prepare` makes the folders."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls, given: Path | None = None) -> Self:
+        """`given`, else `MIZZEN_HOME`, else `./.mizzen`."""
+        return cls((given or Path(os.environ.get("MIZZEN_HOME") or ".mizzen")).absolute())
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.root / "kubeconfig"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def store_url(self) -> str:
+        return self.store.as_uri()
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def prepare(self) -> None:
+        """Makes the folders where they are missing.
+
+        Raises `HomeError` where the home is of a newer format, or is no folder that this user may write.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.store, self.run, self.logs):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            self._check_format()
+        except OSError as error:
+            raise HomeError(f"{self.root}: cannot be used as a home: {error.strerror}. Set MIZZEN_HOME.") from error
+
+    def _check_format(self) -> None:
+        marker = self.root / "home.json"
+        try:
+            found = json.loads(marker.read_bytes()).get("format")
+        except FileNotFoundError:
+            write_atomically(marker, {"format": FORMAT})
+            return
+        except (ValueError, AttributeError) as error:
+            raise HomeError(f"{marker}: expected the home's format as JSON, found something else: {error}.") from error
+        if not isinstance(found, int) or found > FORMAT:
+            raise HomeError(
+                f"{self.root}: this home has format {found}, and this Mizzen knows formats up to {FORMAT}. "
+                "Use the newer Mizzen that made it, or another MIZZEN_HOME."
+            )
+
+
+class HomeLock:
+    """Held by the one supervisor of a home.
+
+    The file stays when the lock is gone; only the kernel's lock counts, so a killed holder leaves nothing to clean up.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._path = home.run / "lock"
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Raises `HomeError` where another process holds it."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "another process"
+            os.close(fd)
+            raise HomeError(
+                f"{self._path.parent.parent}: Mizzen is already up on this home (process {holder}). "
+                "`mizzen status` shows it, `mizzen down` ends it; another MIZZEN_HOME and --port give a second one."
+            ) from error
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        self._fd = fd
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def write_atomically(path: Path, document: dict[str, Any]) -> None:
+    """Writes JSON so that a reader sees the old document or the new one, whole, and only this user can read it."""
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(fd, "w") as file:
+        json.dump(document, file)
+    Path(temporary).replace(path)

@@ -1,0 +1,126 @@
+"""The ways into the registry: a trained model, and a model file without training.
+
+Each checks first, then stores, then creates the version: what is found under a version's digest is always whole, and a
+model that cannot be served never gets a number. All of it can be repeated: objects are stored by digest, and a version
+with a run is found again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mizzen.data.lake.objects import Store
+from mizzen.kinds.build import ConversionCheck, Lineage, ModelVersion, Signature
+from mizzen.kube.client import Client
+from mizzen.registry.artifact import put_model
+from mizzen.registry.errors import ModelUnfit
+from mizzen.registry.extras import part
+from mizzen.registry.lineage import imported_packages, python_version
+from mizzen.registry.onnx_file import RUNTIME_ERRORS, Feed, inspect, session_of, zeros_for
+from mizzen.registry.originals import onnx_bytes, original_of
+from mizzen.registry.rows import Rows, inputs_of
+from mizzen.registry.version import ClusterVersions, Versions, create_version
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model as it will be stored."""
+
+    model: bytes
+    signature: Signature
+    example: Feed
+    check: ConversionCheck | None
+    """`None` where the model came as ONNX."""
+    source_type: str
+
+
+def prepare(model: Any, example: Any | None = None, holdout: Any | None = None) -> Prepared:
+    """Makes ONNX of a trained model and checks it, or inspects ONNX that is one already.
+
+    `example` is some rows of what the model is given; only ONNX can do without. `holdout` is rows for the check.
+    Raises `ModelUnfit` of the kind that says what is wrong.
+    """
+    original = original_of(model)
+    if original is None:
+        return _prepared_onnx(onnx_bytes(model) or b"", example)
+    if example is None:
+        raise ModelUnfit(
+            "expected some rows as an example, from which the model's inputs get their names and types, got none"
+        )
+    converted = part("convert").convert(original, example, holdout)
+    return Prepared(converted.model, converted.signature, converted.example, converted.check, original.source_type)
+
+
+def _prepared_onnx(model: bytes, example: Any | None) -> Prepared:
+    signature = inspect(model)
+    feed = zeros_for(signature)
+    if example is not None:
+        rows = Rows(example)
+        inputs = inputs_of(signature, rows)
+        feed = inputs.feed(rows)
+        signature.columns = list(inputs.columns)
+        try:
+            session_of(model).run(None, feed)
+        except RUNTIME_ERRORS as error:
+            raise ModelUnfit(f"the model cannot run its example: {' '.join(str(error).split())[:300]}") from error
+    return Prepared(model, signature, feed, None, "onnx")
+
+
+async def register(
+    versions: Versions,
+    store: Store,
+    name: str,
+    prepared: Prepared,
+    *,
+    run: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    lineage: Lineage | None = None,
+) -> ModelVersion:
+    """Stores a prepared model and makes it the next version of `name` (or returns the one that `run` made)."""
+    artifact = put_model(store, prepared.model, prepared.signature, prepared.example)
+    base = lineage if lineage is not None else Lineage(python=python_version(), packages=imported_packages())
+    return await create_version(
+        versions,
+        model=name,
+        run=run,
+        artifact=artifact,
+        signature=prepared.signature,
+        metrics=metrics or {},
+        lineage=base.model_copy(update={"source_type": prepared.source_type}),
+        conversion=prepared.check,
+    )
+
+
+async def register_file(
+    client: Client,
+    store: Store,
+    model: str,
+    path: Path,
+    *,
+    namespace: str = "default",
+    metrics: Mapping[str, float] | None = None,
+) -> ModelVersion:
+    """Makes an ONNX file the next version of `model`. Raises `CorruptModel` where it cannot be served."""
+    return await register(
+        ClusterVersions(client, namespace), store, model, prepare(path), metrics=metrics, lineage=Lineage()
+    )
+
+
+async def register_estimator(
+    client: Client,
+    store: Store,
+    model: str,
+    estimator: Any,
+    *,
+    example: Any,
+    holdout: Any | None = None,
+    namespace: str = "default",
+    metrics: Mapping[str, float] | None = None,
+) -> ModelVersion:
+    """Makes a fitted estimator or booster the next version of `model`.
+
+    Raises `ModelUnfit` where it cannot be served.
+    """
+    prepared = prepare(estimator, example, holdout)
+    return await register(ClusterVersions(client, namespace), store, model, prepared, metrics=metrics)

@@ -1,0 +1,20 @@
+"""Models by hand: made where there is none, and their aliases pinned or let go."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from mizzen.kinds import Model
+from mizzen.kube.client import Client
+from mizzen.kube.errors import AlreadyExists
+
+
+async def make_model(client: Client, name: str, namespace: str) -> None:
+    """Makes a Model without gates, unless there is one of that name."""
+    wire = {"kind": "Model", "metadata": {"name": name, "namespace": namespace}}
+    with suppress(AlreadyExists):
+        await client.create(Model.model_validate(wire))
+
+
+async def pin(client: Client, name: str, namespace: str, aliases: Mapping[str, int | None]) -> None:
+    """Pins aliases to versions; `None` lets one move by itself again. Raises `NotFound`."""
+    await client.patch(Model, name, {"spec": {"aliases": dict(aliases)}}, namespace=namespace)

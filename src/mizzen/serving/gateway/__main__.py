@@ -1,0 +1,58 @@
+"""`python -m mizzen.serving.gateway`: the parent of the gateway's processes. It imports little, and stays small."""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from mizzen.serving.gateway.plan import Limits, Plan
+from mizzen.serving.gateway.supervisor import Supervisor, bind
+
+PORT_DEFAULT = 7080
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("mizzen.serving.gateway", description="The gateway of all inference endpoints.")
+    parser.add_argument("--kubeconfig", help="the API server that says what is served; default: as kubectl finds it")
+    parser.add_argument("--directory", type=Path, help="a JSON file that says what is served, instead of an API server")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=PORT_DEFAULT, help="0: a free one, which is printed")
+    parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2))
+    parser.add_argument("--metrics", choices=["local", "anyone"], default="local", help="who may read /metrics")
+    parser.add_argument("--body-bytes-max", type=int, default=Limits().body_bytes_max)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Returns the exit status."""
+    arguments = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    try:
+        listening = bind(arguments.host, arguments.port)
+    except OSError as error:
+        print(f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror}", file=sys.stderr)
+        return 1
+    host, port = listening.getsockname()[:2]
+    parent_read, _parent_write = os.pipe()
+    with tempfile.TemporaryDirectory(prefix="mizzen-gateway-") as metrics_dir:
+        plans = [
+            Plan(
+                slot=slot,
+                listen_fd=listening.fileno(),
+                parent_fd=parent_read,
+                metrics_dir=metrics_dir,
+                metrics_for_all=arguments.metrics == "anyone",
+                directory_file=str(arguments.directory) if arguments.directory is not None else None,
+                kubeconfig=arguments.kubeconfig,
+                limits=Limits(body_bytes_max=arguments.body_bytes_max),
+            )
+            for slot in range(max(1, arguments.processes))
+        ]
+        print(f"listening on http://{host}:{port}", flush=True)
+        return Supervisor(plans).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""What is to be served, by whom and to whom: the values, and the port through which they come.
+
+A directory (`kubernetes`, `file`) runs for ever and tells a `Listener` each change as it sees it, and once when it has
+told everything there was (`synced`). It never takes anything back because it cannot reach its source. Calls come on the
+event loop's thread; a listener is quick and does not raise."""
+
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from mizzen.serving.tensors import Signature
+
+EndpointKey = tuple[str, str]
+"""Namespace and name."""
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A model version that gets requests."""
+
+    model: str
+    version: int
+    digest: str
+    """`sha256:<hex>`: what its workers are known by."""
+    percent: int = 100
+    signature: Signature | None = None
+    """`None` where it is not known yet: the first worker of that version tells."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A model behind a URL."""
+
+    namespace: str
+    name: str
+    anonymous: bool = False
+    """Whether anyone may call, without an API key."""
+    batch_rows_max: int = 256
+    queue_rows_max: int = 8192
+    timeout_s: float = 30.0
+    """How long a request may take in all, unless it says less."""
+    versions: tuple[Version, ...] = ()
+    hopeless: str | None = None
+    """Why no version will come, where that is known: requests are then refused at once and not held."""
+
+    @property
+    def key(self) -> EndpointKey:
+        return self.namespace, self.name
+
+
+class UnixAddress(msgspec.Struct, frozen=True, tag="unix"):
+    """A socket on this machine."""
+
+    path: Path
+
+
+class TcpAddress(msgspec.Struct, frozen=True, tag="tcp"):
+    """A worker elsewhere."""
+
+    host: str
+    port: int
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """A ready worker Pod."""
+
+    uid: str
+    """Unique and never used again."""
+    namespace: str
+    endpoint: str
+    digest_prefix: str
+    """The first hex digits of its model's digest; what it really has it says itself."""
+    address: UnixAddress | TcpAddress
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """Who holds the key with this hash may call these endpoints of that namespace."""
+
+    hash: str
+    """Hex SHA-256 of the key."""
+    namespace: str
+    endpoints: frozenset[str] | None
+    """`None`: all of the namespace."""
+
+
+class Listener(Protocol):
+    """Who is told. Each call replaces what was said before under the same name."""
+
+    def endpoint_changed(self, endpoint: Endpoint) -> None: ...
+    def endpoint_gone(self, key: EndpointKey) -> None: ...
+    def worker_changed(self, worker: Worker) -> None: ...
+    def worker_gone(self, uid: str) -> None: ...
+    def key_changed(self, name: str, key: ApiKey) -> None: ...
+    def key_gone(self, name: str) -> None: ...
+    def synced(self) -> None: ...
+
+
+class Directory(Protocol):
+    """Where the values come from."""
+
+    async def run(self, listener: Listener) -> None:
+        """Tells the listener everything, and then each change, until cancelled."""

@@ -1,0 +1,66 @@
+"""One inference request on its way through the gateway: what came, where its answer goes, and what is known of it so
+far."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from mizzen.policy.queue import Request
+from mizzen.serving.oip import InferenceRequest
+
+Headers = list[tuple[str, str]]
+
+
+class Watch(Protocol):
+    """The future of a client's departure."""
+
+    def cancel(self) -> bool: ...
+
+
+class Reply(Protocol):
+    """Where an answer goes. Whoever is gone is answered into the void."""
+
+    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
+
+
+class Exchange:
+    """A request that waits for its answer, which is given once (`answer`), or never (`abandon`)."""
+
+    __slots__ = (
+        "body", "came_s", "deadline_s", "decoded", "done", "json_size", "on_done", "on_leave", "pinned", "reply",
+        "ticket", "watch",
+    )  # fmt: skip
+
+    def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
+        self.reply = reply
+        self.body: bytes | None = body
+        """Until it is decoded."""
+        self.json_size = json_size
+        """How much of the body is JSON; `None`: all of it."""
+        self.came_s = came_s
+        self.deadline_s = deadline_s
+        self.pinned: int | None = None
+        """The version that the client asked for by number."""
+        self.decoded: InferenceRequest | None = None
+        self.ticket: Request | None = None
+        """Its place in the queue."""
+        self.watch: Watch | None = None
+        self.on_leave: Callable[[Exchange], None] | None = None
+        """To be called when the client has gone."""
+        self.on_done: Callable[[], None] | None = None
+        """Called when nothing is held for it any more."""
+        self.done = False
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Gives the answer."""
+        self.reply.response_bytes(status, headers, body)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Nothing more is to be done for it."""
+        self.done = True
+        self.body = self.decoded = None
+        if self.watch is not None:
+            self.watch.cancel()
+            self.watch = None
+        if self.on_done is not None:
+            self.on_done()

@@ -1,0 +1,178 @@
+"""HTTP requests on their way in: how large, how slow, and whether the client is still there.
+
+    granian's thread     `arrived`: refuse what is too large unread, else ask for the body
+    event loop           `_complete`: hand it to the gateway, which answers now or later, from anywhere, without a task
+
+A client that leaves is noticed by asking granian for its departure, which costs as much as a request. So only exchanges
+that have waited `WATCH_AFTER_S` are watched. A body that does not come in time is given up with 408.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from functools import partial
+from typing import Protocol, cast
+
+from mizzen.serving.gateway.errors import HttpError
+from mizzen.serving.gateway.exchange import Exchange, Headers
+from mizzen.serving.gateway.gateway import Gateway
+from mizzen.serving.gateway.plan import Limits
+from mizzen.serving.gateway.rsgi import Future, HeaderMap, Responder, Scope, Watcher
+
+log = logging.getLogger("mizzen.gateway")
+WATCH_AFTER_S = 0.01
+SWEEP_S = 1.0
+
+
+class Page(Protocol):
+    """A page beside the protocol's: what it answers to a client at that address."""
+
+    def __call__(self, client: str) -> tuple[int, Headers, bytes]: ...
+
+
+class HttpServer:
+    """Hands granian's requests to the gateway."""
+
+    def __init__(self, gateway: Gateway, limits: Limits, metrics_page: Page) -> None:
+        self._gateway = gateway
+        self._limits = limits
+        self._metrics_page = metrics_page
+        self._loop = asyncio.get_running_loop()
+        self._bytes_taken = 0
+        """Sizes of all bodies ever taken; written by granian's thread only, so that no lock is needed."""
+        self._bytes_done = 0
+        """Those of them that are held no more; written by the event loop's thread only."""
+        self._reading: dict[Future, tuple[float, Responder]] = {}
+        self._waiting: deque[Exchange] = deque()
+        self._streams: set[asyncio.Task[None]] = set()
+        self._watching = False
+        self._loop.call_later(SWEEP_S, self._give_up_slow_bodies)
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of bodies that are being read or wait for their answer."""
+        return self._bytes_taken - self._bytes_done
+
+    # On granian's thread
+
+    def arrived(self, watcher: Watcher) -> None:
+        """A request's headers are here. Must not raise: granian would not see it."""
+        responder = watcher.proto
+        try:
+            scope = watcher.scope
+            headers = scope.headers
+            length = headers.get("content-length")
+            if length is None:
+                self._loop.call_soon_threadsafe(self._without_length, scope, headers, responder)
+                return
+            size = int(length)
+            self._check_size(size)
+            self._bytes_taken += size
+            future = responder()
+            self._reading[future] = (self._gateway.clock(), responder)
+            future.add_done_callback(partial(self._complete, scope, headers, responder, size))
+        except HttpError as error:
+            self._loop.call_soon_threadsafe(self._gateway.refuse, responder, error)
+        except Exception:
+            log.exception("a request could not be taken")
+            self._loop.call_soon_threadsafe(self._gateway.refuse, responder, _INTERNAL)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.body_bytes_max:
+            raise HttpError(413, f"body: expected at most {self._limits.body_bytes_max} bytes, got {size}", "too_large")
+        if self.bytes_held + size > self._limits.bodies_bytes_max:
+            raise HttpError(
+                429, "the gateway holds as many bytes of requests as it may", "too_many_bytes", retry_after_s=1.0
+            )
+
+    # On the event loop
+
+    def _complete(self, scope: Scope, headers: HeaderMap, responder: Responder, size: int, future: Future) -> None:
+        """The body is here, or will never be."""
+        self._reading.pop(future, None)
+        try:
+            body = future.result()
+        except (RuntimeError, asyncio.CancelledError):  # the client left amid the body, or was too slow
+            self._bytes_done += size
+            return
+        self._handle(scope, headers, responder, body, size)
+
+    def _without_length(self, scope: Scope, headers: HeaderMap, responder: Responder) -> None:
+        if scope.method in {"POST", "PUT", "PATCH"}:
+            task = self._loop.create_task(self._stream(scope, headers, responder))
+            self._streams.add(task)
+            task.add_done_callback(self._streams.discard)
+        else:
+            self._handle(scope, headers, responder, b"", 0)
+
+    async def _stream(self, scope: Scope, headers: HeaderMap, responder: Responder) -> None:
+        """Reads a body of unsaid length (chunked, or HTTP/2)."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                async for chunk in responder:
+                    body += chunk
+                    self._check_size(len(body))
+        except HttpError as error:
+            self._gateway.refuse(responder, error)
+        except TimeoutError:
+            self._gateway.refuse(responder, _SLOW)
+        except RuntimeError:  # the client left
+            return
+        else:
+            self._handle(scope, headers, responder, bytes(body), 0)
+
+    def _handle(self, scope: Scope, headers: HeaderMap, responder: Responder, body: bytes, size: int) -> None:
+        path = scope.path
+        try:
+            if path == "/metrics":
+                responder.response_bytes(*self._metrics_page(scope.client))
+                exchange = None
+            else:
+                exchange = self._gateway.handle(scope.method, path, headers, body, responder)
+        except Exception:
+            log.exception("%s %s: a request failed for a reason that is a bug", scope.method, path)
+            self._gateway.refuse(responder, _INTERNAL)
+            exchange = None
+        if exchange is None:
+            self._bytes_done += size
+            return
+        if size:
+            exchange.on_done = partial(self._release, size)
+        self._waiting.append(exchange)
+        if not self._watching:
+            self._watching = True
+            self._loop.call_later(WATCH_AFTER_S, self._watch)
+
+    def _release(self, size: int) -> None:
+        self._bytes_done += size
+
+    def _watch(self) -> None:
+        """Asks granian to tell when the clients of exchanges that take long leave."""
+        since_s = self._gateway.clock() - WATCH_AFTER_S
+        waiting = self._waiting
+        while waiting and waiting[0].came_s <= since_s:
+            exchange = waiting.popleft()
+            if not exchange.done:
+                future = cast("Responder", exchange.reply).client_disconnect()
+                exchange.watch = future
+                future.add_done_callback(partial(self._departed, exchange))
+        if waiting:
+            self._loop.call_later(WATCH_AFTER_S, self._watch)
+        else:
+            self._watching = False
+
+    def _departed(self, exchange: Exchange, future: Future) -> None:
+        if not future.cancelled() and exchange.on_leave is not None:
+            exchange.on_leave(exchange)
+
+    def _give_up_slow_bodies(self) -> None:
+        since_s = self._gateway.clock() - self._limits.body_timeout_s
+        for future, (came_s, responder) in list(self._reading.items()):
+            if came_s <= since_s and future.cancel():
+                self._gateway.refuse(responder, _SLOW)
+        self._loop.call_later(SWEEP_S, self._give_up_slow_bodies)
+
+
+_SLOW = HttpError(408, "the body did not come in time", "slow_body")
+_INTERNAL = HttpError(500, "the gateway failed; the reason is in its log", "internal")

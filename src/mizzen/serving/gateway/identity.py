@@ -1,0 +1,82 @@
+"""Who may call what: API keys, known by their SHA-256.
+
+A key is never kept, only its hash, and a hash is compared by looking it up, so that how long it takes tells nothing of
+keys. An endpoint that is not there and one that the caller may not see look the same to who has no key (401) and to who
+has a key of another namespace (403).
+"""
+
+import enum
+import hashlib
+
+from mizzen.serving.gateway.directory import ApiKey, EndpointKey
+
+KEY_CHARACTERS_MAX = 1024
+
+
+class Verdict(enum.Enum):
+    """What becomes of a caller."""
+
+    ALLOWED = "allowed"
+    NO_KEY = "no key"
+    UNKNOWN_KEY = "unknown key"
+    FORBIDDEN = "forbidden"
+    """A valid key, of this namespace, but not for this endpoint."""
+    FOREIGN = "foreign"
+    """A valid key of another namespace."""
+
+
+class Keyring:
+    """All keys. One key may be in several Secrets; it then opens what any of them says."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, ApiKey] = {}
+        self._opens: dict[str, frozenset[tuple[str, str | None]]] = {}
+        """Hash to (namespace, endpoint), the endpoint `None` for all of the namespace."""
+
+    def put(self, name: str, key: ApiKey) -> None:
+        """A Secret is there or has changed."""
+        old = self._keys.get(name)
+        self._keys[name] = key
+        self._index(key.hash)
+        if old is not None and old.hash != key.hash:
+            self._index(old.hash)
+
+    def remove(self, name: str) -> None:
+        """A Secret is gone: from now on its key opens nothing, unless another Secret has it too."""
+        old = self._keys.pop(name, None)
+        if old is not None:
+            self._index(old.hash)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def judge(self, key: str | None, endpoint: EndpointKey) -> Verdict:
+        """What becomes of who shows this key and calls this endpoint, whether or not it exists."""
+        if not key or len(key) > KEY_CHARACTERS_MAX:
+            return Verdict.NO_KEY
+        opens = self._opens.get(hashlib.sha256(key.encode()).hexdigest())
+        if opens is None:
+            return Verdict.UNKNOWN_KEY
+        if endpoint in opens or (endpoint[0], None) in opens:
+            return Verdict.ALLOWED
+        if any(namespace == endpoint[0] for namespace, _ in opens):
+            return Verdict.FORBIDDEN
+        return Verdict.FOREIGN
+
+    def _index(self, hash_: str) -> None:
+        opens: set[tuple[str, str | None]] = set()
+        for key in self._keys.values():
+            if key.hash == hash_:
+                names = (None,) if key.endpoints is None else key.endpoints
+                opens.update((key.namespace, name) for name in names)
+        if opens:
+            self._opens[hash_] = frozenset(opens)
+        else:
+            self._opens.pop(hash_, None)
+
+
+def shown_key(authorization: str | None, x_api_key: str | None) -> str | None:
+    """The key in `Authorization: Bearer KEY`, else in `X-API-Key`."""
+    if authorization is not None and authorization[:7].lower() == "bearer ":
+        return authorization[7:].strip()
+    return x_api_key

@@ -1,0 +1,60 @@
+"""What a process counts for each endpoint: plain adds on the hot path, everything else when the page is asked for."""
+
+import bisect
+
+import msgspec
+
+SECONDS_BUCKETS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+ROWS_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
+
+
+class Histogram(msgspec.Struct):
+    """Counts by bucket, the last for what is beyond all bounds."""
+
+    counts: list[int]
+    total: float = 0.0
+
+    def add(self, bounds: tuple[float, ...], value: float) -> None:
+        self.counts[bisect.bisect_left(bounds, value)] += 1
+        self.total += value
+
+
+def _seconds() -> Histogram:
+    return Histogram([0] * (len(SECONDS_BUCKETS) + 1))
+
+
+def _rows() -> Histogram:
+    return Histogram([0] * (len(ROWS_BUCKETS) + 1))
+
+
+class Measures(msgspec.Struct):
+    """One endpoint's numbers in one process."""
+
+    outcomes: dict[str, int] = {}
+    """Requests by how they ended: `ok`, or an error's name."""
+    rows: int = 0
+    """Rows answered."""
+    request_s: Histogram = msgspec.field(default_factory=_seconds)
+    """From the whole request read to its answer, of those answered well."""
+    queue_s: Histogram = msgspec.field(default_factory=_seconds)
+    """From the whole request read to its being sent to a worker."""
+    compute_s: Histogram = msgspec.field(default_factory=_seconds)
+    """A batch in the runtime."""
+    batch_rows: Histogram = msgspec.field(default_factory=_rows)
+
+    def outcome(self, name: str) -> None:
+        self.outcomes[name] = self.outcomes.get(name, 0) + 1
+
+    def answered(self, rows: int, seconds: float) -> None:
+        self.outcome("ok")
+        self.rows += rows
+        self.request_s.add(SECONDS_BUCKETS, seconds)
+
+    def waited(self, seconds: float) -> None:
+        self.queue_s.add(SECONDS_BUCKETS, seconds)
+
+    def batch(self, rows: int, compute_s: float) -> None:
+        self.compute_s.add(SECONDS_BUCKETS, compute_s)
+        self.batch_rows.add(ROWS_BUCKETS, rows)

@@ -1,0 +1,81 @@
+"""One gateway process: granian, the gateway, its directory and its metrics, put together and ended in good order."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from mizzen.kube.client import Client
+from mizzen.kube.process import notify_ready
+from mizzen.serving.gateway.file import FileDirectory
+from mizzen.serving.gateway.gateway import Gateway
+from mizzen.serving.gateway.http import HttpServer
+from mizzen.serving.gateway.kubernetes import KubernetesDirectory
+from mizzen.serving.gateway.metrics import MetricsFiles
+from mizzen.serving.gateway.plan import Plan
+from mizzen.serving.gateway.rsgi import Server
+
+log = logging.getLogger("mizzen.gateway")
+
+
+async def run(plan: Plan) -> None:
+    """Serves until SIGTERM, SIGINT or the parent's end; then answers what was taken and ends."""
+    loop = asyncio.get_running_loop()
+    gateway = Gateway(time.monotonic)
+    metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
+    http = HttpServer(gateway, plan.limits, metrics.page)
+    tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
+    announcing = loop.create_task(_announce(gateway))
+    server = Server(plan.slot, plan.listen_fd, http.arrived, loop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    loop.add_reader(plan.parent_fd, _parent_gone, loop, plan.parent_fd, server)
+    ending = loop.create_task(server.stopped())
+    await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    if not ending.done():  # a directory never ends by itself: what it raised is a bug, and ends the process
+        server.stop()
+        await ending
+    metrics.write()
+    announcing.cancel()
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _follow(plan: Plan, gateway: Gateway) -> None:
+    if plan.directory_file is not None:
+        await FileDirectory(Path(plan.directory_file)).run(gateway)
+    else:
+        async with Client.from_environment(plan.kubeconfig) as client:
+            await KubernetesDirectory(client).run(gateway)
+
+
+async def _announce(gateway: Gateway) -> None:
+    """Says that this process does its work, once it knows what is served."""
+    await gateway.synced_once.wait()
+    notify_ready()
+
+
+def _parent_gone(loop: asyncio.AbstractEventLoop, parent_fd: int, server: Server) -> None:
+    loop.remove_reader(parent_fd)
+    log.warning("process %s ends since its parent did", os.getpid())
+    server.stop()
+
+
+def main() -> int:
+    """The process's whole life: its plan is its one argument."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    uvloop.run(run(msgspec.json.decode(sys.argv[1], type=Plan)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,453 @@
+"""One endpoint's live state in this process: the shell around its queue.
+
+Events come from three sides, all on the event loop: exchanges from clients (`accept`, `leave`), workers through their
+links, and the directory (`update`, `add_worker`, …). Each is told to the queue (`mizzen.policy.queue`), and what the
+queue says is done: batches are sent, answers split and encoded, refusals and expiries answered. There is one timer, at
+the earliest deadline, and no task.
+
+Requests that came in one turn of the event loop are assigned together at its end, so that what came at once is one
+batch.
+
+A request waits outside the queue (`parked`) while it is not known what the model takes: no version gets traffic yet, or
+its signature is to be told by its first worker."""
+
+import asyncio
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from mizzen.policy.queue import Batch, Expired, Failed, Queue, QueueStatistics, Request
+from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result, TensorHead
+from mizzen.serving.gateway.directory import Endpoint, Version, Worker
+from mizzen.serving.gateway.errors import HttpError
+from mizzen.serving.gateway.exchange import Exchange, Headers
+from mizzen.serving.gateway.link import Link, Owner
+from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.oip import BadRequestError, ResponseEncoder, decode_request, error_body
+from mizzen.serving.oip.response import BINARY_TYPE
+from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, row_slices
+
+log = logging.getLogger("mizzen.gateway")
+TIMER_S_MIN = 0.001
+"""Deadlines closer than this are looked at together."""
+JSON_HEADERS: Headers = [("content-type", "application/json")]
+
+
+class Served:
+    """A version that gets traffic, with all that can be worked out beforehand."""
+
+    __slots__ = ("batchable", "digest", "encoder", "fixed", "output_names", "signature", "version")
+
+    def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
+        self.version = version
+        self.digest = version.digest
+        self.signature = signature
+        self.batchable = signature.batchable
+        self.fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
+        """Whether all requests fit together: no dimension but the rows is open."""
+        self.output_names = [spec.name for spec in signature.outputs]
+        self.encoder = ResponseEncoder(endpoint, str(version.version), signature)
+
+
+class Service:
+    """Serves one endpoint."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        clock: Callable[[], float],
+        measures: Measures,
+        connect: Callable[[Worker, Owner], Link] = Link,
+    ) -> None:
+        self.endpoint = endpoint
+        self.measures = measures
+        self._clock = clock
+        self._connect = connect
+        self._loop = asyncio.get_running_loop()
+        self._queue = Queue(endpoint.batch_rows_max, endpoint.queue_rows_max)
+        self._served: dict[str, Served] = {}
+        """By digest: what gets traffic, and what got it while answers are due."""
+        self._traffic: list[Served] = []
+        """The largest share first."""
+        self._links: dict[str, Link] = {}
+        self._parked: deque[Exchange] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = float("inf")
+        self._assigning = False
+        self.update(endpoint)
+
+    # What clients do
+
+    def accept(self, exchange: Exchange) -> None:
+        """Takes a request: from now on it is answered from here. Raises `HttpError` where it is refused at once."""
+        served = self._choice(exchange)
+        if served is None:
+            self._park(exchange)
+            return
+        body = exchange.body
+        assert body is not None, "an exchange is decoded once"
+        try:
+            decoded = exchange.decoded = decode_request(body, exchange.json_size, served.signature)
+        except BadRequestError as error:
+            raise HttpError(400, str(error), "bad_request") from error
+        exchange.body = None
+        if decoded.timeout_us:
+            exchange.deadline_s = min(exchange.deadline_s, exchange.came_s + decoded.timeout_us / 1e6)
+        if decoded.rows > self._queue.rows_max:
+            raise HttpError(
+                413, f"inputs: expected at most {self._queue.rows_max} rows, got {decoded.rows}", "too_large"
+            )
+        group = None if served.fixed else tuple(tensor.shape[1:] for tensor in decoded.inputs)
+        ticket = Request(decoded.rows, exchange.deadline_s, group, exchange, alone=not served.batchable)
+        refusal = self._queue.offer(ticket, served.digest, self._clock())
+        if refusal is not None:
+            waiting = self._queue.rows_waiting
+            raise HttpError(
+                429, f"the queue is full: {waiting} rows wait, of at most {self._queue.rows_max}", "queue_full",
+                retry_after_s=refusal.retry_after_s,
+            )  # fmt: skip
+        exchange.ticket = ticket
+        self._wake_at(exchange.deadline_s)
+        self._assign_soon()
+
+    def leave(self, exchange: Exchange) -> None:
+        """The client has gone: nobody waits for that answer any more."""
+        if exchange.done:
+            return
+        exchange.abandon()
+        self.measures.outcome("cancelled")
+        if exchange.ticket is not None:
+            batch = self._queue.cancel(exchange.ticket)
+            if batch is not None:
+                cast("Link", batch.worker).cancel(batch)
+
+    @property
+    def ready_versions(self) -> list[Version]:
+        """The versions that get traffic and have a worker."""
+        return [served.version for served in self._traffic if self._queue.workers(served.digest)]
+
+    def signature(self, number: int | None) -> tuple[Version, Signature] | None:
+        """What a version takes and gives; the one with most traffic where no number is said; `None`: not known."""
+        for served in self._traffic:
+            if number is None or served.version.version == number:
+                return served.version, served.signature
+        return None
+
+    def _choice(self, exchange: Exchange) -> Served | None:
+        """Which version answers; `None` where that is not known yet. Splits are decided here when there are any."""
+        pinned = exchange.pinned
+        if pinned is None:
+            if self._traffic:
+                return self._traffic[0]
+        else:
+            for served in self._traffic:
+                if served.version.version == pinned:
+                    return served
+            versions = self.endpoint.versions
+            if versions and all(version.version != pinned for version in versions):
+                known = ", ".join(str(version.version) for version in versions)
+                raise HttpError(404, f"version: expected one that gets traffic ({known}), got {pinned}", "not_found")
+        if not self.endpoint.versions and self.endpoint.hopeless is not None:
+            raise HttpError(503, self.endpoint.hopeless, "unavailable", retry_after_s=1.0)
+        return None
+
+    def _park(self, exchange: Exchange) -> None:
+        if len(self._parked) >= self._queue.rows_max:
+            latest_s = max(0.0, self._parked[0].deadline_s - self._clock())
+            raise HttpError(
+                429, f"the queue is full: {len(self._parked)} requests wait for a model", "queue_full",
+                retry_after_s=latest_s,
+            )  # fmt: skip
+        self._parked.append(exchange)
+        self._wake_at(exchange.deadline_s)
+
+    def _unpark(self) -> None:
+        parked, self._parked = self._parked, deque()
+        for exchange in parked:
+            if not exchange.done:
+                try:
+                    self.accept(exchange)
+                except HttpError as error:
+                    self._refuse(exchange, error)
+
+    def statistics(self) -> QueueStatistics:
+        """How its queue stands; what is parked counts as waiting."""
+        found = self._queue.statistics()
+        return dataclasses.replace(found, requests_waiting=found.requests_waiting + len(self._parked))
+
+    # What the directory says
+
+    def update(self, endpoint: Endpoint) -> None:
+        """The endpoint is declared so from now on. Requests that wait go with the traffic where they fit."""
+        self.endpoint = endpoint
+        self._queue.batch_rows_max = endpoint.batch_rows_max
+        self._queue.rows_max = endpoint.queue_rows_max
+        traffic = []
+        for version in sorted(endpoint.versions, key=lambda version: -version.percent):
+            old = self._served.get(version.digest)
+            known = old.signature if old is not None else self._told_signature(version.digest)
+            signature = version.signature or known
+            if signature is not None:
+                same = old is not None and old.version == version and old.signature == signature
+                served = old if same and old is not None else Served(endpoint.name, version, signature)
+                self._served[version.digest] = served
+                traffic.append(served)
+        self._traffic = traffic
+        for digest in [digest for digest in self._served if all(served.digest != digest for served in traffic)]:
+            self._move(digest)
+        if self._traffic or endpoint.hopeless is not None:
+            self._unpark()
+        self._assign_soon()
+
+    def add_worker(self, worker: Worker) -> None:
+        """A worker Pod is ready, or has another address."""
+        old = self._links.get(worker.uid)
+        if old is not None:
+            if old.worker == worker:
+                return
+            old.retire()
+        self._links[worker.uid] = self._connect(worker, self)
+
+    def remove_worker(self, uid: str) -> None:
+        """A worker Pod is to be used no more; what it has it may finish."""
+        link = self._links.pop(uid, None)
+        if link is not None:
+            link.retire()
+
+    def close(self) -> None:
+        """The endpoint is gone: who waits is told so."""
+        gone = HttpError(503, f"endpoint {self.endpoint.name} was deleted", "unavailable")
+        for digest in list(self._served):
+            for ticket in self._queue.evict(digest):
+                self._refuse(_exchange(ticket), gone)
+        for exchange in self._parked:
+            self._refuse(exchange, gone)
+        self._parked.clear()
+        for uid in list(self._links):
+            self.remove_worker(uid)
+
+    def _told_signature(self, digest: str) -> Signature | None:
+        hellos = (link.hello for link in self._links.values())
+        return next((hello.signature for hello in hellos if hello is not None and hello.digest == digest), None)
+
+    def _move(self, digest: str) -> None:
+        """A version gets no traffic any more. Who waits for it goes to its successor if that takes and gives the same;
+        else it may still be answered while the version has workers."""
+        old = self._served[digest]
+        successor = self._traffic[0] if self._traffic else None
+        fits = successor is not None and successor.signature == old.signature
+        staying = bool(self._queue.workers(digest)) or successor is None
+        for ticket in self._queue.evict(digest):
+            exchange = _exchange(ticket)
+            if fits and successor is not None and exchange.pinned is None:
+                self._queue.offer_again(ticket, successor.digest)
+            elif staying:
+                self._queue.offer_again(ticket, digest)
+            else:
+                message = f"version {old.version.version} was replaced while the request waited; send it again"
+                self._refuse(exchange, HttpError(503, message, "unavailable", retry_after_s=1.0))
+        if not staying:
+            del self._served[digest]
+
+    # What workers say (`link.Owner`)
+
+    def worker_joined(self, link: Link, hello: Hello) -> None:
+        if not hello.digest.removeprefix("sha256:").startswith(link.worker.digest_prefix):
+            raise FrameError(f"expected a worker of digest {link.worker.digest_prefix}…, got {hello.digest}")
+        served = self._served.get(hello.digest)
+        if served is not None:
+            _check_fits(served.signature, hello.signature)
+        self._queue.join(link, hello.digest, hello.credits)
+        if served is None and any(version.digest == hello.digest for version in self.endpoint.versions):
+            self.update(self.endpoint)
+        self._assign()
+
+    def worker_granted(self, link: Link, credits_more: int) -> None:
+        self._queue.grant(link, credits_more)
+        self._assign()
+
+    def worker_draining(self, link: Link) -> None:
+        self._queue.drain(link)
+
+    def worker_lost(self, link: Link) -> None:
+        self._fail(self._queue.lost(link))
+        hello = link.hello
+        if hello is not None and hello.digest in self._served:
+            served = self._served[hello.digest]
+            if served not in self._traffic and not self._queue.workers(hello.digest):
+                self._move(hello.digest)
+        self._assign()
+
+    def batch_answered(self, link: Link, batch: Batch, frame: Frame, result: Result) -> None:
+        served = self._served[batch.lane]
+        measures, now = self.measures, self._clock()
+        measures.batch(batch.rows, result.compute_s)
+        try:
+            parts = _parts(served, batch, frame.tensors)
+        except BadTensorError as error:
+            self._fail(self._queue.failed(batch, str(error)))
+        else:
+            self._queue.answered(batch, now)
+            for ticket, outputs in zip(batch.requests, parts, strict=True):
+                exchange = _exchange(ticket)
+                if not exchange.done:
+                    self._answer(exchange, served, outputs, now)
+        self._queue.grant(link, result.credits)
+        self._assign()
+
+    def batch_failed(self, link: Link, batch: Batch, failure: Failure) -> None:
+        if failure.code is ErrorCode.FAILED:
+            self._fail(self._queue.failed(batch, failure.message))
+        else:
+            self._queue.returned(batch)
+        self._queue.grant(link, failure.credits)
+        self._assign()
+
+    # Inside
+
+    def _assign_soon(self) -> None:
+        if not self._assigning:
+            self._assigning = True
+            self._loop.call_soon(self._assign)
+
+    def _assign(self) -> None:
+        self._assigning = False
+        for command in self._queue.assign(self._clock()):
+            if isinstance(command, Batch):
+                self._send(command)
+            else:
+                self._expire(command)
+
+    def _send(self, batch: Batch) -> None:
+        link = cast("Link", batch.worker)
+        now = self._clock()
+        exchanges = [_exchange(ticket) for ticket in batch.requests]
+        heads, data = _joined([_inputs(exchange) for exchange in exchanges])
+        try:
+            link.run(batch, heads, data)
+        except FrameError as error:
+            self._fail(self._queue.failed(batch, str(error)))
+            self._queue.grant(link, 1)
+            self._assign_soon()
+        else:
+            for exchange in exchanges:
+                self.measures.waited(now - exchange.came_s)
+
+    def _answer(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
+        assert exchange.decoded is not None, "what was queued was decoded"
+        try:
+            body, json_size = served.encoder.encode(exchange.decoded, outputs)
+        except BadTensorError as error:
+            self._refuse(exchange, HttpError(500, str(error), "bad_output"))
+            return
+        headers = JSON_HEADERS if json_size is None else binary_headers(json_size)
+        self.measures.answered(exchange.decoded.rows, now - exchange.came_s)
+        exchange.answer(200, headers, body)
+
+    def _refuse(self, exchange: Exchange, error: HttpError) -> None:
+        if exchange.done:
+            return
+        self.measures.outcome(error.outcome)
+        exchange.answer(error.status, [*JSON_HEADERS, *error.headers], error_body(error.message))
+
+    def _fail(self, failures: list[Failed]) -> None:
+        for failure in failures:
+            outcome = "worker_lost" if failure.lost else "failed"
+            self._refuse(_exchange(failure.request), HttpError(500, failure.message, outcome))
+
+    def _expire(self, expired: Expired) -> None:
+        exchange = _exchange(expired.request)
+        self._refuse(exchange, _too_late(exchange, worker_seen=expired.worker_seen))
+        batch = expired.request.batch
+        if batch is not None and all(_exchange(ticket).done for ticket in batch.requests):
+            cast("Link", batch.worker).cancel(batch)
+
+    # The timer
+
+    def _wake_at(self, deadline_s: float) -> None:
+        if deadline_s < self._timer_at_s:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at_s = deadline_s
+            self._timer = self._loop.call_later(max(0.0, deadline_s - self._clock()), self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer, self._timer_at_s = None, float("inf")
+        now = self._clock()
+        for expired in self._queue.expire(now):
+            self._expire(expired)
+        for exchange in self._parked:
+            if exchange.deadline_s <= now:
+                self._refuse(exchange, _too_late(exchange, worker_seen=False))
+        self._parked = deque(exchange for exchange in self._parked if not exchange.done)
+        deadlines = [exchange.deadline_s for exchange in self._parked]
+        queued = self._queue.deadline_s()
+        if queued is not None:
+            deadlines.append(queued)
+        if deadlines:
+            self._wake_at(max(min(deadlines), now + TIMER_S_MIN))
+
+
+def binary_headers(json_size: int) -> Headers:
+    """Of an answer whose JSON is followed by binary data."""
+    return [("content-type", BINARY_TYPE), ("inference-header-content-length", str(json_size))]
+
+
+def _exchange(ticket: Request) -> Exchange:
+    return cast("Exchange", ticket.payload)
+
+
+def _inputs(exchange: Exchange) -> list[Tensor]:
+    assert exchange.decoded is not None, "what is queued was decoded"
+    return exchange.decoded.inputs
+
+
+def _too_late(exchange: Exchange, *, worker_seen: bool) -> HttpError:
+    waited_ms = 1000 * (exchange.deadline_s - exchange.came_s)
+    if worker_seen:
+        return HttpError(504, f"no answer within the request's time of {waited_ms:.0f} ms", "timeout")
+    return HttpError(
+        503, f"no worker was ready within the request's time of {waited_ms:.0f} ms", "no_worker", retry_after_s=1.0
+    )
+
+
+def _joined(requests: list[list[Tensor]]) -> tuple[tuple[TensorHead, ...], list[Buffer]]:
+    """The rows of all requests as one batch: buffers one after the other, no element copied."""
+    if len(requests) == 1:
+        (inputs,) = requests
+        return tuple(TensorHead(t.name, t.datatype, t.shape, len(t.data)) for t in inputs), [t.data for t in inputs]
+    heads, data = [], []
+    for column in zip(*requests, strict=True):
+        rows = size = 0
+        for tensor in column:
+            rows += tensor.shape[0]
+            size += len(tensor.data)
+            data.append(tensor.data)
+        first = column[0]
+        heads.append(TensorHead(first.name, first.datatype, (rows, *first.shape[1:]), size))
+    return tuple(heads), data
+
+
+def _parts(served: Served, batch: Batch, tensors: list[Tensor]) -> Sequence[Sequence[Tensor]]:
+    """Each request's outputs, in the signature's order. Raises `BadTensorError` where they cannot be taken apart."""
+    by_name = {tensor.name: tensor for tensor in tensors}
+    try:
+        outputs = [by_name[name] for name in served.output_names]
+    except KeyError as error:
+        raise BadTensorError(f"the worker sent no output {error.args[0]!r}") from error
+    if len(batch.requests) == 1:
+        return [outputs]
+    rows = [ticket.rows for ticket in batch.requests]
+    return list(zip(*(row_slices(tensor, rows) for tensor in outputs), strict=True))
+
+
+def _check_fits(expected: Signature, found: Signature) -> None:
+    """Raises `FrameError` where a worker's model does not take these inputs and give at least these outputs."""
+    inputs = {(spec.name, spec.datatype) for spec in found.inputs}
+    outputs = {(spec.name, spec.datatype) for spec in found.outputs}
+    if inputs != {(spec.name, spec.datatype) for spec in expected.inputs} or not outputs >= {
+        (spec.name, spec.datatype) for spec in expected.outputs
+    }:
+        raise FrameError(f"expected a worker for {expected}, got one for {found}")

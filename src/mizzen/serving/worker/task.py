@@ -1,0 +1,111 @@
+"""What a worker is told, in the one JSON document `MIZZEN_TASK`, and where it finds itself, in the rest of the
+environment.
+
+The task is resolved by the controller: a worker never reads a spec that may have changed since.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+CREDITS_DEFAULT = 2
+STUCK_AFTER_S_DEFAULT = 60.0
+FRAMES_PORT_DEFAULT = 7090
+HEALTH_PORT_DEFAULT = 7091
+
+
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+
+
+class TaskError(Exception):
+    """The worker cannot do what it was told, and starting it again will not help; the message ends in the Pod's
+    status."""
+
+
+class Task(msgspec.Struct, frozen=True, rename="camel"):
+    """What to serve."""
+
+    store_url: str
+    model: str
+    version: int
+    digest: str
+    """`sha256:<hex>` of the model's bytes."""
+    namespace: str
+    endpoint: str
+    threads: int | None = None
+    """Threads of the runtime; `None`: as many as this process may use processors."""
+    credits: int = CREDITS_DEFAULT
+    """Batches a gateway may have here at once: one that runs and one that waits, by default."""
+    stuck_after_s: float = STUCK_AFTER_S_DEFAULT
+    """A batch that runs longer than this fails the liveness probe, and the Pod is restarted."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Task":
+        """Raises `TaskError` where `MIZZEN_TASK` is absent or is no task."""
+        text = environment.get("MIZZEN_TASK")
+        if text is None:
+            raise TaskError("MIZZEN_TASK: expected the worker's task as JSON in the environment, it is not set")
+        try:
+            task = msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
+            raise TaskError(f"MIZZEN_TASK: {error}") from error
+        if _DIGEST.match(task.digest) is None:
+            raise TaskError(f"MIZZEN_TASK.digest: expected sha256:<64 hex digits>, got {task.digest!r}")
+        return task
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """Where the worker is: its sockets, ports and files."""
+
+    name: str
+    """The Pod's name, for people."""
+    socket: Path | None
+    """The Unix socket for frames; `None`: TCP at `frames_port`."""
+    frames_port: int
+    health_port: int
+    health_host: str
+    termination_log: Path
+    cache: Path
+    """Where model bytes from remote stores are kept, for all workers of this machine and user."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Surroundings":
+        """Raises `TaskError` where a port is no number."""
+        run_dir = environment.get("MIZZEN_RUN_DIR")
+        root = environment.get("MIZZEN_ROOTFS", "")
+        cache = environment.get("MIZZEN_CACHE_DIR")
+        own = Path(tempfile.gettempdir()) / f"mizzen-cache-{os.getuid()}"
+        return cls(
+            name=environment.get("HOSTNAME", f"worker-{os.getpid()}"),
+            socket=Path(run_dir) / "worker.sock" if run_dir else None,
+            frames_port=_port(environment, ("MIZZEN_PORT_FRAMES", "PORT"), FRAMES_PORT_DEFAULT),
+            health_port=_port(environment, ("MIZZEN_PORT_HEALTH",), HEALTH_PORT_DEFAULT),
+            health_host=environment.get("MIZZEN_HEALTH_HOST", "0.0.0.0"),
+            termination_log=Path(root + "/dev/termination-log"),
+            cache=Path(cache) if cache else own,
+        )
+
+
+def _port(environment: Mapping[str, str], names: tuple[str, ...], default: int) -> int:
+    for name in names:
+        text = environment.get(name)
+        if text is not None:
+            if not text.isdigit() or int(text) > 65535:
+                raise TaskError(f"{name}: expected a port, got {text!r}")
+            return int(text)
+    return default
+
+
+def say_last_words(surroundings: Surroundings, message: str) -> None:
+    """Leaves the reason why this process ends where the kubelet finds it, and on standard error."""
+    print(message, file=sys.stderr, flush=True)
+    try:
+        surroundings.termination_log.parent.mkdir(parents=True, exist_ok=True)
+        surroundings.termination_log.write_text(message[:4096])
+    except OSError as error:
+        print(f"{surroundings.termination_log}: cannot write the termination message: {error}", file=sys.stderr)

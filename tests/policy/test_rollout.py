@@ -1,0 +1,96 @@
+"""Rollout: a version takes over only when all its workers are ready; one that does not come up never gets traffic."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mizzen.kinds.serve import Traffic
+from mizzen.policy.rollout import CRASHES_MAX, Plan, Version, Workers, decide
+
+T0, T1 = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+ONE = Version("churn-1", "churn", 1, "sha256:" + "1" * 64)
+TWO = Version("churn-2", "churn", 2, "sha256:" + "2" * 64)
+SERVING_ONE = Traffic(model_version="churn-1", model="churn", version=1, digest=ONE.digest, percent=100)
+
+
+def plan(
+    target: Version | None = TWO, current: Traffic | None = SERVING_ONE, previous: Plan | None = None, **facts
+) -> Plan:
+    arguments = {"workers": {}, "replicas": 2, "start_timeout_s": 60.0, "spec_changed": False, "now": T1} | facts
+    return decide(target=target, current=current, candidate=previous and previous.candidate, **arguments)
+
+
+def test_a_new_version_starts_beside_the_old_one() -> None:
+    first = plan()
+    assert first.traffic == ONE
+    assert first.deployments == (ONE, TWO)
+    assert first.candidate is not None
+    assert (first.candidate.phase, first.candidate.since) == ("Starting", T1)
+
+
+def test_it_takes_over_when_all_its_workers_are_ready() -> None:
+    assert plan(workers={"churn-2": Workers(wanted=2, ready=1)}).traffic == ONE
+    assert plan(workers={"churn-2": Workers(wanted=1, ready=1)}).traffic == ONE, "still asked for the old replica count"
+    switched = plan(workers={"churn-2": Workers(wanted=2, ready=2)})
+    assert (switched.traffic, switched.deployments, switched.switched) == (TWO, (TWO,), True)
+
+
+def test_a_version_that_does_not_come_up_is_given_up_and_not_tried_again() -> None:
+    late = plan(workers={"churn-2": Workers(wanted=2, ready=0, age_s=61.0, trouble="OOMKilled")})
+    assert (late.traffic, late.deployments, late.gave_up) == (ONE, (ONE,), True)
+    assert late.candidate is not None
+    assert (late.candidate.phase, late.candidate.message) == ("Failed", "OOMKilled")
+    crashed = plan(workers={"churn-2": Workers(wanted=2, ready=0, restarts=CRASHES_MAX)})
+    assert crashed.gave_up
+    again = plan(previous=late)
+    assert (again.deployments, again.candidate) == ((ONE,), late.candidate)
+    assert plan(previous=late, spec_changed=True).deployments == (ONE, TWO), "a changed endpoint is a new try"
+
+
+def test_what_cannot_be_told_changes_nothing() -> None:
+    assert plan(target=None) == Plan(ONE, None, (ONE,))
+    assert plan(target=None, current=None) == Plan(None, None, ())
+
+
+def test_the_same_version_needs_no_candidate() -> None:
+    assert plan(target=ONE) == Plan(ONE, None, (ONE,))
+
+
+@given(
+    events=st.lists(
+        st.tuples(
+            st.sampled_from([None, ONE, TWO]),
+            st.builds(
+                Workers,
+                wanted=st.integers(0, 2),
+                ready=st.integers(0, 2),
+                restarts=st.integers(0, 4),
+                age_s=st.floats(0, 100),
+            ),
+            st.booleans(),
+        ),
+        max_size=20,
+    )
+)
+def test_traffic_never_moves_to_workers_that_are_not_ready(events: list[tuple[Version | None, Workers, bool]]) -> None:
+    """Whatever is seen in whatever order, traffic moves only to a version whose workers are all ready, and stays kept."""
+    current, previous = None, None
+    for target, seen, changed in events:
+        workers = {} if target is None else {target.name: seen}
+        after = plan(target, current, previous, workers=workers, spec_changed=changed)
+        before = None if current is None else current.model_version
+        if after.traffic is not None and after.traffic.name != before:
+            assert seen.ready >= 2
+            assert seen.wanted == 2
+        if current is not None:
+            assert after.traffic is not None, "what is served is never dropped"
+        if after.traffic is not None:
+            assert after.traffic in after.deployments
+            version = after.traffic
+            current = Traffic(
+                model_version=version.name,
+                model=version.model,
+                version=version.version,
+                digest=version.digest,
+                percent=100,
+            )
+        previous = after
