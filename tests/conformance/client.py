@@ -1,9 +1,9 @@
 """A Kubernetes client that hides nothing: exact status codes, headers and bodies over HTTPS.
 
-`Api` is one identity at one server. `Api.resource` names a collection once (`resource("apps/v1/deployments", "ns")`) and
-returns a `Resource`, whose verbs give the decoded answer or raise `Refused` with the answer in it; a test that expects a
-refusal writes `with refused(409, "Conflict") as error:` and looks at `error.status`. A `Watch` is a stream of events with
-a deadline for each wait. Nothing here retries, caches or guesses.
+`Api` is one identity at one server. `Api.resource` names a collection once (`resource("apps/v1/deployments", "ns")`)
+and returns a `Resource`, whose verbs give the decoded answer or raise `Refused` with the answer in it; a test that
+expects a refusal writes `with refused(409, "Conflict") as error:` and looks at `error.status`. A `Watch` is a stream of
+events with a deadline for each wait. Nothing here retries, caches or guesses.
 """
 
 import json
