@@ -83,6 +83,8 @@ class Write:
     message: str
     count: int
     event_name: str | None
+    slot: Hashable
+    """What notes have in common that are counted in one Event."""
 
 
 class _Recent(Generic[V]):
@@ -130,30 +132,27 @@ class Correlator:
 
     def decide(self, note: Note, now_s: float) -> Write | None:
         """`None`: the object was talked about too much."""
-        message = self._combined(note, now_s)
+        combined = self._is_one_of_many(note, now_s)
         if self._is_too_much(note.subject, now_s):
             return None
-        key = self._key(note, message)
-        written = self._written.get(key) or self._written.put(key, _Written(None, 0))
+        slot = (note.subject.identity, note.type, note.reason, _COMBINED if combined else note.message)
+        written = self._written.get(slot) or self._written.put(slot, _Written(None, 0))
         written.count += 1
-        return Write(message, written.count, written.event_name)
+        message = f"{_COMBINED}{note.message}" if combined else note.message
+        return Write(message, written.count, written.event_name, slot)
 
-    def wrote(self, note: Note, write: Write, event_name: str) -> None:
+    def wrote(self, write: Write, event_name: str) -> None:
         """The Event now has that name: later notes of the same words raise its count."""
-        written = self._written.get(self._key(note, write.message))
+        written = self._written.get(write.slot)
         if written is not None:
             written.event_name = event_name
 
-    def gone(self, note: Note, write: Write) -> None:
+    def gone(self, write: Write) -> None:
         """The Event is no longer there (Events are kept for an hour): the next note makes a new one."""
-        self._written.forget(self._key(note, write.message))
+        self._written.forget(write.slot)
 
-    @staticmethod
-    def _key(note: Note, message: str) -> Hashable:
-        return note.subject.identity, note.type, note.reason, message
-
-    def _combined(self, note: Note, now_s: float) -> str:
-        """The message, or one for all of its reason where there were too many different ones."""
+    def _is_one_of_many(self, note: Note, now_s: float) -> bool:
+        """Whether there were too many different messages of this reason to write each."""
         key = (note.subject.identity, note.type, note.reason)
         similar = self._similar.get(key)
         if similar is None or now_s - similar.last_s > _SIMILAR_WITHIN_S:
@@ -161,7 +160,7 @@ class Correlator:
         similar.last_s = now_s
         if len(similar.messages) < _SIMILAR_MAX:
             similar.messages.add(note.message)
-        return note.message if note.message in similar.messages else f"{_COMBINED}{note.message}"
+        return note.message not in similar.messages
 
     def _is_too_much(self, subject: Subject, now_s: float) -> bool:
         bucket = self._buckets.get(subject.identity) or self._buckets.put(
@@ -246,10 +245,10 @@ class Recorder:
                 self._written += 1
                 return
             except NotFound:
-                self._correlator.gone(note, write)
-                write = Write(write.message, 1, None)
+                self._correlator.gone(write)
+                write = Write(write.message, 1, None, write.slot)
         event = await self._client.create(self._event(note, write))
-        self._correlator.wrote(note, write, meta_of(event).name)
+        self._correlator.wrote(write, meta_of(event).name)
         self._written += 1
 
     def _event(self, note: Note, write: Write) -> Event:

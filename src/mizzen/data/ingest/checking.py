@@ -1,4 +1,5 @@
 """Runs the checks over spooled rows, and sets aside what breaks those with quarantine."""
+# ruff: noqa: S608 - SQL is put together of quoted names and constants; values are parameters
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -45,7 +46,7 @@ class SpooledRows:
             elif isinstance(check, CountCheck):
                 results.append(_count_result(check, total))
             else:
-                newest = self._one(f"SELECT max({quoted(check.column)}) FROM rows")[0]  # noqa: S608 - a quoted name
+                newest = self._one(f"SELECT max({quoted(check.column)}) FROM rows")[0]
                 results.append(_age_result(check, newest, now))
         return results
 
@@ -57,11 +58,15 @@ class SpooledRows:
         for index, check in enumerate(checks):
             parameters[f"words{index}"] = check.words
             reasons.append(f"CASE WHEN {check.broken} THEN $words{index} END")
-        aside_schema = self.schema.append(pa.field(REASON_COLUMN, pa.string())).append(pa.field(RUN_COLUMN, pa.string()))
+        aside_schema = self.schema.append(pa.field(REASON_COLUMN, pa.string())).append(
+            pa.field(RUN_COLUMN, pa.string())
+        )
         kept_parameters = {name: value for name, value in parameters.items() if not name.startswith("words")}
-        kept = self._spool(f"SELECT * FROM rows WHERE NOT ({any_broken})", kept_parameters, self.schema, folder / "kept")  # noqa: S608 - quoted names, parameters
+        kept = self._spool(
+            f"SELECT * FROM rows WHERE NOT ({any_broken})", kept_parameters, self.schema, folder / "kept"
+        )
         aside = self._spool(
-            f"SELECT *, concat_ws('; ', {', '.join(reasons)}), $run FROM rows WHERE {any_broken}",  # noqa: S608 - quoted names, parameters
+            f"SELECT *, concat_ws('; ', {', '.join(reasons)}), $run FROM rows WHERE {any_broken}",
             {**parameters, "run": run},
             aside_schema,
             folder / "aside",
@@ -81,9 +86,12 @@ class SpooledRows:
             return []
         terms = []
         for check in checks:
-            terms += [f"count(*) FILTER ({check.broken})", f"min({quoted(check.column)}::VARCHAR) FILTER ({check.broken})"]
+            terms += [
+                f"count(*) FILTER ({check.broken})",
+                f"min({quoted(check.column)}::VARCHAR) FILTER ({check.broken})",
+            ]
         parameters = {name: value for check in checks for name, value in check.parameters.items()}
-        row = self._one(f"SELECT {', '.join(terms)} FROM rows", parameters)  # noqa: S608 - quoted names, parameters
+        row = self._one(f"SELECT {', '.join(terms)} FROM rows", parameters)
         return [(row[index], row[index + 1]) for index in range(0, len(row), 2)]
 
     def _one(self, query: str, parameters: dict[str, Any] | None = None) -> tuple[Any, ...]:
@@ -117,7 +125,9 @@ def _count_result(check: CountCheck, total: int) -> CheckResult:
 
 def _age_result(check: AgeCheck, newest: datetime | date | None, now: datetime) -> CheckResult:
     if newest is None:
-        return CheckResult(check=check.words, passed=False, action="fail", message=f"no row has a value of {check.column}")
+        return CheckResult(
+            check=check.words, passed=False, action="fail", message=f"no row has a value of {check.column}"
+        )
     moment = newest if isinstance(newest, datetime) else datetime(newest.year, newest.month, newest.day, tzinfo=UTC)
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     if now - moment <= check.max_age:

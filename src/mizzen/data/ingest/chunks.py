@@ -72,7 +72,9 @@ def expect_same_columns(expected: pa.Schema, found: pa.Schema, where: str) -> No
         if not pa.types.is_null(type_) and storable_type(type_) != field.type:
             differences.append(f"column {field.name}: expected {field.type}, found {type_}")
     if differences:
-        raise WrongColumns(f"{where} {'; '.join(differences)} (columns are fixed by the first: {', '.join(expected.names)})")
+        raise WrongColumns(
+            f"{where} {'; '.join(differences)} (columns are fixed by the first: {', '.join(expected.names)})"
+        )
 
 
 def _is_chunk(value: Any) -> bool:

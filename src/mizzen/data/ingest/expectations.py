@@ -9,9 +9,10 @@ counted, with an example each, in one scan; quarantine is the same expressions i
 * Bounds of integer columns are compared as integers, exactly, also beyond 2^53.
 * A time without a zone is taken as UTC, in rows and in bounds.
 
-Checks with `quarantine` see all rows; those with `fail` see the rows that would be committed, and so do the row count and
-the age, because they say what must hold of the version.
+Checks with `quarantine` see all rows; those with `fail` see the rows that would be committed, and so do the row count
+and the age, because they say what must hold of the version.
 """
+# ruff: noqa: S608 - SQL is put together of quoted names and constants; values are parameters
 
 import difflib
 import json
@@ -70,8 +71,8 @@ Check = RowCheck | CountCheck | AgeCheck
 def checks_of(expectations: Sequence[Expectation], schema: pa.Schema, event_time: str | None) -> list[Check]:
     """The checks, in the order in which they were declared.
 
-    Raises `WrongColumns` where the event time or an expectation names a column that is absent or of a type that cannot be
-    checked so.
+    Raises `WrongColumns` where the event time or an expectation names a column that is absent or of a type that cannot
+    be checked so.
     """
     if event_time is not None:
         _expect_time(_column_type(schema, event_time, "spec.eventTime"), event_time, "spec.eventTime")
@@ -84,7 +85,9 @@ def checks_of(expectations: Sequence[Expectation], schema: pa.Schema, event_time
 def _check(expectation: Expectation, schema: pa.Schema, event_time: str | None, where: str, prefix: str) -> Check:
     if expectation.min_rows is not None or expectation.max_rows is not None:
         return CountCheck(
-            f"rows: {_bounds_in_words(expectation.min_rows, expectation.max_rows)}", expectation.min_rows, expectation.max_rows
+            f"rows: {_bounds_in_words(expectation.min_rows, expectation.max_rows)}",
+            expectation.min_rows,
+            expectation.max_rows,
         )
     column = expectation.column or event_time
     if column is None:
@@ -92,7 +95,9 @@ def _check(expectation: Expectation, schema: pa.Schema, event_time: str | None, 
     type_ = _column_type(schema, column, f"{where}.column")
     if expectation.max_age is not None:
         _expect_time(type_, column, where)
-        return AgeCheck(f"{column}: max age {expectation.max_age}", column, timedelta(seconds=duration_s(expectation.max_age)))
+        return AgeCheck(
+            f"{column}: max age {expectation.max_age}", column, timedelta(seconds=duration_s(expectation.max_age))
+        )
     words, broken, parameters = _row_rule(expectation, column, type_, where, prefix)
     return RowCheck(f"{column}: {words}", column, broken, parameters, expectation.on_failure == "quarantine")
 
@@ -105,7 +110,7 @@ def _row_rule(
     if expectation.not_null is not None:
         return "not null", f"{name} IS NULL" if expectation.not_null else "false", {}
     if expectation.unique is not None:
-        repeated = f"SELECT {name} FROM rows WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1"  # noqa: S608 - a quoted name
+        repeated = f"SELECT {name} FROM rows WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1"
         return "unique", f"({name} IS NOT NULL AND {name} IN ({repeated}))" if expectation.unique else "false", {}
     if expectation.regex is not None:
         if not pt.is_string(type_):
@@ -135,7 +140,9 @@ def _bounds_rule(
 
 
 def _bounds_in_words(low: float | str | None, high: float | str | None) -> str:
-    shown = [f"{which} {_number_in_words(bound)}" for which, bound in (("min", low), ("max", high)) if bound is not None]
+    shown = [
+        f"{which} {_number_in_words(bound)}" for which, bound in (("min", low), ("max", high)) if bound is not None
+    ]
     return ", ".join(shown)
 
 
@@ -157,12 +164,12 @@ def _bound(bound: float | str, type_: pa.DataType, column: str, where: str, *, u
 
 def _time(value: float | str | bool, type_: pa.DataType, column: str, where: str) -> datetime | date:
     try:
-        if not isinstance(value, str):
-            raise ValueError
-        parsed = datetime.fromisoformat(value)
+        parsed = datetime.fromisoformat(str(value))
     except ValueError:
         example = "2013-01-31T12:00:00Z"
-        raise WrongColumns(f"{where}: expected a time such as {example}, since {column} is {type_}, got {value!r}") from None
+        raise WrongColumns(
+            f"{where}: expected a time such as {example}, since {column} is {type_}, got {value!r}"
+        ) from None
     aware = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
     if pt.is_timestamp(type_) and type_.tz is not None:
         return aware

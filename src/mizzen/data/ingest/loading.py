@@ -1,9 +1,9 @@
 """One load: source -> spool -> checks -> commit.
 
-Rows go chunk by chunk into Parquet files of the Pod's work folder; the checks run over those; then the same files become
-the table's next version in one commit. Nothing of a load is visible before, and a load that fails, or is killed at any
-moment, leaves the table as it was. The report is kept in the commit, so a repeated load that finds its version there
-reports the same again.
+Rows go chunk by chunk into Parquet files of the Pod's work folder; the checks run over those; then the same files
+become the table's next version in one commit. Nothing of a load is visible before, and a load that fails, or is killed
+at any moment, leaves the table as it was. The report is kept in the commit, so a repeated load that finds its version
+there reports the same again.
 """
 
 from collections.abc import Callable, Iterator
@@ -87,7 +87,9 @@ def _source(task: IngestTask, store: Store, work: Path) -> Iterator[pa.Table]:
     if task.source.files is not None:
         return files_tables(task.source.files, folder, work)
     if folder is None or task.source.python is None:
-        raise Failure("CodeMissing", "spec.code: expected the digest of a code bundle with the source's function, found none")
+        raise Failure(
+            "CodeMissing", "spec.code: expected the digest of a code bundle with the source's function, found none"
+        )
     return python_tables(folder, task.source.python)
 
 
@@ -121,12 +123,16 @@ def _checked(
     failing_results = rows.results(failing, clock())
     rows.close()
     results = [
-        quarantine_results[quarantining.index(check)] if check in quarantining else failing_results[failing.index(check)]
+        quarantine_results[quarantining.index(check)]
+        if check in quarantining
+        else failing_results[failing.index(check)]
         for check in checks
     ]
     broken = [f"{result.check}: {result.message}" for result in failing_results if not result.passed]
     if broken:
         raise ExpectationsFailed(results, "; ".join(broken))
     if aside is not None and not any(part.rows for part in parts):
-        raise ExpectationsFailed(results, "every row was set aside: " + "; ".join(r.message for r in results if not r.passed))
+        raise ExpectationsFailed(
+            results, "every row was set aside: " + "; ".join(r.message for r in results if not r.passed)
+        )
     return parts, results, aside

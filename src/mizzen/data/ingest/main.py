@@ -35,7 +35,9 @@ def _as_failure(error: Failure | LakeError | OSError) -> Failure:
     if isinstance(error, Failure):
         return error
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return Failure("DiskFull", f"{tempfile.gettempdir()}: no space left for the rows on their way", exit_code=TRY_AGAIN)
+        return Failure(
+            "DiskFull", f"{tempfile.gettempdir()}: no space left for the rows on their way", exit_code=TRY_AGAIN
+        )
     reason = "StoreFailed" if isinstance(error, LakeError) else "InternalError"
     return Failure(reason, str(error), exit_code=TRY_AGAIN)
 

@@ -11,7 +11,7 @@ Sets are values: no function changes its arguments, and results share what did n
 import functools
 import json
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from mizzen.local.apiserver.patch.structure import DEDUCED, Structure, scalar_text
 
@@ -249,13 +249,15 @@ def _canonical(element: str) -> str:
             case "f:":
                 return element
             case "k:":
-                keys = cast("dict[str, Any]", json.loads(text))
+                keys = json.loads(text)
+                if not keys or not isinstance(keys, dict):
+                    raise FieldsError(f"expected keys and their values, got {element!r}")
                 return "k:{" + ",".join(f"{scalar_text(key)}:{scalar_text(keys[key])}" for key in sorted(keys)) + "}"
             case "v:":
                 return "v:" + scalar_text(json.loads(text))
-            case "i:":
+            case "i:" if text.isdecimal():
                 return f"i:{int(text)}"
             case _:
                 raise FieldsError(f"expected a path element such as f:name, got {element!r}")
-    except (ValueError, AttributeError, TypeError) as problem:
+    except json.JSONDecodeError as problem:
         raise FieldsError(f"expected a path element such as f:name, got {element!r}") from problem

@@ -77,23 +77,27 @@ def updated(
     api_version: str,
     subresource: str = "",
     now: str,
+    reset: FieldSet = EMPTY,
 ) -> Json:
     """`new` with the managedFields that follow from `manager` having made it of `old` (None: created).
 
     `now` is RFC 3339 in UTC and seconds, as `metav1.Time` is written. A client resets ownership by
     sending managedFields `[]` or `[{}]`; it is tracked again from the next apply.
+
+    `reset` names fields that this endpoint does not let a client set (`{"f:status": {}}` on the main resource of a type
+    with a status subresource): writing them makes nobody their owner.
     """
     structure = structure_of(schema)
     owner = Owner(operation, manager or "unknown", api_version, subresource)
     given = new.get("metadata", {}).get("managedFields")
     try:
         if old is None and not given:
-            owned = _owned(compare(structure, {}, _bare(new)).changed)
+            owned = _owned(without(compare(structure, {}, _bare(new)).changed, reset))
             return _with(new, [document(owner, Entry(owned, api_version, now))] if owned else [])
         ownership = _ownership_before(old, given, subresource)
         if old is not None and not ownership.entries:
             return _with(new, [])
-        _note_update(ownership, structure, _bare(old or {}), _bare(new), owner, now)
+        _note_update(ownership, structure, _bare(old or {}), _bare(new), owner, now, reset)
     except StructureError:
         return _with(new, [])  # a list that cannot be taken apart: validation refuses the object, or it has no owners
     ownership.cap()
@@ -148,8 +152,7 @@ def apply(
 ) -> Json:
     """The live object (None: there is none yet) with `applied` merged in.
 
-    `reset` names fields that this endpoint does not let a client set (`{"f:status": {}}` on the main resource of a type
-    with a status subresource): they are neither owned nor in conflict. Raises `Conflict` with a cause for each field.
+    Fields of `reset` (see `updated`) are neither owned nor in conflict. Raises `Conflict` with a cause for each field.
     """
     structure = structure_of(schema)
     _check(applied, structure, api_version)

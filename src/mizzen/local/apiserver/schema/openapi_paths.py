@@ -17,11 +17,7 @@ _PARAMETERS: dict[str, tuple[str, str]] = {
     "fieldSelector": ("string", "A selector to restrict the list of returned objects by their fields."),
     "fieldValidation": (
         "string",
-        (
-            "What to do with unknown and duplicate fields: Ignore drops them, Warn (the default) names them in warnings, "
-            "Strict "
-            "refuses the request."
-        ),
+        "Unknown and duplicate fields: Ignore drops them, Warn (the default) names them, Strict refuses the request.",
     ),
     "follow": ("boolean", "Follow the log stream of the pod."),
     "container": ("string", "The container for which to stream logs."),

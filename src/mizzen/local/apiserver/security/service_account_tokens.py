@@ -96,7 +96,8 @@ class ServiceAccountTokens:
             return {}
         kind, name = ref.get("kind", ""), ref.get("name", "")
         if ref.get("apiVersion") != "v1" or kind not in _BOUND:
-            raise BadRequest(f"cannot bind token for serviceaccount to an object of kind {kind!r}")
+            group, _, version = str(ref.get("apiVersion", "")).rpartition("/")
+            raise BadRequest(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
         plural, namespaced = _BOUND[kind]
         found = self.reader.get("", plural, namespace if namespaced else "", name)
         if found is None:
@@ -211,7 +212,7 @@ def _checked(request: Json, namespace: str, name: str, account: Json, audiences:
         problem = f"Invalid value: {expiration_s}: may not specify a duration less than 10 minutes"
         raise _invalid("", "spec.expirationSeconds", problem)
     if expiration_s > EXPIRATION_S_MAX:
-        problem = f"Too long: may not be more than {EXPIRATION_S_MAX} bytes"
+        problem = f"Invalid value: {expiration_s}: may not specify a duration larger than 2^32 seconds"
         raise _invalid("", "spec.expirationSeconds", problem)
     return {
         "audiences": list(spec.get("audiences") or audiences),
@@ -221,13 +222,12 @@ def _checked(request: Json, namespace: str, name: str, account: Json, audiences:
 
 
 def _invalid(name: str, field: str, problem: str) -> Invalid:
-    reason = "FieldValueTooLong" if problem.startswith("Too long") else "FieldValueInvalid"
     return Invalid(
         f'TokenRequest.authentication.k8s.io "{name}" is invalid: {field}: {problem}',
         name=name,
         group="authentication.k8s.io",
         kind="TokenRequest",
-        causes=(Cause(reason, problem, field),),
+        causes=(Cause("FieldValueInvalid", problem, field),),
     )
 
 
