@@ -127,7 +127,7 @@ def _table(node: Node, made: dict[int, Node]) -> Table:
     for cls in classes:
         checks = [check for check in (_OF_CLASS[cls](node)) if check is not None]
         if cls is float and only_whole:
-            checks.insert(0, float.is_integer)
+            checks.insert(0, is_whole)
         table[cls] = _all_of([*checks, *general])
     if node.nullable or not types:
         table[NoneType] = refuse if schema.get("enum") else None
@@ -209,6 +209,11 @@ def _number_checks(node: Node) -> list[Check | None]:
     if factor is not None:
         checks.append(lambda value: is_multiple(value, factor))
     return checks
+
+
+def is_whole(value: float) -> bool:
+    """Whether a float stands for one integer: beyond 2^53 it stands for several."""
+    return value.is_integer() and abs(value) < 2**53
 
 
 def number_range(schema: Json) -> tuple[float, float] | tuple[None, None]:
