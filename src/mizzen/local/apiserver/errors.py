@@ -29,6 +29,8 @@ class ApiError(Exception):
 
     code: ClassVar[int] = 500
     reason: ClassVar[str] = "InternalError"
+    always_detailed: ClassVar[bool] = False
+    """Whether Kubernetes sends `details` even where there is nothing in them."""
 
     def __init__(
         self,
@@ -40,12 +42,14 @@ class ApiError(Exception):
         uid: str = "",
         causes: tuple[Cause, ...] = (),
         retry_after_s: int = 0,
+        continue_token: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.name, self.group, self.kind, self.uid = name, group, kind, uid
         self.causes = causes
         self.retry_after_s = retry_after_s
+        self.continue_token = continue_token
 
     def to_status(self) -> dict[str, Any]:
         """The `metav1.Status` of this error."""
@@ -64,11 +68,11 @@ class ApiError(Exception):
         return {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_token} if self.continue_token else {},
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
-            **({"details": details} if details else {}),
+            **({"details": details} if details or self.always_detailed else {}),
             "code": self.code,
         }
 
@@ -87,14 +91,17 @@ class Forbidden(ApiError):
 
 class NotFound(ApiError):
     code, reason = 404, "NotFound"
+    always_detailed = True
 
 
 class MethodNotAllowed(ApiError):
     code, reason = 405, "MethodNotAllowed"
+    always_detailed = True
 
 
 class NotAcceptable(ApiError):
     code, reason = 406, "NotAcceptable"
+    always_detailed = True
 
 
 class AlreadyExists(ApiError):
@@ -119,6 +126,7 @@ class UnsupportedMediaType(ApiError):
 
 class Invalid(ApiError):
     code, reason = 422, "Invalid"
+    always_detailed = True
 
 
 class TooManyRequests(ApiError):
@@ -135,3 +143,7 @@ class ServiceUnavailable(ApiError):
 
 class Timeout(ApiError):
     code, reason = 504, "Timeout"
+
+
+class InsufficientStorage(ApiError):
+    code, reason = 507, "InsufficientStorage"

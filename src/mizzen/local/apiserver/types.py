@@ -1,13 +1,15 @@
 """The words the API server's parts share: a served resource, a request's user, what a user asks to do.
 
 The parts: `store` keeps objects and their history; `schema/` says what an object of a type may look like; `patch/` is
-the pure arithmetic of the four patches; `security/` says who asks and whether they may; `verbs/` puts these together;
-`http` is the wire. Each part knows this module and `errors`, and `verbs` and `http` know the rest.
+the pure arithmetic of the four patches; `security/` says who asks and whether they may; `strategies/` is what
+Kubernetes knows of each of its own types; `verbs/` puts these together; `http` is the wire. Each part knows this
+module and `errors`, and `verbs` and `http` know the rest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal, Protocol
 
 Json = dict[str, Any]
 """A JSON object. Objects in the store are never changed in place: whoever changes one copies it first."""
@@ -87,6 +89,12 @@ class ResourceType:
         return self.group, self.plural
 
 
+def qualified(key: tuple[str, str]) -> str:
+    """`deployments.apps`, `pods`: a resource as messages name it, from `(group, plural)`."""
+    group, plural = key
+    return f"{plural}.{group}" if group else plural
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """Who asks."""
@@ -110,3 +118,42 @@ class Attributes:
     name: str = ""
     path: str = ""
     """The URL path of a non-resource request; empty for resources."""
+
+
+class Reader(Protocol):
+    """The newest durable objects, without waiting; each decoded anew, the caller's own."""
+
+    def get(self, group: str, plural: str, namespace: str, name: str) -> Json | None:
+        """One object; `namespace` is empty for cluster-scoped resources."""
+        ...
+
+    def list(self, group: str, plural: str) -> Iterable[Json]:
+        """All objects of a resource, in all namespaces."""
+        ...
+
+    def changes(self, group: str, plural: str) -> int:
+        """A number that differs after every change to an object of this resource."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionContext:
+    """A write on its way to the store, as admission plugins see it: `(context, object) -> object`.
+
+    Plugins run after decoding, defaulting and merging, before validation; they raise `Forbidden` (or another error) to
+    refuse. On DELETE the object is the one to be deleted and what is returned is not used.
+    """
+
+    operation: Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
+    rtype: ResourceType
+    subresource: str
+    namespace: str
+    name: str
+    user: User
+    old: Json | None
+    """The stored object of an update."""
+    dry_run: bool
+    reader: Reader
+    now: datetime
+    warn: Callable[[str], None]
+    """Adds a Warning header to the answer."""

@@ -1,0 +1,1 @@
+"""The wire: requests read, representations negotiated, answers and streams sent."""

@@ -1,0 +1,222 @@
+"""The API server of one home, as a value in an asyncio process: `start`, `stop`, and nothing global.
+
+server = ApiServer(home, port=0)
+await server.start()        # kubeconfig is written, requests are answered
+...
+await server.stop()         # watches end, what was submitted is durable, the home is free
+"""
+
+import asyncio
+import errno
+import platform
+import random
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvicorn
+
+from mizzen.local.apiserver.bootstrap import bootstrap
+from mizzen.local.apiserver.catalog import Catalog
+from mizzen.local.apiserver.custom_resources import CustomResources
+from mizzen.local.apiserver.housekeeping import Housekeeping
+from mizzen.local.apiserver.http.app import App
+from mizzen.local.apiserver.http.dispatch import Dispatcher
+from mizzen.local.apiserver.http.pages import Pages
+from mizzen.local.apiserver.kubelet_certificate import client_context
+from mizzen.local.apiserver.metrics import Metrics
+from mizzen.local.apiserver.schema.builtin import BUILTIN_TYPES
+from mizzen.local.apiserver.security import kubeconfig, pki, tokens
+from mizzen.local.apiserver.security.admission import plugins
+from mizzen.local.apiserver.security.authn import Authenticator
+from mizzen.local.apiserver.security.jwt import KeyRing
+from mizzen.local.apiserver.security.rbac import Authorizer
+from mizzen.local.apiserver.security.service_account_tokens import ServiceAccountTokens
+from mizzen.local.apiserver.store import Limits, Statistics, Store
+from mizzen.local.apiserver.strategies.priorities import priority
+from mizzen.local.apiserver.types import Json
+from mizzen.local.apiserver.verbs.context import Context, StoreReader
+from mizzen.local.apiserver.verbs.logs import Logs
+from mizzen.local.apiserver.verbs.reviews import Reviews
+from mizzen.local.apiserver.verbs.subresources import handlers
+from mizzen.version import __version__
+
+KUBERNETES_VERSION = "1.34.0"
+_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+_STOP_S = 5.0
+_LIMITS = Limits()
+_IDLE_CONNECTION_S = 180
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where time and chance come from."""
+
+    now: Callable[[], datetime] = _now
+    uid: Callable[[], str] = lambda: str(uuid.uuid4())
+    name_suffix: Callable[[], str] = lambda: "".join(random.choices(_SUFFIX_LETTERS, k=5))  # noqa: S311 - not a secret
+
+
+class ApiServer:
+    """Serves the Kubernetes API from `home/server`. `port` 0 takes a free one; `port` says which after `start`."""
+
+    def __init__(
+        self,
+        home: Path,
+        host: str = "127.0.0.1",
+        port: int = 7070,
+        *,
+        sources: Sources | None = None,
+        limits: Limits = _LIMITS,
+    ) -> None:
+        self.home = Path(home)
+        self.host = host
+        self.port = port
+        self._sources = sources or Sources()
+        self._limits = limits
+        self._store: Store | None = None
+        self._custom: CustomResources | None = None
+        self._housekeeping: Housekeeping | None = None
+        self._logs: Logs | None = None
+        self._app: App | None = None
+        self._server: uvicorn.Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._sockets: list[socket.socket] = []
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.host}:{self.port}"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.home / "kubeconfig"
+
+    async def start(self) -> None:
+        """Raises OSError: the home is in use, too new or no home, or the port is taken."""
+        folder = self.home / "server"
+        store = Store(folder / "store.db", self._limits)
+        try:
+            self._sockets = [_bind(self.host, self.port)]
+            self.port = self._sockets[0].getsockname()[1]
+            identity = pki.ensure(folder, now=self._sources.now(), addresses=_addresses(self.host))
+            token = tokens.ensure_admin(folder / "tokens.json", kubeconfig.token_in(self.kubeconfig))
+            context, self._app = self._compose(store, folder)
+            await bootstrap(context, self.port, identity.ca_pem)
+            self._housekeeping = Housekeeping(context, identity.ca_pem)
+            await self._housekeeping.start()
+            config = uvicorn.Config(
+                self._app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_IDLE_CONNECTION_S,
+                timeout_graceful_shutdown=int(_STOP_S),
+            )
+            config.load()
+            config.ssl = identity.server_context()
+            server = uvicorn.Server(config)
+            server.lifespan = config.lifespan_class(config)
+            await server.startup(sockets=self._sockets)
+        except BaseException:
+            for taken in self._sockets:
+                taken.close()
+            await store.close()
+            raise
+        self._store, self._server = store, server
+        assert self._custom is not None
+        self._custom.start(context)
+        self._serving = asyncio.create_task(server.main_loop(), name="apiserver")
+        kubeconfig.write(self.kubeconfig, server=self.url, ca_pem=identity.ca_pem, token=token)
+
+    def _compose(self, store: Store, folder: Path) -> tuple[Context, App]:
+        catalog, metrics, reader = Catalog(BUILTIN_TYPES), Metrics(), StoreReader(store)
+        self._custom = CustomResources(store, catalog)
+        sources = self._sources
+        account_tokens = ServiceAccountTokens(KeyRing.open(folder), reader, sources.uid)
+        authenticator = Authenticator(tokens.UserTokens(folder / "tokens.json", reader), account_tokens, sources.now)
+        authorizer = Authorizer(reader)
+        admission = (*plugins(authorizer, name_suffix=sources.name_suffix), priority)
+        context = Context(store, catalog, reader, admission, sources.now, sources.uid, sources.name_suffix)
+        checks: dict[str, Callable[[], str]] = {"ping": lambda: "", "store": lambda: ""}
+        address = f"{self.host}:{self.port}"
+        pages = Pages(catalog, store, metrics, account_tokens, _version(), address, checks)
+        self._logs = Logs(client_context(folder, sources.now()))
+        table = handlers(Reviews(authenticator, authorizer, account_tokens), self._logs)
+        app = App(Dispatcher(context, table), pages, authenticator, authorizer, metrics)
+        return context, app
+
+    async def stop(self) -> None:
+        """End watches, answer what is under way, and close the store. Safe to call twice."""
+        if self._server is None or self._store is None or self._app is None or self._serving is None:
+            return
+        server, self._server = self._server, None
+        server.should_exit = True
+        self._app.stop()
+        await self._serving
+        await server.shutdown(sockets=self._sockets)
+        assert self._custom is not None
+        assert self._housekeeping is not None
+        assert self._logs is not None
+        await self._custom.stop()
+        await self._housekeeping.stop()
+        await self._logs.close()
+        await self._store.close()
+
+    def statistics(self) -> Statistics:
+        assert self._store is not None, "the server is not started"
+        return self._store.statistics()
+
+    def __repr__(self) -> str:
+        return f"<ApiServer {self.url} of {self.home}>"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(
+                error.errno,
+                f"port {port} of {host} is in use by another process: stop it, or choose another with --port",
+            ) from error
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return bound
+
+
+def _addresses(host: str) -> tuple[str, ...]:
+    """The address asked for, if it is one that clients can use."""
+    return (
+        ()
+        if host in {"localhost", "0.0.0.0", "::"} or not host.replace(".", "").replace(":", "").isalnum()
+        else (host,)
+    )
+
+
+def _version() -> Json:
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    return {
+        "major": major,
+        "minor": minor,
+        "gitVersion": f"v{KUBERNETES_VERSION}+mizzen",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "",
+        "goVersion": f"python{platform.python_version()}",
+        "compiler": platform.python_implementation(),
+        "platform": f"{platform.system().lower()}/{platform.machine()}",
+        "mizzenVersion": __version__,
+    }
