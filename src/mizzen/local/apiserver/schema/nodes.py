@@ -140,7 +140,14 @@ def _all_of(checks: list[Check]) -> Check | None:
     if len(checks) == 1:
         return checks[0]
     ordered = tuple(checks)
-    return lambda value: all(check(value) for check in ordered)
+
+    def check_all(value: Any) -> bool:
+        for check in ordered:  # noqa: SIM110 - a generator would cost more than most checks
+            if not check(value):
+                return False
+        return True
+
+    return check_all
 
 
 def _general_checks(schema: Json, native: bool, made: dict[int, Node]) -> list[Check]:
@@ -297,9 +304,9 @@ def _object_checks(node: Node) -> list[Check | None]:
         checks.append(_fields_check(node))
     if node.check is not None:
         find = node.check
-        checks.append(lambda value: not any(True for _ in find(value)))
+        checks.append(lambda value: next(iter(find(value)), None) is None)
     if node.embedded:
-        checks.append(lambda value: not any(True for _ in rules.embedded_resource(value)))
+        checks.append(lambda value: next(iter(rules.embedded_resource(value)), None) is None)
     return checks
 
 
