@@ -12,7 +12,7 @@ from tests.e2e.machine import PROJECT, Machine
 def test_applied_resources_become_true(serving: Machine) -> None:
     """The dataset has its rows, the version its metrics and lineage, the alias its reason, the endpoint its version."""
     dataset = serving.get("dset/things")
-    assert (dataset["status"]["rows"], dataset["status"]["version"]) == (1000, 0)
+    assert (dataset["status"]["rows"], dataset["status"]["version"]) == (1000, 1)
     version = serving.get("mv/thing-1")
     assert version["spec"]["metrics"]["accuracy"] > 0.9
     lineage = version["spec"]["lineage"]
@@ -99,7 +99,7 @@ def test_python_has_the_same_verbs_and_deploys_in_one_line(serving: Machine, mon
         again = mizzen.deploy(second, name="ridge", example=frame.head(), client=client)
         assert again.model_version != endpoint.model_version
         assert np.allclose(again.predict(frame)["prediction"].ravel(), second.predict(frame), atol=1e-5)
-        
+
         endpoint.delete()
 
 

@@ -1,7 +1,8 @@
 """A scripted API server in memory, as an httpx2 transport: enough of list, watch and the verbs to be followed by an
 informer, and knobs for everything that goes wrong on the way.
 
-It knows no schemas, no defaulting, no selectors: what a real server does is tested on one (`test_on_a_server.py`).
+It runs on virtual time (looptime), where being slow costs nothing. It knows no schemas, no defaulting, no selectors:
+what a real server does is tested on one (`test_on_a_server.py`).
 """
 
 import asyncio
@@ -37,7 +38,7 @@ def status(code: int, reason: str, message: str = "", **details: Any) -> Json:
 
 
 @dataclass
-class Refusal(Exception):  # noqa: N818 - what it is
+class Refusal(Exception):
     status: Json
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -73,8 +74,9 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self.repeat_events = False
         self.lose_events = 0
         self.page = 500
-        self.latency_s = 0.0
         self.down = False
+        self.slow_lists = False
+        self.held = False
         self._changed = asyncio.Event()
         self._cut = 0
         self._uids = 0
@@ -92,6 +94,11 @@ class FakeServer(httpx2.AsyncBaseTransport):
     def cut_watches(self) -> None:
         """Ends all open watches in the middle of a line."""
         self._cut += 1
+        self._wake()
+
+    def hold(self, on: bool) -> None:
+        """Lets watches fall behind, or catch up."""
+        self.held = on
         self._wake()
 
     def compact(self) -> None:
@@ -142,7 +149,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append((request.method, request.url.raw_path.decode()))
-        await asyncio.sleep(self.latency_s)
+        await asyncio.sleep(0)
         if self.down:
             raise httpx2.ConnectError("refused")
         for answer in self.scripted:
@@ -152,7 +159,10 @@ class FakeServer(httpx2.AsyncBaseTransport):
                     raise answer.give
                 return answer.give
         try:
-            return self._answer(request)
+            response = self._answer(request)
+            if self.slow_lists and request.method == "GET":
+                await asyncio.sleep(0.5)
+            return response
         except Refusal as refusal:
             return httpx2.Response(refusal.status["code"], json=refusal.status, headers=refusal.headers)
 
@@ -214,6 +224,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
     async def _events(
         self, plural: str, namespace: str | None, since: int, initial: bool, timeout_s: float
     ) -> AsyncIterator[bytes]:
+        sent: list[bytes] = []
         cut, until_s = self._cut, asyncio.get_running_loop().time() + timeout_s
         if since < self.oldest:
             yield _line("ERROR", status(410, "Expired", "too old resource version"))
@@ -225,7 +236,7 @@ class FakeServer(httpx2.AsyncBaseTransport):
             yield _line("BOOKMARK", _bookmark(since, end=True))
         while True:
             for revision, type_, kind, obj in list(self.history):
-                if revision <= since:
+                if revision <= since or self.held:
                     continue
                 since = revision
                 if kind == plural and namespace in {None, obj["metadata"].get("namespace")}:
@@ -233,9 +244,11 @@ class FakeServer(httpx2.AsyncBaseTransport):
                         self.lose_events -= 1
                         continue
                     line = _line(type_, obj)
-                    # In two pieces, and twice where the script says so: a reader must not depend on how it comes.
+                    sent.append(line)
+                    # In two pieces, and what came before once more where the script says so: a reader must depend on
+                    # neither.
                     yield line[:7]
-                    yield line[7:] + (line if self.repeat_events else b"")
+                    yield line[7:] + (b"".join(sent[-3:]) if self.repeat_events else b"")
             changed = self._changed
             if self._cut != cut:
                 yield b'{"type":"ADDED","obj'

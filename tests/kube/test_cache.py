@@ -13,7 +13,7 @@ KEYS = [Key("n", name) for name in "abcd"]
 objects = st.dictionaries(st.sampled_from(KEYS), st.tuples(st.integers(0, 3), st.integers(1, 6).map(str)))
 operations = st.one_of(
     st.tuples(st.just("put"), st.sampled_from(KEYS), st.integers(0, 3), st.integers(1, 6).map(str)),
-    st.tuples(st.just("remove"), st.sampled_from(KEYS)),
+    st.tuples(st.just("remove"), st.sampled_from(KEYS), st.integers(1, 6).map(str) | st.just("")),
     st.tuples(st.just("replace"), objects, st.sets(st.sampled_from(KEYS), max_size=2)),
 )
 
@@ -28,11 +28,12 @@ def test_contents_changes_and_indexes_agree_with_a_plain_dict(script: list[tuple
         match operation:
             case ("put", key, value, version):
                 changes = [cache.put(key, value, version)]
-                if plain.get(key, (0, None))[1] != version:
+                if int(plain.get(key, (0, "0"))[1]) < int(version):
                     plain[key] = (value, version)
-            case ("remove", key):
-                changes = [cache.remove(key)]
-                plain.pop(key, None)
+            case ("remove", key, version):
+                changes = [cache.remove(key, version)]
+                if version == "" or int(plain.get(key, (0, "0"))[1]) <= int(version):
+                    plain.pop(key, None)
             case ("replace", new, keep):
                 changes = list(cache.replace(new, keep))
                 kept = {key: plain[key] for key in keep if key in plain and key not in new}

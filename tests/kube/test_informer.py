@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mizzen.kinds import Model
@@ -28,11 +28,15 @@ actions = st.one_of(
     st.tuples(st.just("lose")),
     st.tuples(st.just("down"), st.booleans()),
     st.tuples(st.just("too many")),
+    st.tuples(st.just("write"), st.sampled_from(NAMES), st.integers(0, 3)),
+    st.tuples(st.just("delete"), st.sampled_from(NAMES)),
+    st.tuples(st.just("hold"), st.booleans()),
+    st.tuples(st.just("slow lists"), st.booleans()),
     st.tuples(st.just("wait"), st.sampled_from((0.0, 0.05, 1.0, 400.0))),
 )
 
 
-async def _perform(server: FakeServer, action: tuple[Any, ...]) -> None:
+async def _perform(server: FakeServer, action: tuple[Any, ...], informer: Informer[Any]) -> None:
     match action:
         case ("put", name, value):
             server.put("things", name, value=value)
@@ -41,6 +45,18 @@ async def _perform(server: FakeServer, action: tuple[Any, ...]) -> None:
         case ("recreate", name) if ("things", "default", name) in server.objects:
             server.remove("things", name)
             server.put("things", name, value=9)
+        case ("write", name, value) if informer.is_synced:
+            obj = informer.wrote(Thing(server.put("things", name, value=value)))
+            assert informer.get("default", name) == obj, "what was written is seen at once"
+        case ("delete", name) if informer.is_synced and ("things", "default", name) in server.objects:
+            obj = Thing(server.objects["things", "default", name])
+            server.remove("things", name)
+            informer.deleted(obj)
+            assert informer.get("default", name) is None, "what was deleted is gone at once"
+        case ("hold", on):
+            server.hold(on)
+        case ("slow lists", on):
+            server.slow_lists = on
         case ("cut",):
             server.cut_watches()
         case ("compact",):
@@ -59,28 +75,58 @@ async def _perform(server: FakeServer, action: tuple[Any, ...]) -> None:
             await asyncio.sleep(seconds)
 
 
+LOST = [("wait", 1.0), ("lose",), ("put", "a", 1), ("wait", 1.0), ("put", "b", 1)]
+HELD = ("wait", 1.0), ("hold", True)
+STALE_LIST = (
+    ("put", "b", 1), *HELD, ("put", "c", 1),
+    ("slow lists", True), ("compact",), ("hold", False), ("cut",), ("wait", 1.3),
+)  # fmt: skip
+OURS_AHEAD = {
+    "an event from before our write": [*HELD, ("put", "a", 1), ("write", "a", 2), ("hold", False)],
+    "an event from before our deletion": [("put", "a", 1), *HELD, ("put", "a", 2), ("delete", "a"), ("hold", False)],
+    "a deletion from before our creation": [
+        ("put", "a", 1),
+        *HELD,
+        ("remove", "a"),
+        ("write", "a", 1),
+        ("hold", False),
+    ],
+    "a list from before our write": [*STALE_LIST, ("write", "b", 2)],
+    "a list from before our creation": [*STALE_LIST, ("write", "a", 1)],
+    "a list from before our deletion": [*STALE_LIST, ("delete", "b")],
+}
+REPEATED = [("wait", 1.0), ("repeat", True), ("put", "a", 1), ("wait", 1.0), ("remove", "a")]
+
+
 @given(script=st.lists(actions, max_size=25), streams_lists=st.booleans())
-@settings(max_examples=150, deadline=None)
+@example(script=LOST, streams_lists=True)
+@example(script=LOST, streams_lists=False)
+@example(script=REPEATED, streams_lists=True)
+@settings(max_examples=200, deadline=None)
 def test_cache_ends_equal_to_the_server(script: list[tuple[Any, ...]], streams_lists: bool) -> None:
-    """For any interleaving of changes, breaks, 410s, repeated and lost events: at rest, and after at most one period of
-    listing anew, cache and server agree, and so does who followed only the changes."""
+    """For any interleaving of changes, of ours and others', breaks, 410s, late, repeated and lost events: at rest, and
+    after at most one period of listing anew, cache and server agree, and so does who followed only the changes."""
 
     async def main() -> None:
         server = FakeServer(streams_lists=streams_lists)
         followed: dict[str, Any] = {}
+        reached: dict[str, int] = {}
 
         def follow(old: Any, new: Any) -> None:
             assert followed.get((old or new)["metadata"]["name"]) == old, "a change starts where the last one ended"
             if new is None:
                 del followed[old["metadata"]["name"]]
-            else:
-                followed[new["metadata"]["name"]] = new
+                return
+            name, version = new["metadata"]["name"], int(new["metadata"]["resourceVersion"])
+            assert version > reached.get(name, 0), "the past does not come back"
+            followed[name], reached[name] = new, version
 
         async with server.client() as client, Informer(client, Thing, relist_after_s=3600, rng=lambda: 0.0) as informer:
             informer.subscribe(follow)
             for action in script:
-                await _perform(server, action)
+                await _perform(server, action, informer)
             server.down = False
+            server.hold(False)
             # Longer than a period of listing anew and the longest watch that may be open when it falls due.
             await asyncio.sleep(3600 + 700)
             expected = {name: obj["metadata"] for (_, name), obj in server.of("things").items()}
@@ -88,6 +134,42 @@ def test_cache_ends_equal_to_the_server(script: list[tuple[Any, ...]], streams_l
             assert {name: obj["metadata"] for name, obj in followed.items()} == expected
 
     virtual.run(main())
+
+
+@pytest.mark.parametrize("script", OURS_AHEAD.values(), ids=OURS_AHEAD.keys())
+def test_older_news_does_not_undo_what_we_wrote(script: list[tuple[Any, ...]]) -> None:
+    """Between our write and the moment the watch has caught up, no change of that object is told that takes it back."""
+
+    async def main() -> None:
+        server = FakeServer(streams_lists=False)
+        told: list[Any] = []
+        async with server.client() as client, Informer(client, Thing, rng=lambda: 0.0) as informer:
+            for action in script:
+                told.clear()
+                await _perform(server, action, informer)
+                if action[0] in {"write", "delete"}:
+                    name, held = action[1], informer.get("default", action[1])
+                    informer.subscribe(lambda *change: told.append(change))
+                    told.clear()
+            await asyncio.sleep(10)
+            assert [change for change in told if any(obj and meta_of(obj).name == name for obj in change)] == []
+            assert informer.get("default", name) == held
+
+    virtual.run(main())
+
+
+@pytest.mark.looptime
+async def test_an_answer_that_comes_after_the_deletion_brings_nothing_back() -> None:
+    server = FakeServer()
+    old = Thing(server.put("things", "a"))
+    async with server.client() as client, Informer(client, Thing, rng=lambda: 0.0) as informer:
+        await informer.synced(5)
+        server.hold(True)
+        late = Thing(server.put("things", "a", n=1))
+        server.remove("things", "a")
+        informer.deleted(old)
+        informer.wrote(late)
+        assert len(informer) == 0
 
 
 @pytest.mark.looptime
@@ -163,22 +245,45 @@ async def test_waits_grow_while_the_server_is_away_and_end_when_it_is_back() -> 
         assert informer.statistics().last_error == ""
 
 
+class Lines(httpx2.AsyncByteStream):
+    """A watch stream as written here, open for `then_s` after its last line."""
+
+    def __init__(self, *lines: bytes, then_s: float) -> None:
+        self.lines, self.then_s = lines, then_s
+
+    async def __aiter__(self) -> Any:
+        for line in self.lines:
+            yield line
+        await asyncio.sleep(self.then_s)
+
+
+@pytest.mark.looptime
+async def test_changes_between_the_initial_events_count() -> None:
+    server = FakeServer()
+    thing = b'{"metadata":{"name":"%s","namespace":"default","resourceVersion":"%d"}}'
+    end = b'{"metadata":{"resourceVersion":"14","annotations":{"k8s.io/initial-events-end":"true"}}}'
+    events = [
+        (b"ADDED", thing % (b"a", 11)),
+        (b"ADDED", thing % (b"b", 12)),
+        (b"DELETED", thing % (b"a", 13)),
+        (b"MODIFIED", thing % (b"b", 14)),
+        (b"BOOKMARK", end),
+    ]
+    lines = [b'{"type":"%s","object":%s}\n' % event for event in events]
+    server.next(httpx2.Response(200, stream=Lines(*lines, then_s=100)), "GET")
+    async with server.client() as client, Informer(client, Thing, rng=lambda: 0.0) as informer:
+        await informer.synced(60)
+        assert [(meta_of(obj).name, meta_of(obj).resource_version) for obj in informer.list()] == [("b", "14")]
+
+
 @pytest.mark.looptime
 async def test_a_server_that_never_ends_the_initial_events_is_listed_instead() -> None:
     """An old server ignores `sendInitialEvents`: it sends objects, but not the bookmark after them."""
     server = FakeServer()
     server.put("things", "a")
 
-    async def endless() -> Any:
-        yield b'{"type":"ADDED","object":{"metadata":{"name":"a","namespace":"default","resourceVersion":"11"}}}\n'
-        await asyncio.sleep(10_000)
-
-    class Stream(httpx2.AsyncByteStream):
-        async def __aiter__(self) -> Any:
-            async for chunk in endless():
-                yield chunk
-
-    server.next(httpx2.Response(200, stream=Stream()), "GET")
+    added = b'{"type":"ADDED","object":{"metadata":{"name":"a","namespace":"default","resourceVersion":"11"}}}\n'
+    server.next(httpx2.Response(200, stream=Lines(added, then_s=10_000)), "GET")
     async with server.client() as client, Informer(client, Thing, rng=lambda: 0.0) as informer:
         await informer.synced(60)
         assert [meta_of(obj).name for obj in informer.list()] == ["a"]

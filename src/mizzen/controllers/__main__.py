@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from mizzen.controllers.operator import runtime_of
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kube.client import Client
 from mizzen.kube.errors import KubeError
-from mizzen.kube.process import notify_ready, stop_on_signals
+from mizzen.kube.process import log_to_standard_error, notify_ready, stop_on_signals
 
 
 def _arguments() -> argparse.Namespace:
@@ -38,7 +37,7 @@ async def _main(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_standard_error()
     try:
         asyncio.run(_main(_arguments()))
     except KubeError as error:

@@ -85,9 +85,10 @@ def environment(task: Mapping[str, Any], values: Iterable[EnvValue]) -> list[Env
 
 
 def requirements(resources: Resources) -> ResourceRequirements:
-    """Requests and limits: the same number."""
-    amounts = {"cpu": resources.cpu, "memory": resources.memory}
-    return ResourceRequirements(requests=dict(amounts), limits=dict(amounts))
+    """Both are asked for; memory is also the limit. Processor time that nobody asked for may be used by all."""
+    return ResourceRequirements(
+        requests={"cpu": resources.cpu, "memory": resources.memory}, limits={"memory": resources.memory}
+    )
 
 
 def store_environment() -> list[EnvFromSource]:
@@ -193,7 +194,7 @@ def _failure(reason: str, message: str, pod: Pod | None) -> tuple[str, str]:
             continue
         said = (ended.message or "").strip()
         if ended.reason == "OOMKilled":
-            return "OOMKilled", f"the Pod took more memory than its limit and was killed. {said}".strip()
+            return "OOMKilled", "the Pod took more memory than its limit and was killed"
         what = said or f"the Pod ended with exit code {ended.exitCode} ({ended.reason})"
         return ("Failed" if ended.exitCode == EXIT_USER_FAULT else reason), what
     return reason, message

@@ -9,12 +9,12 @@ from mizzen.kinds.scalars import Duration, Quantity
 
 
 class Resources(Wire):
-    """What the Pod asks for; the same number is its limit."""
+    """What the Pod asks for: the scheduler keeps it free for it."""
 
     cpu: Quantity = "1"
-    """Processor cores: `500m` is half a core."""
+    """Processor cores: `500m` is half a core. More may be used while nobody else asks for it."""
     memory: Quantity = "2Gi"
-    """Memory; a Pod that takes more is killed (OOMKilled)."""
+    """Memory, which is also the limit: a Pod that takes more is killed (OOMKilled)."""
 
 
 class SecretKey(Wire):

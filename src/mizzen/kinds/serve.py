@@ -41,8 +41,8 @@ class QueueLimits(Wire):
 class WorkerOptions(Wire):
     """The worker Pods."""
 
-    resources: Resources = Field(default_factory=lambda: Resources(cpu="1", memory="1Gi"))
-    """Processor and memory of one worker; the runtime's threads are set from the processor."""
+    resources: Resources = Field(default_factory=lambda: Resources(cpu="250m", memory="512Mi"))
+    """Processor and memory of one worker; the runtime has a thread for each whole core, and one at least."""
     env: Annotated[
         list[EnvValue],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),

@@ -14,6 +14,16 @@ T = TypeVar("T")
 IndexFunction = Callable[[T], Iterable[str]]
 
 
+def is_newer(version: str, than: str) -> bool:
+    """Whether one resource version may be newer than another: any that differs, where they are not both numbers.
+
+    Those of Kubernetes are numbers, and since 1.35 they must be.
+    """
+    if version.isdigit() and than.isdigit():
+        return int(version) > int(than)
+    return version != than or not version
+
+
 @dataclass(frozen=True, slots=True)
 class Change(Generic[T]):
     """One object before and after: `old` is `None` where it appeared, `new` where it went away."""
@@ -73,10 +83,14 @@ class Cache(Generic[T]):
         return list(self._indexes[name].get(value, {}).values())
 
     def put(self, key: Key, obj: T, resource_version: str) -> Change[T] | None:
-        """`None` where that very version was there already."""
+        """`None` where that version, or a newer one, was there already."""
         old = self._entries.get(key)
-        if old is not None and resource_version and old.resource_version == resource_version:
+        if old is not None and not is_newer(resource_version, old.resource_version):
             return None
+        return self._set(key, obj, resource_version)
+
+    def _set(self, key: Key, obj: T, resource_version: str) -> Change[T]:
+        old = self._entries.get(key)
         if old is not None:
             self._unindex(key, old.obj)
         self._entries[key] = _Entry(obj, resource_version)
@@ -84,19 +98,27 @@ class Cache(Generic[T]):
             self._index_one(name, key, obj)
         return Change(key, None if old is None else old.obj, obj)
 
-    def remove(self, key: Key) -> Change[T] | None:
-        """`None` where nothing was there."""
-        old = self._entries.pop(key, None)
-        if old is None:
+    def remove(self, key: Key, resource_version: str = "") -> Change[T] | None:
+        """`None` where nothing was there, or something newer than the deletion."""
+        old = self._entries.get(key)
+        if old is None or (resource_version and is_newer(old.resource_version, resource_version)):
             return None
+        del self._entries[key]
         self._unindex(key, old.obj)
         return Change(key, old.obj, None)
 
     def replace(self, objects: Mapping[Key, tuple[T, str]], keep: Iterable[Key] = ()) -> list[Change[T]]:
-        """Makes the cache hold exactly these (object and resource version), and what is there already of `keep`."""
+        """Makes the cache hold exactly these (object and resource version), and what is there already of `keep`.
+
+        What a list says counts, be it newer or older: a server may have been restored from older data.
+        """
         gone = self._entries.keys() - objects.keys() - set(keep)
         changes = [self.remove(key) for key in gone]
-        changes += [self.put(key, obj, version) for key, (obj, version) in objects.items()]
+        changes += [
+            self._set(key, obj, version)
+            for key, (obj, version) in objects.items()
+            if key not in self._entries or self._entries[key].resource_version != version or not version
+        ]
         return [change for change in changes if change is not None]
 
     def _index_one(self, name: str, key: Key, obj: T) -> None:

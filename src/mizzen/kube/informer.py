@@ -7,6 +7,9 @@
 Where the server offers it, list and watch are one request (`sendInitialEvents`). A list is compared with what is held,
 so that whatever was missed comes out as changes, deletions too. Readers get the objects themselves: never change them.
 
+What a client wrote itself can be told to the informer (`wrote`, `deleted`): then it is held at once, and older news of
+that object is passed over. A controller that does so never decides on a state from before its own last act.
+
 An object that the class cannot hold does not stop the rest: what was last readable of it stays, and it is named in
 `unreadable`. Errors of the server are waited out with growing waits; they show in `statistics`.
 """
@@ -20,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
 from mizzen.kube.backoff import Backoff
-from mizzen.kube.cache import Cache, Change, IndexFunction
+from mizzen.kube.cache import Cache, Change, IndexFunction, is_newer
 from mizzen.kube.client import Client, Selector, selector_text
 from mizzen.kube.errors import ApiError, BadRequest, DecodeError, Expired, Invalid, KubeError
 from mizzen.kube.resources import Key, ResourceInfo, decode, info_of, meta_of
@@ -89,6 +92,10 @@ class Informer(Generic[T]):
         """Where the next watch starts; `None` where a list has to come first."""
         self._streams_lists = True
         self._listed_at_s = 0.0
+        self._written: dict[Key, str] = {}
+        """What we wrote and the watch has not confirmed: the version of it."""
+        self._deleted: set[str] = set()
+        """Unique ids of what we deleted and the watch may still tell old news of."""
         self._unreadable: dict[Key, str] = {}
         self._unreadable_subscribers: list[Callable[[Key], None]] = []
         self._lists = self._watches = self._events = 0
@@ -146,6 +153,29 @@ class Informer(Generic[T]):
                 self._subscribers.remove(subscriber)
 
         return stop
+
+    def wrote(self, obj: T) -> T:
+        """Takes in the server's answer to a write of ours, ahead of the watch. Gives it back."""
+        meta = meta_of(obj)
+        if meta.uid not in self._deleted:
+            change = self._cache.put(meta.key, obj, meta.resource_version)
+            if change is not None:
+                self._written[meta.key] = meta.resource_version
+                self._tell(change)
+        return obj
+
+    def deleted(self, obj: T) -> None:
+        """Takes out what we deleted and the server has no longer, ahead of the watch."""
+        meta = meta_of(obj)
+        held = self._cache.get(meta.key)
+        held_uid = meta.uid if held is None else meta_of(held).uid
+        # Another object of that name goes too where it is an older one, and stays where it is newer.
+        change = self._cache.remove(meta.key, "" if held_uid == meta.uid else meta.resource_version)
+        self._deleted.add(meta.uid)
+        if change is not None:
+            self._deleted.add(held_uid)
+            self._written.pop(meta.key, None)
+            self._tell(change)
 
     def subscribe_unreadable(self, subscriber: Callable[[Key], None]) -> None:
         """Calls with the key of each object that the class cannot hold, now and whenever one comes."""
@@ -209,6 +239,7 @@ class Informer(Generic[T]):
                 self._failed(error)
                 if _is_ahead_of_server(error):
                     self._version = None
+                    self._written.clear()
             await asyncio.sleep(self._backoff.next_s())
 
     def _failed(self, error: KubeError) -> None:
@@ -270,38 +301,47 @@ class Informer(Generic[T]):
         self._lists += 1
         self._listed_at_s = self._now_s()
         self._unreadable.clear()
-        decoded = {item.key: (obj, item.resource_version) for item in items if (obj := self._decode(item)) is not None}
-        for change in self._cache.replace(decoded, keep=self._unreadable):
+        self._deleted &= {item.uid for item in items}
+        ours = self._written_after(version)
+        there = [item for item in items if item.uid not in self._deleted and item.key not in ours]
+        decoded = {item.key: (obj, item.resource_version) for item in there if (obj := self._decode(item)) is not None}
+        for change in self._cache.replace(decoded, keep={*self._unreadable, *ours}):
             self._tell(change)
         self._version = version
         self._last_error = ""
         self._synced.set()
 
     def _take(self, event: WatchEvent[RawObject]) -> None:
-        if event.payload is not None and not self._is_old(event.resource_version):
+        self._backoff.reset()
+        if self._is_old(event.resource_version):
+            return
+        if event.payload is not None:
             self._events += 1
             self._put(event.type, event.payload)
         self._version = event.resource_version or self._version
-        self._backoff.reset()
 
     def _put(self, type_: str, item: RawObject) -> None:
         change: Change[T] | None = None
+        if not is_newer(self._written.get(item.key, ""), item.resource_version):
+            self._written.pop(item.key, None)
         if type_ == "DELETED":
             self._unreadable.pop(item.key, None)
-            change = self._cache.remove(item.key)
-        elif (obj := self._decode(item)) is not None:
+            self._deleted.discard(item.uid)
+            change = self._cache.remove(item.key, item.resource_version)
+        elif item.uid not in self._deleted and (obj := self._decode(item)) is not None:
             self._unreadable.pop(item.key, None)
             change = self._cache.put(item.key, obj, item.resource_version)
         if change is not None:
             self._tell(change)
 
-    def _is_old(self, version: str) -> bool:
-        """Whether an event is from before the point already reached: a server may repeat itself, never go back.
+    def _written_after(self, version: str) -> frozenset[Key]:
+        """What we wrote after the moment of a list, which cannot know of it."""
+        self._written = {key: at for key, at in self._written.items() if is_newer(at, version)}
+        return frozenset(self._written)
 
-        Versions are compared only where both are numbers, as those of Kubernetes are (and, since 1.35, must be).
-        """
-        at = self._version or ""
-        return version.isdigit() and at.isdigit() and int(version) <= int(at)
+    def _is_old(self, version: str) -> bool:
+        """Whether an event is from before the point already reached: a server may repeat itself, never go back."""
+        return bool(version) and self._version is not None and not is_newer(version, self._version)
 
     def _decode(self, item: RawObject) -> T | None:
         held = self._cache.get(item.key)

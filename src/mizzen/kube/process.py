@@ -5,6 +5,7 @@ machine listens there, and so would systemd.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -30,3 +31,9 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+def log_to_standard_error(level: int = logging.INFO) -> None:
+    """Log lines with time and place; of the HTTP library only what is wrong, for it tells every request."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)

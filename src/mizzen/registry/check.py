@@ -93,5 +93,7 @@ def _compared(expected: Answers, found: Answers) -> tuple[float, float, Differen
 def _wrong_labels(expected: NDArray[Any], found: NDArray[Any], clear: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Rows whose label differs, of those whose label is not a matter of rounding."""
     text = expected.dtype.kind in "OUST"
-    same = (expected.astype(str) == found.astype(str)) if text else (expected.astype(np.int64) == found.astype(np.int64))
+    same = (
+        (expected.astype(str) == found.astype(str)) if text else (expected.astype(np.int64) == found.astype(np.int64))
+    )
     return np.flatnonzero(~same & clear)

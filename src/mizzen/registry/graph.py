@@ -45,7 +45,9 @@ class Graph:
         self._inputs.append(helper.make_tensor_value_info(name, _ELEMENTS[datatype], [None, width]))
         return name
 
-    def add(self, operator: str, inputs: Sequence[str], *, output: str = "", domain: str = "", **attributes: Any) -> str:
+    def add(
+        self, operator: str, inputs: Sequence[str], *, output: str = "", domain: str = "", **attributes: Any
+    ) -> str:
         """A node with one output; returns the output's name."""
         name = output or self._name(operator.lower())
         self.nodes.append(

@@ -80,7 +80,9 @@ def original_of(model: Any) -> Original | None:
         return None
     names = {(base.__module__.partition(".")[0], base.__name__) for base in type(model).__mro__}
     if ("lightgbm", "Booster") in names:
-        return Original(model, Family.LIGHTGBM, _counted(lightgbm.is_classifier(model), model.num_model_per_iteration()))
+        return Original(
+            model, Family.LIGHTGBM, _counted(lightgbm.is_classifier(model), model.num_model_per_iteration())
+        )
     if ("xgboost", "Booster") in names:
         classes = xgboost.classes_in(model)
         return Original(model, Family.XGBOOST, _counted(classes > 0, classes), not xgboost.gives_labels(model))

@@ -1,8 +1,9 @@
 """Example rows, in the forms that people have them, and how they become a model's inputs.
 
-A model of numbers takes one matrix, whose columns are named in the signature; a model that looks at columns by name, or at
-text, takes one input for each column. The types follow the rows: whole numbers INT64, 32-bit floats FP32, other floats
-FP64, text BYTES. A matrix is FP32 only where every column fits it exactly, so that no value is rounded on its way in.
+A model of numbers takes one matrix, whose columns are named in the signature; a model that looks at columns by name, or
+at text, takes one input for each column. The types follow the rows: whole numbers INT64, 32-bit floats FP32, other
+floats FP64, text BYTES. A matrix is FP32 only where every column fits it exactly, so that no value is rounded on its
+way in.
 """
 
 from collections.abc import Sequence
@@ -91,7 +92,9 @@ def matrix_inputs(rows: Rows) -> Inputs:
     for index, dtype in enumerate(dtypes):
         if dtype.kind not in "biuf":
             name = rows.names[index] if rows.names else str(index)
-            raise ModelUnfit(f"example: column {name!r}: expected numbers, found {dtype}: encode it in a pipeline before")
+            raise ModelUnfit(
+                f"example: column {name!r}: expected numbers, found {dtype}: encode it in a pipeline before"
+            )
     exact = all(np.can_cast(dtype, np.float32) for dtype in dtypes)
     tensor = Tensor(name=MATRIX_INPUT, datatype="FP32" if exact else "FP64", shape=[-1, rows.width])
     return Inputs((tensor,), tuple(rows.names), matrix=True)
@@ -100,7 +103,8 @@ def matrix_inputs(rows: Rows) -> Inputs:
 def column_inputs(rows: Rows) -> Inputs:
     """One input for each column; the rows have names."""
     tensors = [
-        Tensor(name=name, datatype=_datatype(rows.column(index)), shape=[-1, 1]) for index, name in enumerate(rows.names)
+        Tensor(name=name, datatype=_datatype(rows.column(index)), shape=[-1, 1])
+        for index, name in enumerate(rows.names)
     ]
     return Inputs(tuple(tensors), (), matrix=False)
 
@@ -111,11 +115,15 @@ def inputs_of(signature: Signature, rows: Rows) -> Inputs:
     if len(tensors) == 1 and len(tensors[0].shape) == 2:
         width = tensors[0].shape[1]
         if width not in {-1, rows.width}:
-            raise ModelUnfit(f"example: expected {width} columns, as the model's input {tensors[0].name}, got {rows.width}")
+            raise ModelUnfit(
+                f"example: expected {width} columns, as the model's input {tensors[0].name}, got {rows.width}"
+            )
         return Inputs(tensors, tuple(rows.names), matrix=True)
     missing = [tensor.name for tensor in tensors if tensor.name not in rows.names]
     if missing:
-        raise ModelUnfit(f"example: expected columns named as the model's inputs; {', '.join(missing)} are not among them")
+        raise ModelUnfit(
+            f"example: expected columns named as the model's inputs; {', '.join(missing)} are not among them"
+        )
     return Inputs(tensors, (), matrix=False)
 
 

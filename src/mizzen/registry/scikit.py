@@ -62,7 +62,9 @@ def to_onnx(original: Original, inputs: Inputs, precision: str) -> bytes:
         )
     except Exception as error:  # skl2onnx raises what it likes, down to AssertionError
         text = " ".join(str(error).split())
-        raise ConversionFailed(f"{original.source_type}: skl2onnx refuses it: {type(error).__name__}: {text[:300]}") from error
+        raise ConversionFailed(
+            f"{original.source_type}: skl2onnx refuses it: {type(error).__name__}: {text[:300]}"
+        ) from error
     return _finished(model, original, inputs, inner)
 
 
@@ -129,7 +131,9 @@ def _converters() -> Iterator[tuple[type, _Converter]]:
         yield kind, _add_classifier if is_classifier else _add_regressor
         if kind.__module__.partition(".")[0] != "sklearn":
             # Where a foreign class stands in a pipeline is known to skl2onnx only by its registry.
-            shapes = calculate_linear_classifier_output_shapes if is_classifier else calculate_linear_regressor_output_shapes
+            shapes = (
+                calculate_linear_classifier_output_shapes if is_classifier else calculate_linear_regressor_output_shapes
+            )
             converter = _add_classifier if is_classifier else _add_regressor
             options = {"zipmap": [True, False, "columns"], "nocl": [True, False]} if is_classifier else None
             update_registered_converter(kind, f"Mizzen{kind.__name__}", shapes, converter, options=options)
@@ -137,7 +141,10 @@ def _converters() -> Iterator[tuple[type, _Converter]]:
 
 def _shape_calculators() -> Iterator[tuple[type, Callable[[Any], None]]]:
     for kind, is_classifier in _tree_types():
-        yield kind, calculate_linear_classifier_output_shapes if is_classifier else calculate_linear_regressor_output_shapes
+        yield (
+            kind,
+            calculate_linear_classifier_output_shapes if is_classifier else calculate_linear_regressor_output_shapes,
+        )
 
 
 def _add_classifier(scope: Any, operator: Any, container: Any) -> None:
@@ -163,4 +170,3 @@ def _move(graph: Graph, container: Any) -> None:
     for node in graph.nodes:
         container.nodes.append(node)
         container.node_domain_version_pair_sets.add((node.domain, ML_OPSET if node.domain else OPSET))
-

@@ -18,17 +18,16 @@ The talk:
     worker   RESULT   the batch's outputs, and how many credits are granted anew (normally one)
     worker   ERROR    that batch failed, with the reason; credits likewise
     worker   GRANT    credits apart from an answer
-    gateway  CANCEL   nobody waits for that batch any more; the worker answers with ERROR `cancelled` if it has not begun
+    gateway  CANCEL   nobody waits for that batch any more; if it has not begun, it is answered with ERROR `cancelled`
     worker   DRAIN    no more RUN, please: what was sent is answered (or refused with ERROR `not-run`), then it closes
 
-A gateway never sends RUN without a credit, so that a worker holds at most what it granted: the queue is in the gateways.
-A batch number is chosen by the gateway and unique in its connection. Every RUN is answered exactly once, unless the
-connection breaks, which means: what was not answered may or may not have been computed (inference has no effects, so it
-may be run again elsewhere).
+A gateway never sends RUN without a credit, so that a worker holds at most what it granted: the queue is in the
+gateways. A batch number is chosen by the gateway and unique in its connection. Every RUN is answered exactly once,
+unless the connection breaks, which means: what was not answered may or may not have been computed (inference has no
+effects, so it may be run again elsewhere).
 
-Every length is checked before it is used. `FrameError` means that the other end does not speak this protocol (or another
-version of it), and the connection is of no more use.
-"""
+Every length is checked before it is used. `FrameError` means that the other end does not speak this protocol (or
+another version of it), and the connection is of no more use."""
 
 import enum
 from collections.abc import Sequence
@@ -227,7 +226,8 @@ class FrameReader:
             total = int.from_bytes(view[start : start + 4], "little")
             if not _PREFIX_BYTES <= total <= self._frame_bytes_max or total & 7:
                 raise FrameError(
-                    f"expected a frame of {_PREFIX_BYTES} to {self._frame_bytes_max} bytes, a multiple of 8, got {total}"
+                    f"expected a frame of {_PREFIX_BYTES} to {self._frame_bytes_max} bytes, a multiple of 8, "
+                    f"got {total}"
                 )
             if left < total:
                 self._wanted = total
@@ -249,7 +249,7 @@ def _parse(frame: memoryview) -> Frame:
         raise FrameError(f"expected a header of at most {len(frame) - _PREFIX_BYTES} bytes, got {end - _PREFIX_BYTES}")
     try:
         header = decoder.decode(frame[_PREFIX_BYTES:end])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"expected the header of {Kind(kind).name}, got what does not decode: {error}") from error
     if not isinstance(header, Run | Result):
         return Frame(header, [])

@@ -1,8 +1,9 @@
 """Tensors as they travel: a datatype, a shape and raw little-endian bytes.
 
-From the moment a request is decoded until a runtime takes it, a tensor is the bytes that the binary tensor extension and
-our frames carry: row-major, little endian, no padding. Rows of several requests are put together by putting their bytes
-one after the other, and taken apart by slicing, so the gateway never copies an element and needs no array library.
+From the moment a request is decoded until a runtime takes it, a tensor is the bytes that the binary tensor extension
+and our frames carry: row-major, little endian, no padding. Rows of several requests are put together by putting their
+bytes one after the other, and taken apart by slicing, so the gateway never copies an element and needs no array
+library.
 
 `BYTES` elements are a little-endian `u32` length followed by that many bytes, as the binary tensor extension has them;
 these too concatenate. Only taking them apart needs a walk (`element_ends`).
@@ -155,10 +156,8 @@ def row_slices(tensor: Tensor, rows: list[int]) -> list[Tensor]:
     parts, row, start = [], 0, 0
     for count in rows:
         row += count
-        if ends is None:
-            end = row * per_row * datatype.size
-        else:
-            end = ends[row * per_row - 1] if row * per_row else 0
+        elements = row * per_row
+        end = elements * datatype.size if ends is None else ends[elements - 1] if elements else 0
         parts.append(Tensor(tensor.name, tensor.datatype, (count, *rest), view[start:end]))
         start = end
     return parts

@@ -40,9 +40,7 @@ class ClusterRegistry:
     ) -> ModelVersion:
         async def create(client: Client) -> ModelVersion:
             versions = ClusterVersions(client, task.namespace)
-            return await register(
-                versions, store, task.model, prepared, run=task.run, metrics=metrics, lineage=lineage
-            )
+            return await register(versions, store, task.model, prepared, run=task.run, metrics=metrics, lineage=lineage)
 
         return self._api.call(create, patience_s=_PATIENCE_S)
 

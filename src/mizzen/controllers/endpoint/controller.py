@@ -12,6 +12,7 @@ from lightkube.resources.core_v1 import Pod
 
 from mizzen.controllers.endpoint.decide import decide, resolve
 from mizzen.controllers.endpoint.workers import deployment_for, deployment_name, must_apply, observed
+from mizzen.controllers.indexes import MODEL, model_of
 from mizzen.controllers.jobs import MANAGED_BY
 from mizzen.controllers.platform import FIELD_MANAGER, Platform, ResourceController
 from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
@@ -38,7 +39,7 @@ class EndpointController(ResourceController):
         self._versions = informers.of(ModelVersion)
         self._deployments = informers.of(Deployment, labels=MANAGED_BY)
         self._endpoints.add_index("model", _model_of)
-        self._versions.add_index("model", lambda version: [f"{version.namespace}/{version.spec.model}"])
+        self._versions.add_index(MODEL, model_of)
         self._deployments.add_index("endpoint", _endpoint_of)
         platform.pods.add_index("endpoint", _endpoint_of)
 
@@ -82,7 +83,7 @@ class EndpointController(ResourceController):
 
     def _target(self, endpoint: InferenceEndpoint) -> Version | tuple[str, str]:
         reference = ModelReference.parse(endpoint.spec.model)
-        versions = self._versions.by_index("model", f"{endpoint.namespace}/{reference.name}")
+        versions = self._versions.by_index(MODEL, f"{endpoint.namespace}/{reference.name}")
         by_number = {version.spec.version: version for version in versions}
         return resolve(endpoint, self._models.get(endpoint.namespace, reference.name), by_number)
 

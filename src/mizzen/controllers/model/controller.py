@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mizzen.controllers.indexes import MODEL, model_of
 from mizzen.controllers.model.decide import decide
 from mizzen.controllers.platform import Platform, ResourceController
 from mizzen.kinds import Model, ModelVersion
@@ -19,7 +20,7 @@ class ModelController(ResourceController):
         super().__init__(platform)
         self._models = platform.informers.of(Model)
         self._versions = platform.informers.of(ModelVersion)
-        self._versions.add_index("model", lambda version: [f"{version.namespace}/{version.spec.model}"])
+        self._versions.add_index(MODEL, model_of)
 
     def watches(self) -> Sequence[Watch[Any]]:
         return (
@@ -31,7 +32,7 @@ class ModelController(ResourceController):
         model = self._models.at(key)
         if model is None or model.metadata.deletion_timestamp is not None:
             return None
-        versions = list(self._versions.by_index("model", str(key)))
+        versions = list(self._versions.by_index(MODEL, str(key)))
         decision = decide(model, versions, self.platform.now_text())
         # Versions first: once the model says where an alias points, the version says how its gates came out.
         for version in versions:

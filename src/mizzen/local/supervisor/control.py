@@ -6,7 +6,7 @@ They share the loop and nothing else: each speaks to the API server over the net
 
 import argparse
 import asyncio
-import logging
+import socket
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,14 +18,14 @@ from mizzen.controllers.operator import runtime_of
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kube.client import Client
 from mizzen.kube.errors import KubeError
-from mizzen.kube.process import notify_ready, stop_on_signals
+from mizzen.kube.process import log_to_standard_error, notify_ready, stop_on_signals
 from mizzen.kube.runtime import Runtime
 from mizzen.local.apiserver.server import ApiServer
 from mizzen.local.cluster import runtime_of as cluster_runtime_of
-from mizzen.local.node import Node
+from mizzen.local.node.host import NodeOptions
+from mizzen.local.node.node import Node
+from mizzen.local.node.orphans import NodeRunningError
 from mizzen.local.supervisor.home import Home
-
-log = logging.getLogger(__name__)
 
 
 def _arguments() -> argparse.Namespace:
@@ -50,23 +50,27 @@ async def control(home: Home, host: str, port: int, gateway_url: str, kubeconfig
         runtimes = [runtime_of(client, elect=kubeconfig is not None)]
         if kubeconfig is None:
             runtimes.append(cluster_runtime_of(client))
-        node = Node(client, home.root)
+        node = Node(client, home.root, NodeOptions(socket.gethostname().lower()))
         await node.start()
         stack.push_async_callback(node.stop)
-        await _run(runtimes, stop)
+        await _run(runtimes, node, stop)
 
 
-async def _run(runtimes: list[Runtime], stop: asyncio.Event) -> None:
-    """Runs the runtimes until told to stop, or until one of them fails, which ends the process."""
+async def _run(runtimes: list[Runtime], node: Node, stop: asyncio.Event) -> None:
+    """Runs all until told to stop, or until one of them fails, which ends the process."""
     running = [asyncio.create_task(runtime.run()) for runtime in runtimes]
+    node_running = asyncio.create_task(node.wait())
     started = asyncio.create_task(_all_started(runtimes))
     stopped = asyncio.create_task(_set(stop))
     try:
-        await asyncio.wait([started, stopped, *running], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([started, stopped, node_running, *running], return_when=asyncio.FIRST_COMPLETED)
         if started.done():
             notify_ready()
-        await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopped, node_running, *running], return_when=asyncio.FIRST_COMPLETED)
+        if node_running.done():
+            node_running.result()
     finally:
+        node_running.cancel()
         for runtime in runtimes:
             runtime.stop()
         started.cancel()
@@ -86,11 +90,11 @@ async def _set(event: asyncio.Event) -> None:
 def main() -> int:
     """The exit code: 1 with a line on standard error where it could not start."""
     given = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_standard_error()
     home = Home.from_environment()
     try:
         uvloop.run(control(home, given.host, given.port, given.gateway_url, given.kubeconfig))
-    except (KubeError, OSError) as error:
+    except (KubeError, NodeRunningError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -19,7 +19,7 @@ import psutil
 
 from mizzen.kube.client import Client
 from mizzen.kube.errors import KubeError
-from mizzen.local.node import node_facts
+from mizzen.local.node.machine import node_facts
 from mizzen.local.supervisor.home import Home, HomeError
 from mizzen.local.supervisor.processes import recorded
 from mizzen.local.supervisor.supervisor import PARTS, addresses_of

@@ -63,6 +63,7 @@ class SupervisedPart:
         self._stopping = asyncio.Event()
         self._ready = ReadySocket()
         self._first_exit = asyncio.Event()
+        self._was_ready = False
 
     def statistics(self) -> PartState:
         running = self._process is not None and self._process.returncode is None
@@ -70,15 +71,19 @@ class SupervisedPart:
         return PartState(self.part.name, pid, self._starts, self._last_exit)
 
     async def ready(self) -> None:
-        """Returns when the process said that it is ready.
+        """Returns when the process said that it is ready, the next time where it said so before.
 
-        Raises `StartError` where it ended first.
+        Raises `StartError` where it ended without ever having been.
         """
+        if self._was_ready:
+            await self._ready.heard()
+            return
         heard = asyncio.ensure_future(self._ready.heard())
         ended = asyncio.ensure_future(self._first_exit.wait())
         try:
             await asyncio.wait((heard, ended), return_when=asyncio.FIRST_COMPLETED)
-            if not heard.done():
+            self._was_ready = heard.done()
+            if not self._was_ready:
                 raise StartError(
                     f"{self.part.name} ended with {self._last_exit} before it was ready:\n{self._log_tail()}"
                 )

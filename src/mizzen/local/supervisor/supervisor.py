@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mizzen.local.node import kill_all
+from mizzen.local.node.orphans import kill_all
 from mizzen.local.supervisor.home import Home, HomeLock, write_atomically
 from mizzen.local.supervisor.processes import Part, PartState, SupervisedPart, end_recorded, forget_self, record_self
 
@@ -134,7 +134,7 @@ def down(home: Home, grace_s: float = 30.0) -> list[str]:
     """Ends whatever of this home still runs, the supervisor first and Pod processes last; the names of what ended."""
     ended = end_recorded(home, ["supervisor"], grace_s)
     ended += end_recorded(home, PARTS, grace_s)
-    ended += kill_all(home.root)
+    ended += kill_all(home.root) if home.root.exists() else []
     return ended
 
 

@@ -32,7 +32,13 @@ def _library(model: Any) -> str | None:
     module, name = type(model).__module__.partition(".")[0], type(model).__name__
     if module == "lightgbm" and name in {"Booster", "LGBMClassifier", "LGBMRegressor", "LGBMRanker"}:
         return module
-    if module == "xgboost" and name in {"Booster", "XGBClassifier", "XGBRegressor", "XGBRFClassifier", "XGBRFRegressor"}:
+    if module == "xgboost" and name in {
+        "Booster",
+        "XGBClassifier",
+        "XGBRegressor",
+        "XGBRFClassifier",
+        "XGBRFRegressor",
+    }:
         return module
     return module if module == "sklearn" and name in _SCIKIT else None
 

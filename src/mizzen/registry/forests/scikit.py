@@ -64,7 +64,9 @@ def _boosted(estimator: Any) -> Forest:
     ]
     link = _classifier_link(outputs) if hasattr(estimator, "classes_") else Link.IDENTITY
     if getattr(estimator, "loss", None) == "exponential":
-        return Forest(trees, estimator.n_features_in_, outputs, 2.0 * base, Link.LOGISTIC, scale=2.0, single_precision=True)
+        return Forest(
+            trees, estimator.n_features_in_, outputs, 2.0 * base, Link.LOGISTIC, scale=2.0, single_precision=True
+        )
     return Forest(trees, estimator.n_features_in_, outputs, base, link, single_precision=True)
 
 

@@ -1,13 +1,14 @@
 """The heart of a gateway process: paths to services, callers to verdicts, the directory to both.
 
-`handle` is called once for each HTTP request, with its whole body, and answers at once or leaves an exchange that a service
-answers later. It knows nothing of the HTTP server, and reads no clock but the one it is given.
+`handle` is called once for each HTTP request, with its whole body, and answers at once or leaves an exchange that a
+service answers later. It knows nothing of the HTTP server, and reads no clock but the one it is given.
 
 Paths are looked up in a table that holds every path at which inference is answered now. Only what is not found there is
 taken apart, to say what is wrong with it, or because it asks for something else than inference.
 """
 
 import logging
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -16,6 +17,7 @@ from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Work
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange, Reply
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
+from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
 from mizzen.serving.gateway.rsgi import HeaderMap
@@ -30,10 +32,11 @@ _encode = msgspec.json.Encoder().encode
 class Gateway:
     """All endpoints as one process serves them. It is the `directory.Listener`."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], connect: Callable[[Worker, Owner], Link] = Link) -> None:
         self.clock = clock
-        self.ready = False
-        """Whether the directory has told all there was."""
+        self._connect = connect
+        self.synced_once = asyncio.Event()
+        """Set when the directory has told everything there was."""
         self.keyring = Keyring()
         self.services: dict[EndpointKey, Service] = {}
         self.measures: dict[EndpointKey, Measures] = {}
@@ -130,7 +133,7 @@ class Gateway:
         if asked.what == "live":
             return {"live": True}
         if asked.what == "ready":
-            if not self.ready:
+            if not self.synced_once.is_set():
                 raise HttpError(503, "the gateway has not yet heard which endpoints there are", "not_ready")
             return {"ready": True}
         return {"name": "mizzen", "version": __version__, "extensions": ["binary_tensor_data"]}
@@ -167,7 +170,7 @@ class Gateway:
         service = self.services.get(endpoint.key)
         if service is None:
             measures = self.measures.setdefault(endpoint.key, Measures())
-            service = self.services[endpoint.key] = Service(endpoint, self.clock, measures)
+            service = self.services[endpoint.key] = Service(endpoint, self.clock, measures, self._connect)
             for worker in self._workers.values():
                 if (worker.namespace, worker.endpoint) == endpoint.key:
                     service.add_worker(worker)
@@ -204,7 +207,7 @@ class Gateway:
         self.keyring.remove(name)
 
     def synced(self) -> None:
-        self.ready = True
+        self.synced_once.set()
 
     def _map_paths(self) -> None:
         self._inference = {

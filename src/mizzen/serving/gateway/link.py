@@ -1,8 +1,7 @@
 """One worker Pod as a gateway process sees it: a connection that is made again while the Pod is there.
 
-The link speaks frames (`mizzen.serving.frames`) and tells its `Owner` what the worker says. A connection that breaks is one
-event: what ran there is lost. The same worker that comes back is a new one to the queue.
-"""
+The link speaks frames (`mizzen.serving.frames`) and tells its `Owner` what the worker says. A connection that breaks is
+one event: what ran there is lost. The same worker that comes back is a new one to the queue."""
 
 import asyncio
 import logging
@@ -196,5 +195,5 @@ class _Connection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._link.disconnected()

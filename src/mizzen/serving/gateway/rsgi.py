@@ -1,11 +1,11 @@
 """granian's server (hyper, in Rust: HTTP/1.1 and HTTP/2), driven by plain callbacks.
 
-granian's own way to call a handler makes a task for each request and wakes the event loop twice, once to start it and once
-with the body. Measured with a handler that only echoes, that costs 13 us of processor time a request. With `serve` the
-server's thread itself asks for the body, and the event loop is woken once, with all of the request: 9 us, and half as many
-requests again in a second. For this granian is given a scheduler of our own in place of the one that it makes for a
-coroutine function. That is not its documented face, so all that leans on it is in this module, and granian's version is
-pinned to those it was tried with.
+granian's own way to call a handler makes a task for each request and wakes the event loop twice, once to start it and
+once with the body. Measured with a handler that only echoes, that costs 13 us of processor time a request. Here the
+server's thread itself asks for the body, and the event loop is woken once, with all of the request: 9 us, and half as
+many requests again in a second. For this granian is given a scheduler of our own in place of the one that it makes for
+a coroutine function. That is not its documented face, so all that leans on it is in this module, and granian's version
+is pinned to those it was tried with.
 """
 
 import asyncio
@@ -54,7 +54,8 @@ class Scope(Protocol):
 
 
 class Responder(Protocol):
-    """A request's body, its client, and where its answer goes. Whoever drops one unanswered leaves granian to say 500."""
+    """A request's body, its client, and where its answer goes. Whoever drops one unanswered leaves granian to say
+    500."""
 
     def __call__(self) -> Future:
         """The whole body. Its result raises `RuntimeError` where the client left before."""

@@ -1,15 +1,15 @@
 """One endpoint's live state in this process: the shell around its queue.
 
 Events come from three sides, all on the event loop: exchanges from clients (`accept`, `leave`), workers through their
-links, and the directory (`update`, `add_worker`, …). Each is told to the queue (`mizzen.policy.queue`), and what the queue
-says is done: batches are sent, answers split and encoded, refusals and expiries answered. There is one timer, at the
-earliest deadline, and no task.
+links, and the directory (`update`, `add_worker`, …). Each is told to the queue (`mizzen.policy.queue`), and what the
+queue says is done: batches are sent, answers split and encoded, refusals and expiries answered. There is one timer, at
+the earliest deadline, and no task.
 
-Requests that came in one turn of the event loop are assigned together at its end, so that what came at once is one batch.
+Requests that came in one turn of the event loop are assigned together at its end, so that what came at once is one
+batch.
 
-A request waits outside the queue (`parked`) while it is not known what the model takes: no version gets traffic yet, or its
-signature is to be told by its first worker.
-"""
+A request waits outside the queue (`parked`) while it is not known what the model takes: no version gets traffic yet, or
+its signature is to be told by its first worker."""
 
 import asyncio
 import dataclasses
@@ -23,7 +23,7 @@ from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, 
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange, Headers
-from mizzen.serving.gateway.link import Link
+from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.oip import BadRequestError, ResponseEncoder, decode_request, error_body
 from mizzen.serving.oip.response import BINARY_TYPE
@@ -54,10 +54,17 @@ class Served:
 class Service:
     """Serves one endpoint."""
 
-    def __init__(self, endpoint: Endpoint, clock: Callable[[], float], measures: Measures) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        clock: Callable[[], float],
+        measures: Measures,
+        connect: Callable[[Worker, Owner], Link] = Link,
+    ) -> None:
         self.endpoint = endpoint
         self.measures = measures
         self._clock = clock
+        self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._queue = Queue(endpoint.batch_rows_max, endpoint.queue_rows_max)
         self._served: dict[str, Served] = {}
@@ -179,9 +186,10 @@ class Service:
         self._queue.rows_max = endpoint.queue_rows_max
         traffic = []
         for version in sorted(endpoint.versions, key=lambda version: -version.percent):
-            signature = version.signature or self._told_signature(version.digest)
+            old = self._served.get(version.digest)
+            known = old.signature if old is not None else self._told_signature(version.digest)
+            signature = version.signature or known
             if signature is not None:
-                old = self._served.get(version.digest)
                 same = old is not None and old.version == version and old.signature == signature
                 served = old if same and old is not None else Served(endpoint.name, version, signature)
                 self._served[version.digest] = served
@@ -200,7 +208,7 @@ class Service:
             if old.worker == worker:
                 return
             old.retire()
-        self._links[worker.uid] = Link(worker, self)
+        self._links[worker.uid] = self._connect(worker, self)
 
     def remove_worker(self, uid: str) -> None:
         """A worker Pod is to be used no more; what it has it may finish."""

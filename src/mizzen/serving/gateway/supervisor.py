@@ -1,10 +1,9 @@
 """The parent: binds the port, keeps the gateway processes alive, and ends them in good order.
 
-All processes accept from the one listening socket, which the parent holds too: when one is killed, connections that were
-waiting to be accepted are taken by the others, or by its successor. A process that dies is replaced at once; one that dies
-again and again is replaced ever more slowly, up to every `RESTART_S_MAX`. A parent that is killed takes its processes with
-it: each watches a pipe whose other end only the parent holds.
-"""
+All processes accept from the one listening socket, which the parent holds too: when one is killed, connections that
+were waiting to be accepted are taken by the others, or by its successor. A process that dies is replaced at once; one
+that dies again and again is replaced ever more slowly, up to every `RESTART_S_MAX`. A parent that is killed takes its
+processes with it: each watches a pipe whose other end only the parent holds."""
 
 import logging
 import os

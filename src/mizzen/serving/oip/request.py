@@ -2,18 +2,20 @@
 
 JSON is decoded by msgspec in two steps, because the type of `data` depends on its neighbour `datatype`: first the
 envelope with `data` left raw, then each `data` as a (nested) list of the one type that its datatype takes, so a string
-where a number belongs is refused by the decoder and not coerced by an array library. With the binary tensor extension the
-bytes after the JSON are sliced, never walked (but for `BYTES`, whose lengths are verified).
+where a number belongs is refused by the decoder and not coerced by an array library. With the binary tensor extension
+the bytes after the JSON are sliced, never walked (but for `BYTES`, whose lengths are verified).
 
 `data` may be flat or nested as the shape is, in row-major order. Numbers beyond the datatype's range are refused, since
-to wrap or to saturate them would answer another question. `FP16` is taken from JSON numbers (each has exactly one nearest
-half), `BYTES` from JSON strings as UTF-8.
+to wrap or to saturate them would answer another question. `FP16` is taken from JSON numbers (each has exactly one
+nearest half), `BYTES` from JSON strings as UTF-8. In floating-point data `null` is a missing number: NaN, which JSON
+cannot say.
 
 Order of the checks: form, names, datatypes, shapes, then data. Each error names the place as the client wrote it:
 `inputs[0].shape: expected [-1, 20], got [3, 19]`.
 """
 
 import itertools
+import math
 import re
 import struct
 from collections.abc import Iterable
@@ -36,7 +38,8 @@ from mizzen.serving.tensors import (
 
 
 class BadRequestError(ValueError):
-    """What the client sent cannot be answered. The message is for the client: path, what was expected, what was found."""
+    """What the client sent cannot be answered. The message is for the client: path, what was expected, what was
+    found."""
 
 
 _ABSENT = msgspec.Raw()
@@ -97,7 +100,7 @@ class InferenceRequest(msgspec.Struct):
 
 
 _decode_envelope = msgspec.json.Decoder(_Request).decode
-_ELEMENT: dict[str, type] = {"number": float, "integer": int, "boolean": bool, "string": str}
+_ELEMENT: dict[str, Any] = {"number": float | None, "integer": int, "boolean": bool, "string": str}
 _decoders: dict[tuple[str, int], msgspec.json.Decoder[Any]] = {}
 _NESTED = re.compile(rb"\s*\[\s*\[")
 
@@ -157,6 +160,7 @@ def _inputs(given: list[_Input], binary: memoryview, signature: Signature) -> li
     tensors = {}
     position = 0
     for name, (spec, index, item) in found.items():
+        data: Buffer
         datatype = _fitting(spec, item, index)
         parameters = item.parameters
         if parameters is not None and parameters.shared_memory_region:
@@ -247,6 +251,8 @@ def _json_data(item: _Input, datatype: Datatype, path: str) -> bytes:
         raise BadRequestError(f"{path}: expected {count} elements for shape {list(item.shape)}, got {len(values)}")
     if not datatype.size:
         return pack_strings([value.encode() for value in values])
+    if datatype.json == "number" and None in values:
+        values = [math.nan if value is None else value for value in values]
     try:
         return struct.pack(f"<{count}{datatype.code}", *values)
     except (struct.error, OverflowError) as error:
@@ -294,12 +300,10 @@ def _raw_request(body: Buffer, signature: Signature) -> InferenceRequest:
     spec = signature.inputs[0]
     datatype = DATATYPES[spec.datatype]
     if not datatype.size:
-        if element_count(tuple(abs(length) for length in spec.shape)) != 1:
-            raise BadRequestError(
-                f"body: expected JSON, since a raw body is one BYTES element and the input {spec.name!r} has shape {list(spec.shape)}"
-            )
-        data = struct.pack("<I", len(body)) + bytes(body)
         shape = tuple(abs(length) for length in spec.shape)
+        if element_count(shape) != 1:
+            raise BadRequestError(f"body: expected JSON, since a raw body is one BYTES element, not {list(spec.shape)}")
+        data = struct.pack("<I", len(body)) + bytes(body)
         return InferenceRequest([Tensor(spec.name, spec.datatype, shape, data)], 1, binary=True)
     fixed = element_count(tuple(length for length in spec.shape if length != -1)) * datatype.size
     open_dimensions = spec.shape.count(-1)

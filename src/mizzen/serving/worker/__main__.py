@@ -9,7 +9,8 @@ import time
 
 import uvloop
 
-from mizzen.serving.worker.artifacts import StoreUnavailableError, fetch_example, fetch_model
+from mizzen.data.lake.errors import StoreUnavailable
+from mizzen.serving.worker.artifacts import Artifacts
 from mizzen.serving.worker.health import Answer, HealthServer
 from mizzen.serving.worker.model import Model
 from mizzen.serving.worker.server import WorkerServer
@@ -32,7 +33,7 @@ class Worker:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Until SIGTERM. Raises `TaskError`, `StoreUnavailableError` and `OSError` where it cannot serve."""
+        """Until SIGTERM. Raises `TaskError`, `StoreUnavailable` and `OSError` where it cannot serve."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -55,10 +56,10 @@ class Worker:
 
     def _load(self) -> Model:
         began_s = time.monotonic()
-        data = fetch_model(self._task, self._surroundings.cache)
-        model = Model(data, self._task.threads or _processors())
+        artifacts = Artifacts(self._task, self._surroundings.cache)
+        model = Model(artifacts.model(), self._task.threads or _processors())
         loaded_s = time.monotonic()
-        model.warm_up(fetch_example(self._task))
+        model.warm_up(artifacts.example())
         self._statistics.load_s = loaded_s - began_s
         self._statistics.warm_up_s = time.monotonic() - loaded_s
         return model
@@ -97,7 +98,7 @@ def main() -> int:
     except TaskError as error:
         say_last_words(surroundings, str(error))
         return 2
-    except (StoreUnavailableError, OSError) as error:
+    except (StoreUnavailable, OSError) as error:
         say_last_words(surroundings, str(error))
         return 1
     return 0

@@ -1,9 +1,8 @@
 """The thread that computes: batches one after the other, in the order in which they came.
 
-The event loop hands a job over and gets it back with its answer; the thread touches nothing else. While the runtime is in
-native code it lets other threads run, so sockets and probes stay live; when it never comes back, `busy_s` grows, which
-the liveness probe sees.
-"""
+The event loop hands a job over and gets it back with its answer; the thread touches nothing else. While the runtime is
+in native code it lets other threads run, so sockets and probes stay live; when it never comes back, `busy_s` grows,
+which the liveness probe sees."""
 
 import queue
 import threading
@@ -24,7 +23,7 @@ class Runtime(Protocol):
 class Job:
     """A batch on its way. `cancelled` may be set until the thread begins it."""
 
-    __slots__ = ("began_s", "cancelled", "came_s", "compute_s", "error", "inputs", "number", "outputs", "owner")
+    __slots__ = ("began_s", "came_s", "cancelled", "compute_s", "error", "inputs", "number", "outputs", "owner")
 
     def __init__(self, owner: object, number: int, inputs: list[Tensor]) -> None:
         self.owner = owner

@@ -1,8 +1,7 @@
 """The gateways' port: frames in, batches to the runner, answers out. See `mizzen.serving.frames` for the talk.
 
-Draining: no new connection is taken and DRAIN is said; what was granted may still come and is run; each gateway closes its
-connection once it has its answers. When all have, or when the time is over, the process may end.
-"""
+Draining: no new connection is taken and DRAIN is said; what was granted may still come and is run; each gateway closes
+its connection once it has its answers. When all have, or when the time is over, the process may end."""
 
 import asyncio
 import contextlib
@@ -58,15 +57,7 @@ class WorkerServer:
         """Listens on the Unix socket, or where there is none on TCP. Raises `OSError` where it cannot."""
         self.runner.start()
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            listening = socket.socket(socket.AF_UNIX)
-            before = os.umask(0o077)
-            try:
-                listening.bind(str(path))
-            finally:
-                os.umask(before)
-            self._server = await self._loop.create_unix_server(lambda: _Link(self), sock=listening)
+            self._server = await self._loop.create_unix_server(lambda: _Link(self), sock=_bound(path))
         else:
             self._server = await self._loop.create_server(lambda: _Link(self), "0.0.0.0", port)
 
@@ -124,6 +115,19 @@ class WorkerServer:
         link.send(Result(job.number, job.compute_s, wait_s, 1, heads), [tensor.data for tensor in job.outputs])
 
 
+def _bound(path: Path) -> socket.socket:
+    """A Unix socket that only this user may connect to, in the place of one that a killed worker left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o077)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(before)
+    return listening
+
+
 class _Link(asyncio.Protocol):
     """One gateway's connection."""
 
@@ -150,7 +154,7 @@ class _Link(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._transport = None
         for job in self.jobs.values():
             job.cancelled = True

@@ -1,9 +1,11 @@
-"""What a worker is told, in the one JSON document `MIZZEN_TASK`, and where it finds itself, in the rest of the environment.
+"""What a worker is told, in the one JSON document `MIZZEN_TASK`, and where it finds itself, in the rest of the
+environment.
 
 The task is resolved by the controller: a worker never reads a spec that may have changed since.
 """
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,8 +19,12 @@ FRAMES_PORT_DEFAULT = 7090
 HEALTH_PORT_DEFAULT = 7091
 
 
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+
+
 class TaskError(Exception):
-    """The worker cannot do what it was told, and starting it again will not help; the message ends in the Pod's status."""
+    """The worker cannot do what it was told, and starting it again will not help; the message ends in the Pod's
+    status."""
 
 
 class Task(msgspec.Struct, frozen=True, rename="camel"):
@@ -48,7 +54,7 @@ class Task(msgspec.Struct, frozen=True, rename="camel"):
             task = msgspec.json.decode(text, type=cls)
         except msgspec.DecodeError as error:
             raise TaskError(f"MIZZEN_TASK: {error}") from error
-        if not task.digest.startswith("sha256:") or len(task.digest) != 71:
+        if _DIGEST.match(task.digest) is None:
             raise TaskError(f"MIZZEN_TASK.digest: expected sha256:<64 hex digits>, got {task.digest!r}")
         return task
 

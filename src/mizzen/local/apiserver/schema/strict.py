@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from mizzen.kinds.yamltext import as_number
 from mizzen.local.apiserver.errors import BadRequest
 from mizzen.local.apiserver.schema import yamlbody
 from mizzen.local.apiserver.schema.causes import quoted
@@ -22,13 +23,7 @@ from mizzen.local.apiserver.types import Json, ResourceType
 _YAML_TYPES = frozenset({"application/yaml", "application/apply-patch+yaml", "text/yaml", "application/x-yaml"})
 
 
-def _whole_as_int(text: str) -> int | float:
-    """Go writes the float 2.0 as 2."""
-    value = float(text)
-    return int(value) if value.is_integer() and abs(value) < 1e15 else value
-
-
-_decoder = msgspec.json.Decoder(float_hook=_whole_as_int)
+_decoder = msgspec.json.Decoder(float_hook=as_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ def _parse_yaml(body: bytes) -> Body:
     try:
         value, repeated = yamlbody.load(body)
     except yamlbody.YamlError as error:
-        raise MalformedError(str(error)) from error
+        raise MalformedError(f"yaml: {error}") from error
     if not repeated:
         return Body(value)
     listed = tuple(f'line {line}: key "{key}" already set in map' for line, key in repeated)

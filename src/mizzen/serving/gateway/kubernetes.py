@@ -1,0 +1,190 @@
+"""The directory that is a Kubernetes API: endpoints, model versions, worker Pods and key Secrets, by watch.
+
+The informers keep what they know while the API server is away, so the gateway serves on. What an object means for the
+gateway is said by the pure functions at the end; one that cannot be understood is left out, and named in the log.
+"""
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lightkube.models.core_v1 import PodStatus
+from lightkube.resources.core_v1 import Pod, Secret
+
+from mizzen.kinds import InferenceEndpoint, ModelVersion, names
+from mizzen.kinds.build import Tensor
+from mizzen.kinds.meta import condition_named
+from mizzen.kinds.scalars import duration_s
+from mizzen.kube.client import Client
+from mizzen.kube.informer import Informer
+from mizzen.kube.resources import meta_of
+from mizzen.serving.gateway.directory import ApiKey, Endpoint, Listener, TcpAddress, UnixAddress, Version, Worker
+from mizzen.serving.tensors import Signature, TensorSpec
+
+log = logging.getLogger("mizzen.gateway")
+FRAMES_PORT = "frames"
+SOCKET_NAME = "worker.sock"
+_HASH = re.compile(r"^[0-9a-f]{64}$")
+
+
+class KubernetesDirectory:
+    """Follows one API server."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def run(self, listener: Listener) -> None:
+        """Until cancelled. Errors of the server are waited out."""
+        client = self._client
+        versions = Informer(client, ModelVersion)
+        endpoints = Informer(client, InferenceEndpoint)
+        pods = Informer(client, Pod, labels=names.LABEL_ENDPOINT)
+        secrets = Informer(client, Secret, labels={names.LABEL_API_KEY: "true"})
+
+        def endpoint_changed(old: InferenceEndpoint | None, new: InferenceEndpoint | None) -> None:
+            if new is not None:
+                listener.endpoint_changed(endpoint_of(new, versions.get))
+            elif old is not None:
+                listener.endpoint_gone((old.namespace, old.name))
+
+        def version_changed(_: ModelVersion | None, new: ModelVersion | None) -> None:
+            if new is not None:
+                for endpoint in endpoints.list(new.namespace):
+                    if any(traffic.model_version == new.name for traffic in endpoint.status.traffic):
+                        endpoint_changed(endpoint, endpoint)
+
+        endpoints.subscribe(endpoint_changed)
+        versions.subscribe(version_changed)
+        pods.subscribe(lambda old, new: _tell_pod(listener, old, new))
+        secrets.subscribe(lambda old, new: _tell_secret(listener, old, new))
+        async with asyncio.TaskGroup() as group:
+            for informer in (versions, pods, secrets, endpoints):
+                group.create_task(informer.run())
+            await asyncio.gather(*(informer.synced() for informer in (versions, pods, secrets, endpoints)))
+            listener.synced()
+
+
+def _tell_pod(listener: Listener, old: Pod | None, new: Pod | None) -> None:
+    worker = worker_of(new) if new is not None else None
+    if worker is not None:
+        listener.worker_changed(worker)
+    gone = meta_of(old).uid if old is not None else None
+    if gone is not None and (worker is None or worker.uid != gone):
+        listener.worker_gone(gone)
+
+
+def _tell_secret(listener: Listener, old: Secret | None, new: Secret | None) -> None:
+    key = key_of(new) if new is not None else None
+    secret = new if new is not None else old
+    if key is not None:
+        listener.key_changed(str(meta_of(secret).key), key)
+    elif secret is not None:
+        listener.key_gone(str(meta_of(secret).key))
+
+
+def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str], ModelVersion | None]) -> Endpoint:
+    """What an `InferenceEndpoint` means here."""
+    spec, status = endpoint.spec, endpoint.status
+    versions = []
+    for traffic in status.traffic:
+        found = version_named(endpoint.namespace, traffic.model_version)
+        fits = found is not None and found.spec.artifact.digest == traffic.digest
+        signature = signature_of(found) if found is not None and fits else None
+        versions.append(Version(traffic.model, traffic.version, traffic.digest, traffic.percent, signature))
+    return Endpoint(
+        namespace=endpoint.namespace,
+        name=endpoint.name,
+        anonymous=spec.access == "anonymous",
+        batch_rows_max=spec.batching.max_rows,
+        queue_rows_max=spec.queue.max_rows,
+        timeout_s=duration_s(spec.queue.timeout),
+        versions=tuple(versions),
+        hopeless=_hopeless(endpoint),
+    )
+
+
+def _hopeless(endpoint: InferenceEndpoint) -> str | None:
+    """Why no version will come unless something is changed: the only candidate was given up, or there is none."""
+    status = endpoint.status
+    if status.traffic:
+        return None
+    if status.candidate is not None:
+        return (
+            status.candidate.message or "the model's only version failed"
+            if status.candidate.phase == "Failed"
+            else None
+        )
+    seen = status.observed_generation is not None and status.observed_generation >= (endpoint.metadata.generation or 0)
+    ready = condition_named(status.conditions, "Ready")
+    return ready.message or ready.reason if seen and ready is not None and ready.status == "False" else None
+
+
+def signature_of(version: ModelVersion) -> Signature:
+    """A model version's signature as the request path has it."""
+
+    def specs(tensors: list[Tensor]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in tensors)
+
+    return Signature(specs(version.spec.signature.inputs), specs(version.spec.signature.outputs))
+
+
+def worker_of(pod: Pod) -> Worker | None:
+    """The worker that a Pod is; `None` while it is not ready, or once it is to go."""
+    meta = meta_of(pod)
+    endpoint = meta.labels.get(names.LABEL_ENDPOINT)
+    ready = any(c.type == "Ready" and c.status == "True" for c in (pod.status and pod.status.conditions) or ())
+    if endpoint is None or not ready or meta.deleted is not None or meta.namespace is None or pod.status is None:
+        return None
+    address = _address(meta.annotations, pod, pod.status)
+    if address is None:
+        log.warning("Pod %s: expected a socket in its run folder, or an IP and a port named frames", meta.key)
+        return None
+    return Worker(meta.uid, meta.namespace, endpoint, meta.labels.get(names.LABEL_DIGEST, ""), address)
+
+
+def _address(annotations: Mapping[str, str], pod: Pod, status: PodStatus) -> UnixAddress | TcpAddress | None:
+    run_dir = annotations.get(names.ANNOTATION_RUN_DIR)
+    if run_dir:
+        path = Path(run_dir) / SOCKET_NAME
+        if path.exists():
+            return UnixAddress(path)
+    port = _published_port(annotations)
+    if port is None and pod.spec is not None:
+        ports = (port for container in pod.spec.containers for port in container.ports or ())
+        port = next((found.containerPort for found in ports if found.name == FRAMES_PORT), None)
+    return TcpAddress(status.podIP, port) if status.podIP and port is not None else None
+
+
+def _published_port(annotations: Mapping[str, str]) -> int | None:
+    try:
+        ports = json.loads(annotations.get(names.ANNOTATION_PORTS, "{}"))
+    except json.JSONDecodeError:
+        return None
+    port = ports.get(FRAMES_PORT) if isinstance(ports, dict) else None
+    return port if isinstance(port, int) else None
+
+
+def key_of(secret: Secret) -> ApiKey | None:
+    """The API key in a Secret; `None` where it holds none."""
+    meta = meta_of(secret)
+    if secret.type != names.SECRET_TYPE_API_KEY or meta.namespace is None:
+        return None
+    data = secret.data or {}
+    try:
+        hash_, endpoints = (
+            base64.b64decode(data.get(name, ""), validate=True).decode() for name in ("hash", "endpoints")
+        )
+    except (binascii.Error, UnicodeDecodeError) as error:
+        log.warning("Secret %s: expected base64 of text: %s", meta.key, error)
+        return None
+    hash_ = hash_.strip().lower()
+    if _HASH.match(hash_) is None:
+        log.warning("Secret %s: data.hash: expected the 64 hex digits of a SHA-256", meta.key)
+        return None
+    scope = frozenset(filter(None, (name.strip() for name in endpoints.split(","))))
+    return ApiKey(hash_, meta.namespace, None if "*" in scope else scope)

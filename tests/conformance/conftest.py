@@ -1,0 +1,192 @@
+"""What every conformance test stands on: the server under test, an identity at it, a namespace of the test's own.
+
+Options: `--kubeconfig PATH` judges that server (administrator's rights needed); without it Mizzen's embedded API server
+is started in a temporary home. `--with-controllers` and `--with-node` say what runs beside the server.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from .client import Api, Json, Refused, Resource, Server
+from .gaps import GAPS
+from .objects import crd, namespace, service_account
+from .server import embedded
+
+MARKERS = {
+    "needs_controllers": "a controller manager must run beside the API server (--with-controllers)",
+    "needs_node": "a node that runs Pods must be registered (--with-node)",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance", "Kubernetes API conformance")
+    group.addoption("--kubeconfig", type=Path, help="judge this server; without it: Mizzen's embedded one")
+    group.addoption("--with-controllers", action="store_true", help="a controller manager runs beside the server")
+    group.addoption("--with-node", action="store_true", help="a node that runs Pods is registered")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server under test."""
+    given: Path | None = request.config.getoption("kubeconfig", default=None)
+    if given is not None:
+        yield Server.of(given)
+    else:
+        with embedded(tmp_path_factory.mktemp("home")) as kubeconfig:
+            yield Server.of(kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def api(server: Server) -> Iterator[Api]:
+    """The server as its administrator sees it."""
+    with server.http(identity=True) as admin, server.http(identity=False) as bare:
+        yield Api(admin, bare)
+
+
+@pytest.fixture(scope="session")
+def is_mizzen(api: Api) -> bool:
+    return "mizzen" in api.get("/version")["gitVersion"]
+
+
+@pytest.fixture(autouse=True)
+def _known_gap(request: pytest.FixtureRequest) -> None:
+    """Expect a test in the table of gaps to fail on Mizzen's own server, and only there; one that passes fails."""
+    reason = GAPS.get(f"{request.path.stem}::{request.node.name}")
+    if reason and request.getfixturevalue("is_mizzen"):
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _needs(request: pytest.FixtureRequest) -> None:
+    for marker, option in {"needs_controllers": "with_controllers", "needs_node": "with_node"}.items():
+        if request.node.get_closest_marker(marker) and not request.config.getoption(option, default=False):
+            pytest.skip(f"{MARKERS[marker]}")
+
+
+@pytest.fixture
+def unique() -> Callable[[], str]:
+    """Names that no other test and no other run uses."""
+    return lambda: f"conformance-{secrets.token_hex(5)}"
+
+
+class Namespace:
+    """A namespace of one test."""
+
+    def __init__(self, api: Api, name: str) -> None:
+        self.api, self.name = api, name
+
+    def __call__(self, resource: str, api: Api | None = None) -> Resource:
+        """The objects of a type in this namespace, as the administrator or another identity."""
+        return (api or self.api).resource(resource, self.name)
+
+    def admit_pods(self) -> "Namespace":
+        """Make the `default` ServiceAccount that Pods are refused without, if no controller has made it yet."""
+        try:
+            self("serviceaccounts").create(service_account("default"))
+        except Refused as error:
+            if error.code != 409:
+                raise
+        return self
+
+
+@pytest.fixture
+def namespaces(api: Api, unique: Callable[[], str]) -> Iterator[Callable[[], Namespace]]:
+    """Make namespaces of the test's own; they are deleted when it ends."""
+    made: list[str] = []
+    collection = api.resource("namespaces")
+
+    def make() -> Namespace:
+        name = unique()
+        collection.create(namespace(name))
+        made.append(name)
+        return Namespace(api, name)
+
+    yield make
+    for name in made:
+        api.request("DELETE", collection.at(name))
+
+
+@pytest.fixture
+def ns(namespaces: Callable[[], Namespace]) -> Namespace:
+    """The test's own namespace."""
+    return namespaces()
+
+
+@pytest.fixture
+def maps(ns: Namespace) -> Resource:
+    """ConfigMaps of the test's own namespace: the plainest objects there are."""
+    return ns("configmaps")
+
+
+@pytest.fixture
+def pods(ns: Namespace) -> Resource:
+    """Pods of the test's own namespace."""
+    return ns.admit_pods()("pods")
+
+
+@pytest.fixture
+def own(api: Api) -> Iterator[Callable[[str, Json], Json]]:
+    """`own(resource, body)` makes a cluster-scoped object that is deleted when the test ends."""
+    made: list[str] = []
+
+    def make(resource: str, body: Json) -> Json:
+        collection = api.resource(resource)
+        created = collection.create(body)
+        made.append(collection.at(created["metadata"]["name"]))
+        return created
+
+    yield make
+    for path in reversed(made):
+        api.request("DELETE", path)
+
+
+CRDS = "apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def is_established(definition: Json) -> bool:
+    conditions = {one["type"]: one["status"] for one in definition.get("status", {}).get("conditions") or []}
+    return conditions.get("Established") == "True"
+
+
+@contextmanager
+def served(api: Api, schema: Json | None = None, **changes: object) -> Iterator[str]:
+    """A CRD (see `objects.crd`) in a group of its own, once it is established and until the block ends."""
+    group = f"conformance-{secrets.token_hex(5)}.example.com"
+    body = crd(group, schema, **changes)
+    definitions = api.resource(CRDS)
+    name = definitions.create(body)["metadata"]["name"]
+    try:
+        definitions.wait(name, is_established)
+        yield group
+    finally:
+        api.request("DELETE", definitions.at(name))
+
+
+@pytest.fixture
+def define(api: Api) -> Iterator[Callable[..., str]]:
+    """`define(schema, ...)` serves a CRD while the test runs and returns its group."""
+    with ExitStack() as stack:
+        yield lambda schema=None, **changes: stack.enter_context(served(api, schema, **changes))
+
+
+@pytest.fixture(scope="module")
+def widgets_group(api: Api) -> Iterator[str]:
+    """The group of a CRD that admits anything, with status and scale, for tests that need just some custom kind."""
+    scale = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
+    with served(api, version={"subresources": {"status": {}, "scale": scale}}) as group:
+        yield group
+
+
+@pytest.fixture
+def widgets(ns: Namespace, widgets_group: str) -> Resource:
+    """Custom resources of the test's own namespace."""
+    return ns(f"{widgets_group}/v1/widgets")

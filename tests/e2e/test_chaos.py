@@ -1,0 +1,150 @@
+"""Random kills under load: no acknowledged write is lost, a retried request succeeds, nothing is left behind.
+
+Not here: what a single kill at a chosen moment does; each part's own tests hold that.
+"""
+
+import json
+import random
+import signal
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+import psutil
+import pytest
+from tests.e2e.machine import PROJECT, Machine
+
+KILLS = 200
+PAUSE_S_MAX = 0.8
+"""Kills come at random moments, up to this long apart."""
+RETRY_S = 0.1
+REQUEST_PATIENCE = 600
+SEED = 20130131
+
+BODY = json.dumps(
+    {"inputs": [{"name": "input", "shape": [1, 3], "datatype": "FP32", "data": [3.0, 3.0, 0.0]}]}
+).encode()
+
+
+class Load(threading.Thread):
+    """Repeats a piece of work until told to stop; keeps what it acknowledged and what went wrong for good."""
+
+    def __init__(self, work: Callable[[int], str | None]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self._enough = threading.Event()
+        self.done: list[str] = []
+        self.failed: list[str] = []
+
+    def run(self) -> None:
+        number = 0
+        while not self._enough.is_set():
+            number += 1
+            try:
+                answer = self._work(number)
+            except AssertionError as error:
+                self.failed.append(str(error))
+                continue
+            if answer is not None:
+                self.done.append(answer)
+
+    def finish(self) -> None:
+        self._enough.set()
+        self.join(timeout=120)
+        assert not self.is_alive()
+
+
+def victims(machine: Machine) -> list[psutil.Process]:
+    """Everything that may be killed: control process, gateway processes, workers, training Pods; not the supervisor."""
+    kinds = ("mizzen.local.supervisor.control", "mizzen.serving.gateway", "mizzen.serving.worker", "mizzen.training")
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        command = " ".join(process.info["cmdline"] or [])
+        environ = process.info["environ"] or {}
+        if any(kind in command for kind in kinds) and str(machine.home) in (
+            environ.get("MIZZEN_HOME", "") + command + str(environ)
+        ):
+            found.append(process)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_nothing_acknowledged_is_lost_and_everything_heals() -> None:
+    """200 kills of random processes at random moments, while requests are answered and objects are written."""
+    moments = random.Random(SEED)
+    pause = threading.Event()
+    with Machine() as machine:
+        machine.up()
+        machine.mizzen("apply", "-f", str(PROJECT / "resources.yaml"))
+        machine.mizzen("wait", "ie/thing", "--timeout", "120s")
+        key = machine.mizzen("token", "create", "chaos").strip()
+        url = f"{machine.endpoints_url}/v2/models/thing"
+        name = json.loads(_get(url, key))["inputs"][0]["name"]
+        body = BODY.replace(b'"input"', json.dumps(name).encode())
+
+        def request(_: int) -> str | None:
+            for _attempt in range(REQUEST_PATIENCE):
+                try:
+                    answer = json.loads(_get(f"{url}/infer", key, body))
+                except (OSError, urllib.error.HTTPError, ValueError):
+                    pause.wait(RETRY_S)
+                    continue
+                label = next(output for output in answer["outputs"] if output["name"] == "label")
+                assert label["data"] == [1], f"wrong answer: {answer}"
+                return "answered"
+            raise AssertionError("a retried request did not succeed")
+
+        def write(number: int) -> str | None:
+            created = machine.kubectl(
+                "create", "configmap", f"kept-{number}", f"--from-literal=n={number}", code=None, timeout_s=60
+            )
+            return f"kept-{number}" if "configmap/" in created and "created" in created else None
+
+        loads = [Load(request), Load(request), Load(write)]
+        for load in loads:
+            load.start()
+        killed = 0
+        trainings = 0
+        while killed < KILLS:
+            if killed % 40 == 0 and trainings <= killed // 40:
+                trainings += 1
+                machine.mizzen("apply", "-f", "-", "--code", str(PROJECT), text=_training(trainings), code=None)
+            pause.wait(moments.uniform(0, PAUSE_S_MAX))
+            candidates = victims(machine)
+            if not candidates:
+                continue
+            try:
+                moments.choice(sorted(candidates, key=lambda process: process.pid)).send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+            killed += 1
+        for load in loads:
+            load.finish()
+        machine.mizzen("wait", "ie/thing", "--timeout", "120s")
+        assert [load.failed for load in loads] == [[], [], []]
+        assert len(loads[0].done) + len(loads[1].done) > 100, "there was load"
+        kept = set(machine.mizzen("get", "configmaps", "-o", "name").split())
+        lost = [name for name in loads[2].done if f"configmap/{name}" not in kept]
+        assert lost == []
+        assert len(loads[2].done) > 10, "there were writes"
+        assert json.loads(_get(f"{url}/infer", key, body))["outputs"]
+
+
+def _training(number: int) -> str:
+    return json.dumps(
+        {
+            "apiVersion": "mizzen.dev/v1alpha1",
+            "kind": "TrainingJob",
+            "metadata": {"name": f"chaos-{number}"},
+            "spec": {"model": "thing", "entrypoint": "train:fit", "datasets": [{"name": "things"}], "retries": 50},
+        }
+    )
+
+
+def _get(url: str, key: str, body: bytes | None = None) -> bytes:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
+        data: bytes = answer.read()
+        return data

@@ -1,0 +1,100 @@
+"""Models, signatures and tensors for tests, small and made on the spot."""
+
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from hypothesis import HealthCheck, settings
+from onnx import TensorProto, helper, numpy_helper
+
+from mizzen.serving.tensors import DATATYPES, Signature, Tensor, TensorSpec, pack_strings
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For all generated cases: a busy machine is no failure."""
+
+
+def spec(name: str = "x", datatype: str = "FP32", shape: Sequence[int] = (-1, 2)) -> TensorSpec:
+    return TensorSpec(name, datatype, tuple(shape))
+
+
+def signature(*inputs: TensorSpec, outputs: Sequence[TensorSpec] = ()) -> Signature:
+    return Signature(inputs or (spec(),), tuple(outputs) or (spec("y"),))
+
+
+def tensor(values: Sequence, datatype: str = "FP32", shape: Sequence[int] | None = None, name: str = "x") -> Tensor:
+    if datatype == "BYTES":
+        data = pack_strings([value.encode() for value in values])
+    else:
+        data = struct.pack(f"<{len(values)}{DATATYPES[datatype].code}", *values)
+    return Tensor(name, datatype, tuple(shape) if shape is not None else (len(values),), data)
+
+
+def _model(nodes, inputs, outputs, constants=()) -> bytes:
+    graph = helper.make_graph(nodes, "test", inputs, outputs, list(constants))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _value(name: str, type_: int, shape: Sequence) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, type_, list(shape))
+
+
+def doubling_model(columns: int = 2, factor: float = 2.0) -> bytes:
+    """`y = factor * x`: whose row an answer is can be read from it."""
+    return _model(
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        [_value("x", TensorProto.FLOAT, ["n", columns])],
+        [_value("y", TensorProto.FLOAT, ["n", columns])],
+        [numpy_helper.from_array(np.array(factor, "f4"), "factor")],
+    )
+
+
+def slow_model(size: int = 256, rounds: int = 40) -> bytes:
+    """`y = x` after `rounds` multiplications with an identity matrix: takes time, and gives back what it got."""
+    nodes = [
+        helper.make_node("MatMul", [f"h{i}" if i else "x", "eye"], [f"h{i + 1}" if i < rounds - 1 else "y"])
+        for i in range(rounds)
+    ]
+    eye = numpy_helper.from_array(np.eye(size, dtype="f4"), "eye")
+    return _model(
+        nodes, [_value("x", TensorProto.FLOAT, ["n", size])], [_value("y", TensorProto.FLOAT, ["n", size])], [eye]
+    )
+
+
+def picky_model() -> bytes:
+    """`y = table[x]` for a table of four rows: a batch with any other index is refused by the runtime."""
+    table = numpy_helper.from_array(np.array([10.0, 11.0, 12.0, 13.0], "f4"), "table")
+    return _model(
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        [_value("x", TensorProto.INT64, ["n"])],
+        [_value("y", TensorProto.FLOAT, ["n"])],
+        [table],
+    )
+
+
+def text_model() -> bytes:
+    """Strings and numbers in, the same strings and the numbers' sums out: two inputs, two outputs."""
+    return _model(
+        [
+            helper.make_node("Identity", ["word"], ["echo"]),
+            helper.make_node("ReduceSum", ["x", "axis"], ["total"], keepdims=1),
+        ],
+        [_value("word", TensorProto.STRING, ["n", 1]), _value("x", TensorProto.DOUBLE, ["n", 3])],
+        [_value("echo", TensorProto.STRING, ["n", 1]), _value("total", TensorProto.DOUBLE, ["n", 1])],
+        [numpy_helper.from_array(np.array([1], "i8"), "axis")],
+    )
+
+
+def whole_model() -> bytes:
+    """`y = x - max(x)` over the whole input: its rows depend on each other, and its first dimension is fixed."""
+    return _model(
+        [
+            helper.make_node("ReduceMax", ["x"], ["m"], keepdims=1),
+            helper.make_node("Sub", ["x", "m"], ["y"]),
+        ],
+        [_value("x", TensorProto.FLOAT, [2, 2])],
+        [_value("y", TensorProto.FLOAT, [2, 2])],
+    )
