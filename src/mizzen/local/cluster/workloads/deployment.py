@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mizzen.kube.conditions import condition
-from mizzen.kube.errors import AlreadyExists, ApiError, NotFound
+from mizzen.kube.errors import AlreadyExists, ApiError
 from mizzen.kube.resources import Json, Key, Untyped
 from mizzen.kube.runtime import Controller, Result, Watch, controller_of
 from mizzen.local.cluster.context import ClusterContext
@@ -45,6 +45,7 @@ from mizzen.local.cluster.workloads.rollout import (
     to_delete,
 )
 from mizzen.local.cluster.workloads.template_hash import HASH_LABEL, same_template, template_hash
+from mizzen.local.cluster.writing import delete
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +256,7 @@ class DeploymentController(Controller):
             behind = (meta.get("generation") or 0) > (status.get("observedGeneration") or 0)
             if status.get("replicas") or spec.get("replicas") or behind:
                 continue
-            try:
-                left = await self._client.delete(ReplicaSet, name, namespace_of(one), uid=uid_of(one))
-            except NotFound:
-                left = None
-            if left is None:
-                self._sets.deleted(one)
+            await delete(self._client, self._sets, one)
 
     # -- what it says of itself
 

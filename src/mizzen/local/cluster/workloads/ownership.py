@@ -43,9 +43,14 @@ def controlled(informer: Informer[Untyped], owner: Object) -> Sequence[Untyped]:
 
 
 async def claim(
-    client: Client, informer: Informer[Untyped], owner: Object, selector: Mapping[str, Any] | None
+    client: Client,
+    informer: Informer[Untyped],
+    owner: Object,
+    selector: Mapping[str, Any] | None,
+    *,
+    finalizer: str = "",
 ) -> list[Untyped]:
-    """The objects of the owner after adopting and releasing."""
+    """The objects of the owner after adopting and releasing; those adopted get the finalizer."""
     mine: list[Untyped] = []
     for obj in controlled(informer, owner):
         if matches(selector, labels_of(obj)) or is_deleted(owner):
@@ -61,7 +66,7 @@ async def claim(
     ]
     if orphans and await _is_alive(client, owner):
         for obj in orphans:
-            adopted = await _change_owner(client, informer, obj, controlled_by(owner))
+            adopted = await _change_owner(client, informer, obj, controlled_by(owner), finalizer)
             if adopted is not None:
                 mine.append(adopted)
     return mine
@@ -76,10 +81,11 @@ async def _is_alive(client: Client, owner: Object) -> bool:
 
 
 async def _change_owner(
-    client: Client, informer: Informer[Untyped], obj: Untyped, reference: Mapping[str, Any]
+    client: Client, informer: Informer[Untyped], obj: Untyped, reference: Mapping[str, Any], finalizer: str = ""
 ) -> Untyped | None:
     """The object with the reference added, or taken out; `None` where it is gone or another of its name is there."""
-    body = {"metadata": {"uid": uid_of(obj), "ownerReferences": [reference]}}
+    metadata = {"uid": uid_of(obj), "ownerReferences": [reference]}
+    body = {"metadata": metadata | ({"finalizers": [finalizer]} if finalizer else {})}
     try:
         patched = await client.patch(
             type(obj), name_of(obj), body, namespace=namespace_of(obj), type_="strategic"

@@ -4,7 +4,7 @@ Which Pods go first is Kubernetes' order (`ActivePodsWithRanks`), with plain tim
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -55,11 +55,11 @@ def adjust(replicas: int, pods: Iterable[Object], siblings: Iterable[Object]) ->
     if missing >= 0:
         return Adjustment(missing, ())
     crowd = Counter(node_of(pod) for pod in siblings if is_active(pod) and node_of(pod))
-    return Adjustment(0, tuple(sorted(active, key=lambda pod: _expendable_first(pod, crowd))[:-missing]))
+    return Adjustment(0, tuple(sorted(active, key=lambda pod: expendable(pod, crowd))[:-missing]))
 
 
-def _expendable_first(pod: Object, crowd: Counter[str]) -> tuple[float | bool | str, ...]:
-    """Less is more expendable."""
+def expendable(pod: Object, crowd: Mapping[str, int] | None = None) -> tuple[float | bool | str, ...]:
+    """Sorts Pods by how little is lost with them, least first. `crowd`: how many like it are on each node."""
     since = ready_since(pod)
     created = parse_time(pod["metadata"].get("creationTimestamp")) or EPOCH
     return (
@@ -67,7 +67,7 @@ def _expendable_first(pod: Object, crowd: Counter[str]) -> tuple[float | bool | 
         _PHASES.get(phase(pod), 2),
         is_ready(pod),
         _deletion_cost(pod),
-        -crowd[node_of(pod)],
+        -(crowd or {}).get(node_of(pod), 0),
         # Among the ready, those that are so for the shorter time; among the rest there is no such time.
         -(since or EPOCH).timestamp(),
         -restarts(pod),

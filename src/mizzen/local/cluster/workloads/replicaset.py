@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from mizzen.kube.errors import ApiError, NotFound
+from mizzen.kube.errors import ApiError
 from mizzen.kube.resources import Json, Key, Untyped
 from mizzen.kube.runtime import Controller, Result, Watch, controller_of
 from mizzen.local.cluster.context import ClusterContext
@@ -19,11 +19,11 @@ from mizzen.local.cluster.objects import (
     namespace_of,
     spec_of,
     status_of,
-    uid_of,
 )
 from mizzen.local.cluster.workloads import replicas
 from mizzen.local.cluster.workloads.making import make_in_growing_batches, pod_from
 from mizzen.local.cluster.workloads.ownership import claim, controlled, index_by_controller
+from mizzen.local.cluster.writing import delete
 
 _DELETIONS_AT_ONCE = 16
 _AT_MOST = 500
@@ -105,14 +105,7 @@ class ReplicaSetController(Controller):
 
     async def _delete(self, replica_set: Untyped, pod: Object, turns: asyncio.Semaphore) -> None:
         async with turns:
-            try:
-                left = await self._client.delete(Pod, name_of(pod), namespace_of(pod), uid=uid_of(pod))
-            except NotFound:
-                left = None
-        if left is None:
-            self._pods.deleted(Pod(pod))
-        else:
-            self._pods.wrote(left)
+            await delete(self._client, self._pods, pod)
         self._events.normal(replica_set, "SuccessfulDelete", f"Deleted pod: {name_of(pod)}")
 
     async def _write_status(self, replica_set: Untyped, status: Json) -> None:
