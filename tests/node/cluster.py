@@ -27,6 +27,7 @@ SECRET = untyped(ResourceInfo("", "v1", "Secret", "secrets", namespaced=True))
 EVENT = untyped(ResourceInfo("", "v1", "Event", "events", namespaced=True))
 LIMIT_S = 60.0
 
+
 class OwnServer:
     """Our own API server, as a process that can be killed and started again at the same place."""
 

@@ -1,9 +1,6 @@
 """An API server for the node's tests: the one of `$MIZZEN_TEST_KUBECONFIG` (any Kubernetes), else our own."""
 
-import importlib.util
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
