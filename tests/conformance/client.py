@@ -1,9 +1,9 @@
 """A Kubernetes client that hides nothing: exact status codes, headers and bodies over HTTPS.
 
-`Api` is one identity at one server. `Api.resource` names a collection once (`resource("apps/v1/deployments", "ns")`) and
-returns a `Resource`, whose verbs give the decoded answer or raise `Refused` with the answer in it; a test that expects a
-refusal writes `with refused(409, "Conflict") as error:` and looks at `error.status`. A `Watch` is a stream of events with
-a deadline for each wait. Nothing here retries, caches or guesses.
+`Api` is one identity at one server. `Api.resource` names a collection once (`resource("apps/v1/deployments", "ns")`)
+and returns a `Resource`, whose verbs give the decoded answer or raise `Refused` with the answer in it; a test that
+expects a refusal writes `with refused(409, "Conflict") as error:` and looks at `error.status`. A `Watch` is a stream of
+events with a deadline for each wait. Nothing here retries, caches or guesses.
 """
 
 import json
@@ -114,10 +114,17 @@ class Watch:
         self._lines = response.iter_lines()
 
     def __iter__(self) -> Iterator[Event]:
-        for line in self._lines:
+        while (line := self._line()) is not None:
             if line:
                 event = json.loads(line)
                 yield Event(event["type"], event["object"])
+
+    def _line(self) -> str | None:
+        """The next line, or None at the end of the stream."""
+        try:
+            return next(self._lines, None)
+        except httpx2.ReadTimeout as error:
+            raise AssertionError(f"no event in {WAIT_S:g} s on {self.response.request.url}") from error
 
     def next(self) -> Event:
         for event in self:

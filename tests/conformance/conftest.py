@@ -19,7 +19,6 @@ from .server import embedded
 MARKERS = {
     "needs_controllers": "a controller manager must run beside the API server (--with-controllers)",
     "needs_node": "a node that runs Pods must be registered (--with-node)",
-    "needs_kubectl": "kubectl must be on the PATH",
 }
 
 
@@ -94,7 +93,8 @@ class Namespace:
         try:
             self("serviceaccounts").create(service_account("default"))
         except Refused as error:
-            assert error.code == 409
+            if error.code != 409:
+                raise
         return self
 
 

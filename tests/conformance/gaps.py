@@ -1,7 +1,8 @@
 """What Mizzen's embedded API server is known to lack, each with the reason.
 
 The only place where the suite knows one server from another. A test named here must fail on a server that says it is
-Mizzen's (`/version`, `gitVersion`), and must pass on all others; when the gap is closed the run fails until its line goes.
+Mizzen's (`/version`, `gitVersion`) and must pass on all others; once the gap is closed the run fails until its line is
+taken out.
 """
 
 GAPS: dict[str, str] = {}

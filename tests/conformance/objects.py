@@ -117,7 +117,7 @@ def account(name: str, namespace_name: str) -> Json:
 
 
 def crd(group: str, schema: Json | None = None, **changes: Any) -> Json:
-    """A namespaced kind `Widget` in `group`. `version` changes the one version, `names` the names, the rest the spec."""
+    """A namespaced kind `Widget`. `version` changes its one version, `names` its names, the rest its spec."""
     version: Json = {"name": "v1", "served": True, "storage": True}
     version["schema"] = {"openAPIV3Schema": schema or OPEN_SCHEMA}
     version |= changes.pop("version", {})

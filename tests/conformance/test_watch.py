@@ -274,6 +274,18 @@ def test_a_version_that_is_not_reached(maps: Resource) -> None:
         assert [event.type for event in watch.rest() if event.type != "ERROR"] == []
 
 
+def test_a_version_that_is_long_gone(maps: Resource) -> None:
+    """A watch from the first version there ever was either tells all that happened since, or says that it expired."""
+    maps.create(config_map("one", labels={"mine": "1"}))
+    with maps.watch(resourceVersion="1", labelSelector="mine") as watch:
+        event = watch.next()
+    if event.type == "ERROR":
+        assert (event.object["kind"], event.object["reason"], event.object["code"]) == ("Status", "Expired", 410)
+        assert "too old resource version" in event.object["message"]
+    else:
+        assert event.brief == ("ADDED", "one")
+
+
 @pytest.mark.parametrize("version", ["x", "-5"])
 def test_a_version_that_is_none(maps: Resource, version: str) -> None:
     """A version must be the server's notation: refused at once (400, or 500 from Kubernetes' own watch cache)."""

@@ -13,6 +13,8 @@ from typing import Any, Self
 import psutil
 
 PROJECT = Path(__file__).parent / "project"
+OTHER_CONTROL_PLANE = os.environ.get("MIZZEN_E2E_KUBECONFIG", "")
+"""Where set, the tests run against that control plane: API server, controller manager and scheduler, no kubelet."""
 MIZZEN = str(Path(sys.executable).with_name("mizzen"))
 
 
@@ -44,7 +46,8 @@ class Machine:
 
     @property
     def kubeconfig(self) -> Path:
-        return self.home / "kubeconfig"
+        """Of the embedded control plane, or of the one that `MIZZEN_E2E_KUBECONFIG` names."""
+        return Path(OTHER_CONTROL_PLANE) if OTHER_CONTROL_PLANE else self.home / "kubeconfig"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -56,7 +59,9 @@ class Machine:
         return f"http://127.0.0.1:{self.inference_port}"
 
     def up(self) -> str:
-        return self.mizzen("up", "-d", "--port", str(self.port), "--inference-port", str(self.inference_port))
+        other = ["--kubeconfig", OTHER_CONTROL_PLANE] if OTHER_CONTROL_PLANE else []
+        ports = ["--port", str(self.port), "--inference-port", str(self.inference_port)]
+        return self.mizzen("up", "-d", *ports, *other)
 
     def mizzen(self, *arguments: str, text: str | None = None, code: int | None = 0, timeout_s: float = 120) -> str:
         """Runs `mizzen …`; standard output, followed by standard error where the code is not 0."""

@@ -12,7 +12,7 @@ from tests.e2e.machine import PROJECT, Machine
 def test_applied_resources_become_true(serving: Machine) -> None:
     """The dataset has its rows, the version its metrics and lineage, the alias its reason, the endpoint its version."""
     dataset = serving.get("dset/things")
-    assert (dataset["status"]["rows"], dataset["status"]["version"]) == (1000, 0)
+    assert (dataset["status"]["rows"], dataset["status"]["version"]) == (1000, 1)
     version = serving.get("mv/thing-1")
     assert version["spec"]["metrics"]["accuracy"] > 0.9
     lineage = version["spec"]["lineage"]

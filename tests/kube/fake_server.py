@@ -38,7 +38,7 @@ def status(code: int, reason: str, message: str = "", **details: Any) -> Json:
 
 
 @dataclass
-class Refusal(Exception):  # noqa: N818 - what it is
+class Refusal(Exception):
     status: Json
     headers: dict[str, str] = field(default_factory=dict)
 

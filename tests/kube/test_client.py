@@ -109,8 +109,24 @@ async def test_delete_says_what_it_was_told() -> None:
         "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan", "gracePeriodSeconds": 0,
         "preconditions": {"uid": "u", "resourceVersion": "7"}, "dryRun": ["All"],
     }  # fmt: skip
-    await wire.client().delete(Pod, "a", "n")
+    assert await wire.client().delete(Pod, "a", "n") is None
     assert wire.last()[3] == {"apiVersion": "v1", "kind": "DeleteOptions"}
+
+
+@pytest.mark.parametrize(
+    ("more", "later"),
+    [
+        ({}, False),
+        ({"deletionGracePeriodSeconds": 0}, False),
+        ({"deletionGracePeriodSeconds": 30}, True),
+        ({"finalizers": ["f"], "deletionGracePeriodSeconds": 0}, True),
+    ],
+)
+async def test_delete_tells_what_goes_later_from_what_is_gone(more: dict[str, Any], later: bool) -> None:
+    wire = Wire({"kind": "Pod", "metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", **more}})
+    assert (await wire.client().delete(Pod, "a") is not None) == later
+    wire = Wire({"kind": "Status", "status": "Success", "details": {"name": "a"}})
+    assert await wire.client().delete(Pod, "a") is None
 
 
 async def test_an_empty_name_is_not_the_whole_collection() -> None:

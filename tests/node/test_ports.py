@@ -31,6 +31,20 @@ def test_ports_given_out_or_in_use_are_not_chosen() -> None:
         assert first["http"] not in choose(pod(WEB), HERE, set(), random.Random(1)).values()
 
 
+def test_a_port_whose_connections_have_just_ended_is_not_free() -> None:
+    """A Pod that binds without SO_REUSEADDR would fail there for a minute (TIME_WAIT)."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HERE, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with socket.create_connection((HERE, port)) as client:
+            accepted, _ = listener.accept()
+            accepted.close()  # who closes first keeps the TIME_WAIT
+            assert client.recv(1) == b""
+    assert not is_free(HERE, port)
+
+
 def test_a_host_port_is_taken_as_it_stands_or_refused() -> None:
     with socket.socket() as listener:
         listener.bind((HERE, 0))

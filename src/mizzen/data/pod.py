@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 TaskT = TypeVar("TaskT", bound=Wire)
 
 
-class Failure(Exception):
+class Failure(Exception):  # noqa: N818 - raised for an end that was foreseen, and tells of it
     """Why a run ended without its result: a CamelCase reason for programs, a sentence for people, an exit code.
 
     `details` are further lines for whoever reads the Pod's status: the end of a traceback.
@@ -48,7 +48,8 @@ class Terminated(BaseException):
 def read_task(kind: type[TaskT]) -> TaskT:
     """The task of this Pod.
 
-    Raises `Failure` where there is none or it is of another shape: the controller and this program are not of one version.
+    Raises `Failure` where there is none or it is of another shape: the controller and this program are not of one
+    version.
     """
     text = os.environ.get("MIZZEN_TASK")
     if not text:
@@ -88,13 +89,13 @@ def run_to_exit_code(body: Callable[[], None]) -> int:
     try:
         body()
     except Failure as failure:
-        _LOG.error("%s: %s", failure.reason, failure.message)  # noqa: TRY400 - the user's traceback is logged where it arose
+        _LOG.error("%s: %s", failure.reason, failure.message)
         say_why(f"{failure.reason}: {failure.message}" + (f"\n{failure.details}" if failure.details else ""))
         return failure.exit_code
     except Terminated:
         say_why("Terminated: the Pod was asked to stop (SIGTERM) before it was done")
         return 128 + signal.SIGTERM
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the process's boundary: whatever it is ends in an exit code and a line
         _LOG.exception("the run ended in a way that was not foreseen")
         say_why(f"InternalError: {type(error).__name__}: {error}")
         return TRY_AGAIN

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from mizzen.kube.client import Client
 from mizzen.kube.errors import ServerError, TooManyRequests, Unavailable
@@ -27,7 +27,7 @@ class PodApi:
         self._thread.start()
         self._client = self._run(_made(client_of))
 
-    def __enter__(self) -> "PodApi":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

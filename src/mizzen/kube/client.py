@@ -280,7 +280,7 @@ class Client:
 
     async def delete(
         self,
-        cls: type[Any],
+        cls: type[T],
         name: str,
         namespace: str | None = None,
         *,
@@ -289,14 +289,15 @@ class Client:
         resource_version: str | None = None,
         grace_period_s: int | None = None,
         dry_run: bool = False,
-    ) -> None:
-        """Asks for deletion; an object with finalizers or a grace period goes later.
+    ) -> T | None:
+        """Asks for deletion. The object where it goes later (finalizers, a grace period), `None` where it is gone.
 
         Raises `NotFound`; `Conflict` where `uid` or `resource_version` is not the object's.
         """
         body = _delete_options(propagation, uid, resource_version, grace_period_s, dry_run)
         path = self._path(cls, namespace, name)
-        await self._send("DELETE", path, body=msgspec.json.encode(body), idempotent=True)
+        content = (await self._send("DELETE", path, body=msgspec.json.encode(body), idempotent=True)).content
+        return decode(cls, content) if _goes_later(msgspec.json.decode(content)) else None
 
     async def delete_collection(
         self,
@@ -461,6 +462,15 @@ def selector_text(selector: Selector) -> str:
 
 def _writing(field_manager: str | None, dry_run: bool = False) -> dict[str, str]:
     return ({"fieldManager": field_manager} if field_manager else {}) | ({"dryRun": "All"} if dry_run else {})
+
+
+def _goes_later(answer: Json) -> bool:
+    """Whether what a deletion was answered with is an object that is still there: a server may also give the last
+    state of one that is gone, or a `Status`.
+    """
+    meta = answer.get("metadata") or {}
+    waits = meta.get("finalizers") or meta.get("deletionGracePeriodSeconds")
+    return answer.get("kind") != "Status" and bool(meta.get("deletionTimestamp") and waits)
 
 
 def _delete_options(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as pybind
 
 from mizzen.kinds.build import Datatype, Signature, Tensor
 from mizzen.registry.errors import CorruptModel
@@ -28,6 +29,11 @@ _DATATYPES: dict[str, Datatype] = {
     "tensor(string)": "BYTES",
 }  # fmt: skip
 _TIMEOUT_S = 120.0
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError, ValueError, TypeError, IndexError,
+    *(kind for kind in vars(pybind).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+)  # fmt: skip
+"""What onnxruntime raises: its own errors have no common base."""
 
 Feed = dict[str, NDArray[Any]]
 
@@ -39,7 +45,7 @@ def session_of(model: bytes, *, threads: int = 1) -> ort.InferenceSession:
     options.log_severity_level = 4  # what is wrong is raised; it need not be printed too
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's exceptions have no common base but this
+    except RUNTIME_ERRORS as error:
         text = " ".join(str(error).split())
         raise CorruptModel(f"onnxruntime {ort.__version__} cannot load the model: {text[:300]}") from error
 
@@ -107,7 +113,7 @@ def _main(path: str) -> int:
         signature = signature_of_session(session)
         try:
             session.run(None, zeros_for(signature))
-        except Exception as error:  # as above: the runtime's exceptions have no common base
+        except RUNTIME_ERRORS as error:
             text = " ".join(str(error).split())
             raise CorruptModel(f"the model loads, but fails on one row of zeros: {text[:300]}") from error
     except CorruptModel as error:

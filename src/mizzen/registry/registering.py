@@ -17,7 +17,7 @@ from mizzen.registry.artifact import put_model
 from mizzen.registry.errors import ModelUnfit
 from mizzen.registry.extras import part
 from mizzen.registry.lineage import imported_packages, python_version
-from mizzen.registry.onnx_file import Feed, inspect, session_of, zeros_for
+from mizzen.registry.onnx_file import RUNTIME_ERRORS, Feed, inspect, session_of, zeros_for
 from mizzen.registry.originals import onnx_bytes, original_of
 from mizzen.registry.rows import Rows, inputs_of
 from mizzen.registry.version import ClusterVersions, Versions, create_version
@@ -62,7 +62,7 @@ def _prepared_onnx(model: bytes, example: Any | None) -> Prepared:
         signature.columns = list(inputs.columns)
         try:
             session_of(model).run(None, feed)
-        except Exception as error:  # the runtime's exceptions have no common base but this
+        except RUNTIME_ERRORS as error:
             raise ModelUnfit(f"the model cannot run its example: {' '.join(str(error).split())[:300]}") from error
     return Prepared(model, signature, feed, None, "onnx")
 
@@ -118,6 +118,9 @@ async def register_estimator(
     namespace: str = "default",
     metrics: Mapping[str, float] | None = None,
 ) -> ModelVersion:
-    """Makes a fitted estimator or booster the next version of `model`. Raises `ModelUnfit` where it cannot be served."""
+    """Makes a fitted estimator or booster the next version of `model`.
+
+    Raises `ModelUnfit` where it cannot be served.
+    """
     prepared = prepare(estimator, example, holdout)
     return await register(ClusterVersions(client, namespace), store, model, prepared, metrics=metrics)

@@ -1,8 +1,9 @@
 """Example rows, in the forms that people have them, and how they become a model's inputs.
 
-A model of numbers takes one matrix, whose columns are named in the signature; a model that looks at columns by name, or at
-text, takes one input for each column. The types follow the rows: whole numbers INT64, 32-bit floats FP32, other floats
-FP64, text BYTES. A matrix is FP32 only where every column fits it exactly, so that no value is rounded on its way in.
+A model of numbers takes one matrix, whose columns are named in the signature; a model that looks at columns by name, or
+at text, takes one input for each column. The types follow the rows: whole numbers INT64, 32-bit floats FP32, other
+floats FP64, text BYTES. A matrix is FP32 only where every column fits it exactly, so that no value is rounded on its
+way in.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """A new `ModelVersion`: numbered, labelled, made exactly once for each run.
 
-The number is the next free one. It is taken by creating the object, whose name holds it: of two writers one is told that
-the name is taken, looks again, and takes the following. A writer that names its run finds, when it comes again after a
-crash, the version that it made before.
+The number is the next free one. It is taken by creating the object, whose name holds it: of two writers one is told
+that the name is taken, looks again, and takes the following. A writer that names its run finds, when it comes again
+after a crash, the version that it made before.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ _ATTEMPTS = 50
 
 
 class Versions(Protocol):
-    """The model versions of one namespace. Each call raises what the API's client raises where the API is away."""
+    """The model versions of one namespace. Calls raise what the API's client raises, where the API is away."""
 
     async def with_labels(self, labels: Mapping[str, str]) -> list[ModelVersion]:
         """Those that carry all of the labels."""
 
     async def highest_known(self, model: str) -> int:
-        """The highest number the `Model` has ever seen, so that a deleted version's is not used again; 0 without one."""
+        """The highest number the `Model` ever had, so that a deleted version's is not used again; 0 without one."""
 
     async def create(self, version: ModelVersion) -> ModelVersion | None:
         """As the server made it; `None` where the name is taken."""

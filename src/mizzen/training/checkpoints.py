@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 from pathlib import Path
+from typing import Self
 
 from mizzen.data.lake.errors import LakeError
 from mizzen.data.lake.objects import Store
@@ -33,7 +34,7 @@ class Checkpoints:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._copy_now_and_then, name="mizzen-checkpoints", daemon=True)
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> Self:
         self.restore()
         self._thread.start()
         return self
@@ -56,7 +57,7 @@ class Checkpoints:
         return len(found)
 
     def copy(self, *, settled_only: bool) -> None:
-        """Copies what is new; takes out of the store what was deleted. Failures are logged: the next look tries again."""
+        """Copies what is new and deletes what is gone. Failures are logged, and the next look tries again."""
         with self._lock, contextlib.suppress(FileNotFoundError):
             now = {
                 path.relative_to(self.folder).as_posix(): _seen(path)

@@ -20,7 +20,7 @@ from mizzen.training.result import finite
 _LOG = logging.getLogger(__name__)
 
 
-class UnknownDataset(LookupError):
+class UnknownDataset(LookupError):  # noqa: N818 - says what is wrong
     """The job declares no dataset of that name."""
 
 
@@ -71,7 +71,8 @@ class Context:
     def log(self, step: int | None = None, **metrics: float) -> None:
         """Tells the value of metrics at a step; the last of each is in the job's status.
 
-        A value that is no finite number is noted in the Pod's log and not told: a loss that diverges must not end a run.
+        A value that is no finite number is noted in the Pod's log and not told: a loss that diverges must not end a
+        run.
         """
         for name, value in metrics.items():
             number = finite(value)

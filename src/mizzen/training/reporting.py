@@ -60,7 +60,7 @@ class StatusReporter:
     async def _send(self, client: Client, report: TrainingReport) -> None:
         """Patches what is there: a merge patch keeps what it does not name, so what is gone is named as null."""
         wire = report.model_dump(mode="json", by_alias=True)
-        metrics = {name: None for name in self._told.get("metrics", {})} | wire["metrics"]
+        metrics = dict.fromkeys(self._told.get("metrics", {})) | wire["metrics"]
         body: dict[str, Any] = {"status": {"run": wire | {"metrics": metrics}}}
         if not self._told:
             await self._patch(client, {"status": {"run": None}})  # an earlier run's metrics would stay

@@ -9,7 +9,7 @@ from mizzen.kinds.meta import Wire
 
 
 class TrainingTask(Wire):
-    """All that a training Pod needs; resolved by the controller, since the spec may have changed when the Pod starts."""
+    """All that a training Pod needs, resolved by the controller: the spec may have changed when the Pod starts."""
 
     namespace: str
     name: str

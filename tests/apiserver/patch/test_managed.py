@@ -1,6 +1,7 @@
 """Who owns which fields: scenarios as the real API server answers them, then properties on generated objects."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from mizzen.local.apiserver.errors import BadRequest, Conflict, InternalError
 from mizzen.local.apiserver.patch import managed
 from mizzen.local.apiserver.patch.entries import UPDATE_ENTRIES_MAX
 from mizzen.local.apiserver.patch.fields import covers, difference, intersection, path_text, paths, union
+from mizzen.local.apiserver.schema.builtin import BUILTIN_TYPES
 from mizzen.local.apiserver.types import Json
 
 MAP = "kubectl.kubernetes.io/last-applied-configuration"
@@ -411,6 +413,45 @@ def test_a_list_that_cannot_be_taken_apart_has_no_owners() -> None:
     assert "managedFields" not in made["metadata"]
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"set": None}, {"set": ["a"], "map": {"k": "v"}, "text": "t", "atomicList": ["x"]}),
+        ({"map": None}, {"set": ["a"], "map": {"k": "v"}, "text": "t", "atomicList": ["x"]}),
+        ({"text": None}, {"set": ["a"], "map": {"k": "v"}, "text": None, "atomicList": ["x"]}),
+        ({"atomicList": None}, {"set": ["a"], "map": {"k": "v"}, "text": "t", "atomicList": None}),
+    ],
+)
+def test_null_applied_over_parts_takes_none_away(spec: Json, expected: Json) -> None:
+    """And over a leaf it is a value like any other; what null means then is the schema's to say."""
+    live = WIDGETS.create(WIDGETS.object({"set": ["a"], "map": {"k": "v"}, "text": "t", "atomicList": ["x"]}))
+    assert WIDGETS.apply(live, WIDGETS.object(spec), force=True)["spec"] == expected
+
+
+def test_writing_what_an_endpoint_does_not_take_makes_nobody_its_owner() -> None:
+    pods = next(rtype for rtype in BUILTIN_TYPES if rtype.kind == "Pod")
+    pod = {**PODS.object({"containers": [{"name": "c"}]}, labels={"a": "b"}), "status": {"phase": "Running"}}
+    to_the_spec = {"f:spec": {"f:containers": {'k:{"name":"c"}': {".": {}, "f:name": {}}}}}
+    labels, status = {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}}, {"f:status": {"f:phase": {}}}
+    for rtype, endpoint, expected in (
+        (pods, "", labels | to_the_spec),
+        (pods, "status", labels | status),
+        (replace(pods, custom=True), "status", status),
+        (replace(pods, subresources=frozenset()), "", labels | to_the_spec | status),
+        (pods, "scale", labels | to_the_spec | status),
+    ):
+        made = managed.updated(
+            None,
+            pod,
+            schema=PODS.schema,
+            manager="m",
+            api_version="v1",
+            now="2026-01-01T00:00:00Z",
+            reset=managed.reset_by(rtype, endpoint),
+        )
+        assert owned(made, "m") == expected
+
+
 # kubectl, from client-side to server-side apply and back
 
 
@@ -450,7 +491,7 @@ def test_an_annotation_that_says_nothing_settles_nothing(annotation: str) -> Non
 def test_an_annotation_too_large_is_dropped() -> None:
     live = CONFIG_MAPS.create(client_side({"data": {"a": "1"}}), "kubectl")
     taken = CONFIG_MAPS.apply(live, {**CONFIG_MAPS.object(), "data": {"a": "x" * 300_000}}, "kubectl", force=True)
-    assert MAP not in taken["metadata"]["annotations"]
+    assert "annotations" not in taken["metadata"]
 
 
 # Properties

@@ -1,11 +1,12 @@
 """Rows from files: CSV, Parquet and JSON Lines, in the code bundle, on this machine or in S3.
 
-Globs are resolved first, and each must match something. S3 objects are copied to the Pod's work folder, whole. All files
-of a dataset are of one format and have the same columns. Parquet files say their types, which must be the same; of CSV
-and JSON Lines all rows are looked at before a type is chosen, so that an integer column with one `1.5` in the last line
-is a column of doubles. A CSV file has a header line; commas, semicolons, tabs or bars between fields; double quotes around
-those that need them; and an empty field is null.
+Globs are resolved first, and each must match something. S3 objects are copied to the Pod's work folder, whole. All
+files of a dataset are of one format and have the same columns. Parquet files say their types, which must be the same;
+of CSV and JSON Lines all rows are looked at before a type is chosen, so that an integer column with one `1.5` in the
+last line is a column of doubles. A CSV file has a header line; commas, semicolons, tabs or bars between fields; double
+quotes around those that need them; and an empty field is null.
 """
+# ruff: noqa: S608 - SQL is put together of quoted names and constants; values are parameters
 
 import csv
 import fnmatch
@@ -124,8 +125,8 @@ def _from_s3(pattern: str, work: Path) -> list[Found]:
 def glob_matches(pattern: str, name: str) -> bool:
     """Whether a path matches, `*` within one folder and `**` across folders, as for local files.
 
-    >>> glob_matches("a/*.csv", "a/b/c.csv"), glob_matches("a/**/*.csv", "a/b/c.csv"), glob_matches("a/**/*.csv", "a/c.csv")
-    (False, True, True)
+    >>> [glob_matches(pattern, "a/b/c.csv") for pattern in ("a/*.csv", "a/*/*.csv", "a/**/*.csv", "**/b/**/c.csv")]
+    [False, True, True, True]
     """
     return _matches(pattern.split("/"), name.split("/"))
 
@@ -162,9 +163,9 @@ def _text_tables(found: Sequence[Found], format_: str, work: Path) -> Iterator[p
         try:
             if format_ == "csv":
                 options = {"delim": _expect_same_header(found), "paths": paths}
-                rows = connection.sql(f"SELECT * FROM read_csv($paths, delim = $delim, {_CSV})", params=options)  # noqa: S608 - a constant
+                rows = connection.sql(f"SELECT * FROM read_csv($paths, delim = $delim, {_CSV})", params=options)
             else:
-                rows = connection.sql(f"SELECT * FROM read_json($paths, {_JSON})", params={"paths": paths})  # noqa: S608 - a constant
+                rows = connection.sql(f"SELECT * FROM read_json($paths, {_JSON})", params={"paths": paths})
             reader = rows.to_arrow_reader(BATCH_ROWS)
             yield from tables(itertools.chain([reader.schema.empty_table()], reader))
         except duckdb.Error as error:

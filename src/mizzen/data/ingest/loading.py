@@ -1,9 +1,9 @@
 """One load: source -> spool -> checks -> commit.
 
-Rows go chunk by chunk into Parquet files of the Pod's work folder; the checks run over those; then the same files become
-the table's next version in one commit. Nothing of a load is visible before, and a load that fails, or is killed at any
-moment, leaves the table as it was. The report is kept in the commit, so a repeated load that finds its version there
-reports the same again.
+Rows go chunk by chunk into Parquet files of the Pod's work folder; the checks run over those; then the same files
+become the table's next version in one commit. Nothing of a load is visible before, and a load that fails, or is killed
+at any moment, leaves the table as it was. The report is kept in the commit, so a repeated load that finds its version
+there reports the same again.
 """
 
 from collections.abc import Callable, Iterator

@@ -3,8 +3,8 @@
 A bundle holds the files that git would not ignore: what `git ls-files` says where the folder is in a checkout, and the
 rules of its `.gitignore` files where it is not. Version control, virtual environments, caches and the Mizzen home are
 left out in any case. The same files give the same digest on any machine: entries are sorted, times and owners are
-zeroed, of the mode only the executable bit is kept, and the digest is of the tar archive *before* compression, so that a
-newer zlib does not make a new bundle (and with it a new training run) of old code.
+zeroed, of the mode only the executable bit is kept, and the digest is of the tar archive *before* compression, so that
+a newer zlib does not make a new bundle (and with it a new training run) of old code.
 
 Symbolic links are kept where they stay inside the folder and refused where they leave it: a bundle means the same
 wherever it is unpacked. Unpacking verifies the digest first, then writes only files, folders and such links, into a
@@ -12,7 +12,6 @@ fresh folder that is renamed into place when it is complete.
 """
 
 import gzip
-import hashlib
 import importlib
 import io
 import os

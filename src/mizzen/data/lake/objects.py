@@ -3,8 +3,8 @@
 All artifacts go through here: code bundles, models, checkpoints and the data files of tables. A put is atomic: a reader
 sees the whole object or none, because a file is renamed into place and S3 shows an object only when it is complete. A
 put by digest is idempotent: whoever puts the same bytes again changes nothing, so a writer that was killed simply
-starts over. A get by digest hashes what it reads and refuses bytes that are not those asked for: what is damaged on disk
-or exchanged in a bucket never becomes a model that answers requests.
+starts over. A get by digest hashes what it reads and refuses bytes that are not those asked for: what is damaged on
+disk or exchanged in a bucket never becomes a model that answers requests.
 
 Credentials and endpoints of S3 come from the environment, as every AWS tool reads them (`AWS_ACCESS_KEY_ID`,
 `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …).

@@ -1,7 +1,7 @@
 """Rows on their way into a table: chunks of any size become a few Parquet files on the local disk.
 
-The memory taken is that of one row group whatever the size of the load. Files are hashed as they are finished, so that a
-version's digest is of the bytes that were written and not of bytes read back later.
+The memory taken is that of one row group whatever the size of the load. Files are hashed as they are finished, so that
+a version's digest is of the bytes that were written and not of bytes read back later.
 """
 
 import hashlib

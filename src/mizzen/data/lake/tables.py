@@ -1,9 +1,9 @@
 """Tables with versions: Delta Lake in the store, one folder a table.
 
-A load writes its rows as Parquet files beside the others and then makes them a version by one commit, which replaces the
-whole content. Files of older versions stay, so a version that was read once reads the same for ever, and a reader never
-waits for a writer. The commit carries the load's name (`run`) as a Delta transaction, and is refused if the table has
-moved since: whoever repeats a load, however it died, ends with exactly one version of it (`committed_by`).
+A load writes its rows as Parquet files beside the others and then makes them a version by one commit, which replaces
+the whole content. Files of older versions stay, so a version that was read once reads the same for ever, and a reader
+never waits for a writer. The commit carries the load's name (`run`) as a Delta transaction, and is refused if the table
+has moved since: whoever repeats a load, however it died, ends with exactly one version of it (`committed_by`).
 
 The facts of a version (its digest, the load's report) are in the commit itself, so they cannot disagree with the rows.
 The digest is SHA-256 over the schema and the hashes of the data files in order.

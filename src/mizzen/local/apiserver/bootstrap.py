@@ -1,4 +1,5 @@
-"""What a new home starts with: namespaces, roles, the Service of the API itself. Made where it is missing, at each start."""
+"""What a new home starts with: namespaces, roles, the Service of the API itself. Made where it is missing, at each
+start."""
 
 from mizzen.local.apiserver.security import bootstrap as security_bootstrap
 from mizzen.local.apiserver.types import Json

@@ -1,8 +1,8 @@
 """Which resources are served: Kubernetes' own, and those that CustomResourceDefinitions add while the server runs.
 
-Objects are kept in one version of their resource and converted on the way in and out. The versions of a custom resource
-share one form and differ in `apiVersion` alone (conversion strategy None); of Kubernetes' own, Events alone are served in
-two groups with fields of other names.
+Objects are kept in one version of their resource and converted on the way in and out. The versions of a custom
+resource share one form and differ in `apiVersion` alone (conversion strategy None); of Kubernetes' own, Events alone
+are served in two groups with fields of other names.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """CustomResourceDefinitions at work: their kinds are served from the moment a definition is stored.
 
-A definition's conditions are made with it, in the same write. When it is deleted it stays, terminating, until its objects
-are gone: they are deleted here, each as a client would delete it, and their finalizers are waited for.
+A definition's conditions are made with it, in the same write. When it is deleted it stays, terminating, until its
+objects are gone: they are deleted here, each as a client would delete it, and their finalizers are waited for.
 """
 
 import asyncio
@@ -46,9 +46,8 @@ class CustomResources:
                 self._terminating.pop(key, None)
             else:
                 self._install(crd)
-            if event.previous is not None and event.previous.object().get("spec") != crd.get("spec"):
-                self.changed(key)
-            elif event.type == DELETED:
+            old = None if event.previous is None else event.previous.object()
+            if event.type == DELETED or (old is not None and old["spec"] != crd["spec"]):
                 self.changed(key)
         elif event.type == DELETED and resource in self._terminating:
             self._work.set()

@@ -29,6 +29,8 @@ class ApiError(Exception):
 
     code: ClassVar[int] = 500
     reason: ClassVar[str] = "InternalError"
+    always_detailed: ClassVar[bool] = False
+    """Whether Kubernetes sends `details` even where there is nothing in them."""
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class ApiError(Exception):
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
-            **({"details": details} if details else {}),
+            **({"details": details} if details or self.always_detailed else {}),
             "code": self.code,
         }
 
@@ -89,14 +91,17 @@ class Forbidden(ApiError):
 
 class NotFound(ApiError):
     code, reason = 404, "NotFound"
+    always_detailed = True
 
 
 class MethodNotAllowed(ApiError):
     code, reason = 405, "MethodNotAllowed"
+    always_detailed = True
 
 
 class NotAcceptable(ApiError):
     code, reason = 406, "NotAcceptable"
+    always_detailed = True
 
 
 class AlreadyExists(ApiError):
@@ -121,6 +126,7 @@ class UnsupportedMediaType(ApiError):
 
 class Invalid(ApiError):
     code, reason = 422, "Invalid"
+    always_detailed = True
 
 
 class TooManyRequests(ApiError):

@@ -57,13 +57,16 @@ def stored_field(served: Served, name: str) -> str:
     return name
 
 
-def is_selectable(served: Served, name: str) -> bool:
+def refusal(served: Served, name: str) -> str:
+    """Why field selectors of the type may not name a field; empty when they may."""
     stored = stored_field(served, name)
-    if served.key == EVENTS and not served.direct and name.startswith(_INVOLVED):
-        return False
-    if stored == "metadata.namespace" and not served.rtype.namespaced:
-        return False
-    return stored in _COMMON or stored in _paths(served)
+    foreign = served.key == EVENTS and not served.direct and name.startswith(_INVOLVED)
+    common = _COMMON if served.rtype.namespaced else _COMMON[:1]
+    if stored in common or (stored in _paths(served) and not foreign):
+        return ""
+    if served.rtype.custom or served.key in _SELECTABLE:
+        return f"field label not supported: {name}"
+    return f'"{name}" is not a known field selector: only "metadata.name", "metadata.namespace"'
 
 
 def _paths(served: Served) -> tuple[str, ...]:

@@ -1,11 +1,12 @@
 """What a cluster's controller manager does that an API server alone would be missed without.
 
-* Every namespace has its ServiceAccount `default` and ConfigMap `kube-root-ca.crt`. They are submitted in the moment the
-  namespace is written, before its creator is answered, so that nobody can create a Pod too early.
+* Every namespace has its ServiceAccount `default` and ConfigMap `kube-root-ca.crt`. They are submitted in the moment
+  the namespace is written, before its creator is answered, so that nobody can create a Pod too early.
 * ClusterRoles that aggregate others hold the rules of those they select.
 * Events go an hour after they last happened.
 
-Each is decided from what is there, so a start after a crash, or a controller manager that does the same, changes nothing.
+Each is decided from what is there, so a start after a crash, or a controller manager that does the same, changes
+nothing.
 """
 
 import asyncio
@@ -31,8 +32,9 @@ _CONFIG_MAPS = ("", "configmaps")
 _CLUSTER_ROLES = ("rbac.authorization.k8s.io", "clusterroles")
 _ROOT_CA = "kube-root-ca.crt"
 _ROOT_CA_TEXT = (
-    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal "
-    "service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."
+    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the "
+    "internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes "
+    "clusters."
 )
 
 

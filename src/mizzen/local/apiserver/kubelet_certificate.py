@@ -1,7 +1,7 @@
 """How the server shows kubelets who it is: a client certificate of the home's CA, made anew at each start.
 
-It names the user that kube-apiserver has there too, `kube-apiserver-kubelet-client` of `system:masters`. Kubelets know the
-CA from ConfigMap `kube-system/extension-apiserver-authentication`.
+It names the user that kube-apiserver has there too, `kube-apiserver-kubelet-client` of `system:masters`. Kubelets
+know the CA from ConfigMap `kube-system/extension-apiserver-authentication`.
 """
 
 import os

@@ -43,7 +43,7 @@ class Metrics:
         for (verb, group, resource, code), count in sorted(self._requests.items()):
             labels = f'verb="{verb}",group="{group}",resource="{resource}",code="{code}"'
             yield f"apiserver_request_total{{{labels}}} {count}"
-        yield "# HELP apiserver_request_duration_seconds Time from the request's headers to the last byte of its answer."
+        yield "# HELP apiserver_request_duration_seconds From the request's headers to the last byte of its answer."
         yield "# TYPE apiserver_request_duration_seconds histogram"
         for (verb, group, resource), histogram in sorted(self._durations.items()):
             labels = f'verb="{verb}",group="{group}",resource="{resource}"'

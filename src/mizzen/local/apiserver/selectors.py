@@ -13,7 +13,7 @@ from mizzen.local.apiserver.errors import BadRequest
 from mizzen.local.apiserver.schema import names
 
 _TOKEN = re.compile(r"\s*(?:(?P<special>==|!=|[=!(),<>])|(?P<word>[^\s=!(),<>]+))")
-_BINARY = ("notin", "=", "==", "in", "!=", "gt", "lt", ">", "<")
+_BINARY = ("in", "notin", "=", "==", "!=", "gt", "lt")
 
 
 class Requirement(NamedTuple):
@@ -67,7 +67,7 @@ class _Tokens:
         return item[0]
 
 
-class _Unparsable(ValueError):  # noqa: N818 - says what the text is
+class _Unparsable(ValueError):
     """The selector cannot be read; the message says where it stops making sense."""
 
 
@@ -159,8 +159,8 @@ _FIELD_TERM = re.compile(r"(?P<field>.*?)(?P<operator>!=|==|=)(?P<value>.*)", re
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
-def parse_fields(text: str, supported: Callable[[str], bool]) -> tuple[FieldTerm, ...]:
-    """The terms of a field selector, all of which must hold; BadRequest for a field the type does not offer."""
+def parse_fields(text: str, refusal: Callable[[str], str]) -> tuple[FieldTerm, ...]:
+    """The terms of a field selector, all of which must hold; `refusal` says what is wrong with a field, if anything."""
     terms = []
     for part in re.split(r"(?<!\\)(?:\\\\)*,", text):
         if not part:
@@ -174,8 +174,8 @@ def parse_fields(text: str, supported: Callable[[str], bool]) -> tuple[FieldTerm
             raise BadRequest("invalid field selector: invalid escape sequence: \\")
         if "=" in plain:
             raise BadRequest("invalid field selector: unescaped character in value: =")
-        if not supported(match["field"]):
-            raise BadRequest(f"field label not supported: {match['field']}")
+        if problem := refusal(match["field"]):
+            raise BadRequest(problem)
         terms.append(FieldTerm(match["field"], match["operator"] != "!=", _ESCAPE.sub(r"\1", value)))
     return tuple(terms)
 

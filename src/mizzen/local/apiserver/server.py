@@ -22,10 +22,10 @@ import uvicorn
 from mizzen.local.apiserver.bootstrap import bootstrap
 from mizzen.local.apiserver.catalog import Catalog
 from mizzen.local.apiserver.custom_resources import CustomResources
+from mizzen.local.apiserver.housekeeping import Housekeeping
 from mizzen.local.apiserver.http.app import App
 from mizzen.local.apiserver.http.dispatch import Dispatcher
 from mizzen.local.apiserver.http.pages import Pages
-from mizzen.local.apiserver.housekeeping import Housekeeping
 from mizzen.local.apiserver.kubelet_certificate import client_context
 from mizzen.local.apiserver.metrics import Metrics
 from mizzen.local.apiserver.schema.builtin import BUILTIN_TYPES
@@ -36,6 +36,7 @@ from mizzen.local.apiserver.security.jwt import KeyRing
 from mizzen.local.apiserver.security.rbac import Authorizer
 from mizzen.local.apiserver.security.service_account_tokens import ServiceAccountTokens
 from mizzen.local.apiserver.store import Limits, Statistics, Store
+from mizzen.local.apiserver.strategies.priorities import priority
 from mizzen.local.apiserver.types import Json
 from mizzen.local.apiserver.verbs.context import Context, StoreReader
 from mizzen.local.apiserver.verbs.logs import Logs
@@ -46,6 +47,7 @@ from mizzen.version import __version__
 KUBERNETES_VERSION = "1.34.0"
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _STOP_S = 5.0
+_LIMITS = Limits()
 _IDLE_CONNECTION_S = 180
 
 
@@ -71,13 +73,13 @@ class ApiServer:
         host: str = "127.0.0.1",
         port: int = 7070,
         *,
-        sources: Sources = Sources(),
-        limits: Limits = Limits(),
+        sources: Sources | None = None,
+        limits: Limits = _LIMITS,
     ) -> None:
         self.home = Path(home)
         self.host = host
         self.port = port
-        self._sources = sources
+        self._sources = sources or Sources()
         self._limits = limits
         self._store: Store | None = None
         self._custom: CustomResources | None = None
@@ -143,7 +145,7 @@ class ApiServer:
         account_tokens = ServiceAccountTokens(KeyRing.open(folder), reader, sources.uid)
         authenticator = Authenticator(tokens.UserTokens(folder / "tokens.json", reader), account_tokens, sources.now)
         authorizer = Authorizer(reader)
-        admission = plugins(authorizer, name_suffix=sources.name_suffix)
+        admission = (*plugins(authorizer, name_suffix=sources.name_suffix), priority)
         context = Context(store, catalog, reader, admission, sources.now, sources.uid, sources.name_suffix)
         checks: dict[str, Callable[[], str]] = {"ping": lambda: "", "store": lambda: ""}
         address = f"{self.host}:{self.port}"

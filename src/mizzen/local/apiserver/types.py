@@ -1,9 +1,9 @@
 """The words the API server's parts share: a served resource, a request's user, what a user asks to do.
 
 The parts: `store` keeps objects and their history; `schema/` says what an object of a type may look like; `patch/` is
-the pure arithmetic of the four patches; `security/` says who asks and whether they may; `strategies/` is what Kubernetes
-knows of each of its own types; `verbs/` puts these together; `http` is the wire. Each part knows this module and
-`errors`, and `verbs` and `http` know the rest.
+the pure arithmetic of the four patches; `security/` says who asks and whether they may; `strategies/` is what
+Kubernetes knows of each of its own types; `verbs/` puts these together; `http` is the wire. Each part knows this
+module and `errors`, and `verbs` and `http` know the rest.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,7 +1,7 @@
 """One attempt at running a container: its folder, its shim, and what the files say about it.
 
     pods/<uid>/containers/<name>/<attempt>/
-        start     by the node, before anything runs: when, in which boot, with which back-off
+        start     by the node, before anything runs: when, in which boot, with which back-off, in which control groups
         lock      held by the shim as long as it lives
         running   by the shim, when the command runs     exit   by the shim, when it has ended
         stop      by the node: the grace, in seconds     oom    by the node's watchdog: killed for memory
@@ -92,16 +92,20 @@ class Attempt:
 
     # -- starting
 
-    def create(self, delay_s: float, now: Moment) -> None:
+    def create(self, delay_s: float, now: Moment, groups: tuple[Path, ...] = ()) -> None:
         """Raises `FileExistsError` where this attempt was made before."""
         self.folder.mkdir(parents=True)
-        record = {"wall": now.wall, "steady": now.steady, "boot": moments.boot_id(), "delay_s": delay_s}
+        record = {
+            "wall": now.wall, "steady": now.steady, "boot": moments.boot_id(), "delay_s": delay_s,
+            "groups": [str(group) for group in groups],
+        }  # fmt: skip
         self._write("start", json.dumps(record))
 
     def launch(self, launch: Launch) -> tuple[int, int]:
         """Starts the shim. Returns (its pid, a descriptor that ends when `running` or `exit` is there to be read)."""
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         ready, readying = os.pipe()
+        pid = 0
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The descriptors get numbers of their own in the new process only: nothing else that is started at the
@@ -125,12 +129,11 @@ class Attempt:
                     (os.POSIX_SPAWN_DUP2, readying, theirs[1]),
                 ],
             )
-        except BaseException:
-            os.close(ready)
-            raise
         finally:
             os.close(lock)
             os.close(readying)
+            if pid == 0:
+                os.close(ready)
         return pid, ready
 
     # -- looking
@@ -165,6 +168,10 @@ class Attempt:
     def delay_s(self) -> float:
         """The back-off this attempt brings at its end."""
         return float(self._start().get("delay_s", 0.0))
+
+    def groups(self) -> tuple[Path, ...]:
+        """The `cgroup.procs` files of its control groups. The next node may be in another place of the tree."""
+        return tuple(Path(group) for group in self._start().get("groups") or ())
 
     def exit(self, clock: Clock) -> Exit:
         """How it ended, once the shim is gone. Where the shim was killed, that is what is said, and written down."""

@@ -13,7 +13,7 @@ from mizzen.local.node import logs, mounts, processes
 from mizzen.local.node.attempts import Attempt, Launch, Running, attempts, end_of_file
 from mizzen.local.node.environment import ConfigError, command, environment, expand
 from mizzen.local.node.host import Host
-from mizzen.local.node.limits import Enclosure, Limits
+from mizzen.local.node.limits import Enclosure, Limits, dissolve, pids_in
 from mizzen.local.node.podfolder import PodFolder
 from mizzen.local.node.podspec import ContainerSpec, Json, PodSpec
 from mizzen.local.node.podstate import Exit
@@ -63,7 +63,7 @@ class Containers:
         self._make_rootfs(pod, spec, launch)
         enclosure = self._enclose(spec, attempt)
         launch = replace(launch, groups=enclosure.groups, oom_file=enclosure.oom_file)
-        attempt.create(delay_s, self.host.clock())
+        attempt.create(delay_s, self.host.clock(), launch.groups)
         return (launch, *attempt.launch(launch))
 
     def _forget_old(self, spec: ContainerSpec, number: int) -> None:
@@ -135,20 +135,13 @@ class Containers:
             pids=self.host.options.processes_max,
         )
         try:
-            return groups.enclose(self.group(attempt), wanted)
+            return groups.enclose(f"{self.folder.uid}.{spec.name}.{attempt.number}", wanted)
         except OSError as error:
             raise ConfigError(f"resource limits cannot be set: {error}", "CreateContainerError") from error
 
     def inside(self, pod: PodSpec, spec: ContainerSpec, attempt: Attempt, sources: Sources) -> Launch:
         """How to run another command in a running container. Raises `ConfigError`."""
-        launch = self.launch(pod, spec, sources)
-        if self.host.groups is None:
-            return launch
-        return replace(launch, groups=self.host.groups.members(self.group(attempt)))
-
-    def group(self, attempt: Attempt) -> str:
-        """The name of an attempt's control group."""
-        return f"{self.folder.uid}.{attempt.folder.parent.name}.{attempt.number}"
+        return replace(self.launch(pod, spec, sources), groups=attempt.groups())
 
     # -- looking
 
@@ -166,18 +159,10 @@ class Containers:
     def collect_now(self, spec: ContainerSpec, attempt: Attempt) -> Exit:
         """The same, in a thread already."""
         if not (attempt.folder / "exit").exists():
-            self.kill_leftovers(spec.name, attempt)
+            kill_leftovers(self.folder.rootfs(spec.name), attempt)
         end = attempt.exit(self.host.clock)
-        if self.host.groups is not None:
-            self.host.groups.remove(self.group(attempt))
+        dissolve(attempt.groups())
         return replace(end, message=self._message(spec, attempt, end))
-
-    def kill_leftovers(self, name: str, attempt: Attempt) -> int:
-        """Kills what a container left when its shim was killed. Returns how many there were."""
-        count = processes.kill(processes.marked(self.folder.rootfs(name)))
-        if self.host.groups is not None:
-            count += processes.kill(processes.numbered(self.host.groups.pids(self.group(attempt))))
-        return count
 
     def _message(self, spec: ContainerSpec, attempt: Attempt, end: Exit) -> str:
         if end.reason == "StartError":
@@ -191,6 +176,14 @@ class Containers:
         if not text and not end.ok and spec.message_from_log:
             text = logs.last_words(attempt.folder)
         return text or end.message
+
+
+def kill_leftovers(rootfs: Path, attempt: Attempt) -> list[int]:
+    """Kills what a container left when its shim was killed. Returns the process numbers."""
+    left = {process.pid: process for process in processes.marked(rootfs)}
+    left |= {process.pid: process for process in processes.numbered(pids_in(attempt.groups()))}
+    processes.kill(left.values())
+    return sorted(left)
 
 
 def memory_limit(spec: ContainerSpec) -> int | None:

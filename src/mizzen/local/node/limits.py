@@ -11,7 +11,7 @@ limits are not enforced, and the node says so.
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,9 +63,8 @@ class ControlGroups:
     def enclose(self, name: str, limits: Limits) -> Enclosure:
         """Makes the group of a container. Raises `OSError` where a limit cannot be set: half a limit is none."""
         oom_file = None
-        groups = {folder / name for folder in self.folders.values()}
-        for group in groups:
-            group.mkdir(exist_ok=True)
+        for group in self.members(name):
+            group.parent.mkdir(exist_ok=True)
         for controller, folder in self.folders.items():
             for file, value in self._settings(controller, limits):
                 (folder / name / file).write_text(value)
@@ -100,14 +99,6 @@ class ControlGroups:
             case "pids", _ if limits.pids is not None:
                 yield "pids.max", str(limits.pids)
 
-    def pids(self, name: str) -> set[int]:
-        """The processes in a container's group."""
-        found: set[int] = set()
-        for folder in set(self.folders.values()):
-            with contextlib.suppress(OSError):
-                found |= {int(pid) for pid in (folder / name / "cgroup.procs").read_text().split()}
-        return found
-
     def names(self) -> set[str]:
         """The groups there are."""
         found: set[str] = set()
@@ -116,31 +107,42 @@ class ControlGroups:
                 found |= {path.name for path in folder.iterdir() if path.is_dir()}
         return found
 
-    def usage(self, name: str) -> Usage:
-        memory = cpu = None
-        if "memory" in self.folders:
-            file = "memory.current" if self.version == 2 else "memory.usage_in_bytes"
-            with contextlib.suppress(OSError, ValueError):
-                memory = int((self.folders["memory"] / name / file).read_text())
-        if "cpu" in self.folders and self.version == 2:
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                lines = (self.folders["cpu"] / name / "cpu.stat").read_text().splitlines()
-                cpu = int(dict(line.split() for line in lines)["usage_usec"]) / 1e6
-        return Usage(memory, cpu)
-
-    def remove(self, name: str) -> None:
-        """Takes away a container's group, which must be empty of processes."""
-        for folder in set(self.folders.values()):
-            with contextlib.suppress(OSError):
-                (folder / name).rmdir()
-
     def remove_all(self) -> None:
         """Takes away the node's folders."""
         for name in self.names():
-            self.remove(name)
+            dissolve(self.members(name))
         for folder in set(self.folders.values()):
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def pids_in(groups: Iterable[Path]) -> set[int]:
+    """The processes in a container's groups, given by their `cgroup.procs` files."""
+    found: set[int] = set()
+    for group in groups:
+        with contextlib.suppress(OSError):
+            found |= {int(pid) for pid in group.read_text().split()}
+    return found
+
+
+def dissolve(groups: Iterable[Path]) -> None:
+    """Takes away a container's groups, which must be empty of processes."""
+    for group in groups:
+        with contextlib.suppress(OSError):
+            group.parent.rmdir()
+
+
+def usage_in(groups: Iterable[Path]) -> Usage:
+    """What the processes in a container's groups use, by the controllers that count it."""
+    memory = cpu = None
+    for folder in (group.parent for group in groups):
+        for name in ("memory.current", "memory.usage_in_bytes"):
+            with contextlib.suppress(OSError, ValueError):
+                memory = int((folder / name).read_text())
+        with contextlib.suppress(OSError, ValueError):
+            counts = dict(line.split(" ", 1) for line in (folder / "cpu.stat").read_text().splitlines())
+            cpu = int(counts["usage_usec"]) / 1e6 if "usage_usec" in counts else cpu
+    return Usage(memory, cpu)
 
 
 def control_groups(owner: str) -> ControlGroups | None:

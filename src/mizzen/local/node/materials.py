@@ -29,6 +29,7 @@ class Materials:
         self._tokens = TokenKeeper(host.client, host.clock, host.rng)
         self._refresh = asyncio.Event()
         self._open = True
+        self._filling = asyncio.Lock()
 
     async def sources(self, pod: PodSpec) -> Sources:
         """The ConfigMaps and Secrets the Pod refers to, as they are now. Raises `ConfigError`."""
@@ -63,10 +64,16 @@ class Materials:
         self._refresh.set()
 
     def close(self) -> None:
-        """The Pod has ended: it needs no sources and no tokens."""
+        """Nothing is needed any more: no sources, no tokens."""
         self._open = False
         self._host.sources.release(self._folder.uid)
         self._refresh.set()
+
+    async def remove(self) -> None:
+        """The Pod has ended: its volumes go, its secrets with them."""
+        self.close()
+        async with self._filling:
+            await asyncio.to_thread(self._folder.remove_volumes)
 
     async def _wait(self) -> None:
         renew = self._tokens.renew
@@ -84,12 +91,14 @@ class Materials:
         self._refresh.set()
 
     async def _fill(self, pod: PodSpec) -> None:
-        sources = await self.sources(pod)
-        tokens = await self._tokens.get(pod, tokens_wanted(pod))
-        facts = self._host.facts
-        volumes = pod.spec.get("volumes") or ()
-        found = {volume["name"]: payload(pod, volume, sources, tokens, facts) for volume in volumes}
-        await asyncio.to_thread(self._write, found)
+        async with self._filling:
+            sources = await self.sources(pod)
+            tokens = await self._tokens.get(pod, tokens_wanted(pod))
+            facts = self._host.facts
+            volumes = pod.spec.get("volumes") or ()
+            found = {volume["name"]: payload(pod, volume, sources, tokens, facts) for volume in volumes}
+            if self._open:
+                await asyncio.to_thread(self._write, found)
 
     def _write(self, found: dict[str, Payload | None]) -> None:
         for name, files in found.items():

@@ -28,6 +28,7 @@ from mizzen.local.node import machine, processes, watchdog
 from mizzen.local.node.certificate import server_context
 from mizzen.local.node.host import Host, NodeOptions
 from mizzen.local.node.identity import Identity
+from mizzen.local.node.limits import dissolve, pids_in
 from mizzen.local.node.metrics import NodeMetrics
 from mizzen.local.node.moments import Clock, now
 from mizzen.local.node.orphans import HomeLock
@@ -230,8 +231,8 @@ class Node:
             return
         for name in groups.names():
             if name.split(".", 1)[0] not in self._workers:
-                processes.kill(processes.numbered(groups.pids(name)))
-                groups.remove(name)
+                processes.kill(processes.numbered(pids_in(groups.members(name))))
+                dissolve(groups.members(name))
 
     async def _supervise(self, worker: PodWorker) -> None:
         """Runs a Pod's worker to its end; one that fails is made anew from what is on disk."""

@@ -4,6 +4,7 @@ A Pod that was deleted while the node was away is run to its end like any other,
 `kill_all` there may be no API server any more: it needs the home and nothing else.
 """
 
+import contextlib
 import fcntl
 import os
 import time
@@ -11,8 +12,7 @@ from pathlib import Path
 
 from mizzen.local.node import processes
 from mizzen.local.node.attempts import Attempt
-from mizzen.local.node.limits import control_groups
-from mizzen.local.node.machine import owner_of
+from mizzen.local.node.limits import dissolve, pids_in
 from mizzen.local.node.podfolder import PodFolder, pod_folders, pods_folder
 
 _KEEPER_LATE_S = 12.0
@@ -87,14 +87,14 @@ def _end_containers(home: Path, grace_s: float) -> list[str]:
 
 def _end_leftovers(home: Path) -> list[str]:
     """What no shim keeps any more, or keeps without ending it."""
+    groups = [group for folder in pod_folders(home) for attempt in folder.attempts() for group in attempt.groups()]
     left = {process.pid: process for process in processes.marked(pods_folder(home))}
-    groups = control_groups(owner_of(home))
-    if groups is not None:
-        for name in groups.names():
-            left |= {process.pid: process for process in processes.numbered(groups.pids(name))}
+    left |= {process.pid: process for process in processes.numbered(pids_in(groups))}
     processes.kill(left.values())
-    if groups is not None:
-        groups.remove_all()
+    dissolve(groups)
+    for folder in {group.parent.parent for group in groups}:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # the node's own, which the next one makes again
     return [f"process {pid}" for pid in sorted(left)]
 
 

@@ -20,11 +20,11 @@ from mizzen.kube.errors import ApiError, NotFound
 from mizzen.kube.events import EventType
 from mizzen.local.node import adoption, podstate, probing
 from mizzen.local.node.attempts import Attempt, Launch, wait_until_ended
-from mizzen.local.node.containers import Containers
+from mizzen.local.node.containers import Containers, kill_leftovers
 from mizzen.local.node.environment import ConfigError
 from mizzen.local.node.host import Host
 from mizzen.local.node.lifecycle import NODE_SHUTDOWN, Action, End, Finish, Prepare, Probe, Start, Stop, decide
-from mizzen.local.node.limits import Usage
+from mizzen.local.node.limits import Usage, usage_in
 from mizzen.local.node.materials import Materials
 from mizzen.local.node.podfolder import PodFolder
 from mizzen.local.node.podspec import POD, ContainerSpec, Json, PodSpec, ProbeKind
@@ -93,8 +93,8 @@ class PodWorker:
         """What each running container uses."""
         for name, container in self.state.containers.items():
             attempt = self._attempts.get(name)
-            if container.alive and attempt is not None and self.host.groups is not None:
-                yield name, self.host.groups.usage(self.containers.group(attempt))
+            if container.alive and attempt is not None:
+                yield name, usage_in(attempt.groups())
 
     async def drain(self) -> None:
         """Ends what runs, for good: the node is going away. Returns when nothing runs any more."""
@@ -151,8 +151,7 @@ class PodWorker:
         if self.state.settled or phase not in SETTLED or self.state.any_alive:
             return
         self.state = replace(self.state, settled=phase)
-        self.materials.close()
-        await asyncio.to_thread(self.folder.remove_volumes)
+        await self.materials.remove()
 
     def _do(self, action: Action) -> None:
         match action:
@@ -309,7 +308,7 @@ class PodWorker:
                 await ended.wait()
         except TimeoutError:
             log.warning("%s: the keeper of %s does not end: killing all there is", self.pod.key, spec.name)
-            await asyncio.to_thread(self.containers.kill_leftovers, spec.name, attempt)
+            await asyncio.to_thread(kill_leftovers, self.folder.rootfs(spec.name), attempt)
 
     async def _try(self, spec: ContainerSpec, action: Json, timeout_s: float) -> probing.Answer:
         """Tries a probe or a hook once."""

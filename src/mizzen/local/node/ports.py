@@ -78,11 +78,12 @@ def _last() -> int:
 
 
 def is_free(address: str, port: int) -> bool:
-    """Whether nobody listens there, on this address or on all."""
+    """Whether it can be bound, on this address and on all, even by who does not ask to reuse addresses: a port whose
+    connections have just ended is not free for them.
+    """
     for host in {address, "0.0.0.0"}:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with closing(socket.socket(family, socket.SOCK_STREAM)) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 trial.bind((host, port))
             except OSError:

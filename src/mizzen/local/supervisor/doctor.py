@@ -111,16 +111,8 @@ def _ports() -> list[Finding]:
 
 
 async def _enforcement(home: Home, kubeconfig: Path | None) -> list[Finding]:  # noqa: ARG001
-    facts = await asyncio.to_thread(node_facts, home.root)
-    advice = (
-        "Pods that take more than they asked for are found late or not at all. Control groups need a writable mount."
-    )
-    weak = {"limits": "watchdog" in facts["limits"] or "not enforced" in facts["limits"]}
-    return [
-        Finding(name, "warn" if weak.get(name) else "ok", found, advice if weak.get(name) else "")
-        for name, found in facts.items()
-        if name != "machine"
-    ]
+    facts = await asyncio.to_thread(node_facts)
+    return [Finding(fact.name, "ok" if fact.enforced else "warn", fact.found, fact.advice) for fact in facts]
 
 
 async def _control_plane(home: Home, kubeconfig: Path | None) -> list[Finding]:

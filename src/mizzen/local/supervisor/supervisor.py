@@ -134,8 +134,8 @@ def down(home: Home, grace_s: float = 30.0) -> list[str]:
     """Ends whatever of this home still runs, the supervisor first and Pod processes last; the names of what ended."""
     ended = end_recorded(home, ["supervisor"], grace_s)
     ended += end_recorded(home, PARTS, grace_s)
-    killed = kill_all(home.root) if home.root.exists() else None
-    return ended + ([f"{killed.containers} containers"] if killed is not None and killed.containers else [])
+    ended += kill_all(home.root) if home.root.exists() else []
+    return ended
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:

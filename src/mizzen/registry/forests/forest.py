@@ -1,10 +1,10 @@
 """A decision forest as arrays, and as an ONNX `TreeEnsembleRegressor` that compares in double precision.
 
-Why not the converters that exist: they write thresholds as 32-bit floats. LightGBM and scikit-learn compare doubles, so a
-value between a threshold and its rounded neighbour takes the other branch, and a prediction is off not by a rounding
-error but by a leaf. Here thresholds stay doubles (`nodes_values_as_tensor`, ai.onnx.ml 3), and the value that is compared
-has the precision the library gives it: scikit-learn's trees and XGBoost see a value rounded to 32 bits, LightGBM and
-histogram boosting see the double. What is left is the runtime's rounding of the sum to 32 bits.
+Why not the converters that exist: they write thresholds as 32-bit floats. LightGBM and scikit-learn compare doubles, so
+a value between a threshold and its rounded neighbour takes the other branch, and a prediction is off not by a rounding
+error but by a leaf. Here thresholds stay doubles (`nodes_values_as_tensor`, ai.onnx.ml 3), and the value that is
+compared has the precision the library gives it: scikit-learn's trees and XGBoost see a value rounded to 32 bits,
+LightGBM and histogram boosting see the double. What is left is the runtime's rounding of the sum to 32 bits.
 
 A row goes left where `value <= threshold` (`LEQ`), `value < threshold` (`LT`), or where `value == threshold` (`EQ`, one
 category); a missing value (NaN) goes left where `missing_left` says so.
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from mizzen.registry.graph import Graph
-
 
 ZERO = float(np.float32(1e-35))
 """LightGBM's `kZeroThreshold`."""

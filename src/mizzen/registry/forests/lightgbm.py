@@ -7,6 +7,7 @@ cut to its whole. What is within 1e-35 of 0 is 0. Source: LightGBM's `include/Li
 `CategoricalDecision`, and `src/c_api.cpp`, `RowPairFunctionFromDenseMatric`.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def _add_categories(tree: Tree, node: dict[str, Any], feature: int) -> tuple[int
     """One node a category, chained by their false branches; the true branches meet in the one left child."""
     categories = [int(text) for text in str(node["threshold"]).split("||")]
     numbers = [tree.add_split(Mode.EQ, feature, float(category), missing_left=False) for category in categories]
-    for number, following in zip(numbers, numbers[1:], strict=False):
+    for number, following in pairwise(numbers):
         tree.right[number] = following
     left_ends = [(tree.left, number) for number in numbers]
     return numbers[0], [(node["left_child"], left_ends), (node["right_child"], [(tree.right, numbers[-1])])]

@@ -1,13 +1,14 @@
 """XGBoost's trees as a forest.
 
 XGBoost rounds values to 32 bits, compares `value < split_condition`, and sends a missing value the default way. A
-categorical node sends the categories that it lists right and everything else left. The stored base score is in the space
-of predictions and goes through the objective's inverse link first. Source: XGBoost's JSON model schema and
+categorical node sends the categories that it lists right and everything else left. The stored base score is in the
+space of predictions and goes through the objective's inverse link first. Source: XGBoost's JSON model schema and
 `src/common/categorical.h` (`Decision`).
 """
 
 import json
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def forest_of(booster: Any, *, iterations: int | None = None) -> Forest:
     if objective not in _LINKS:
         raise ConversionFailed(f"XGBoost objective {objective}: how its sums become predictions is not known here")
     weights = boosted.get("weight_drop")
-    model = (boosted["gbtree"] if "gbtree" in boosted else boosted).get("model", {})
+    model = boosted.get("gbtree", boosted).get("model", {})
     if "trees" not in model:
         raise ConversionFailed(f"XGBoost booster {boosted.get('name')}: expected one of trees (gbtree or dart)")
     parameters = learner["learner_model_param"]
@@ -112,7 +113,7 @@ def _tree(tree: dict[str, Any], output: int, weight: float) -> Tree:
                 grown.add_split(Mode.EQ, feature, float(category), missing_left=not left_if_missing)
                 for category in sets[node]
             ]
-            for number, following in zip(chain, chain[1:], strict=False):
+            for number, following in pairwise(chain):
                 grown.right[number] = following
         else:
             threshold = float(np.float32(tree["split_conditions"][node]))

@@ -8,6 +8,7 @@ taken apart, to say what is wrong with it, or because it asks for something else
 """
 
 import logging
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -34,8 +35,8 @@ class Gateway:
     def __init__(self, clock: Callable[[], float], connect: Callable[[Worker, Owner], Link] = Link) -> None:
         self.clock = clock
         self._connect = connect
-        self.ready = False
-        """Whether the directory has told all there was."""
+        self.synced_once = asyncio.Event()
+        """Set when the directory has told everything there was."""
         self.keyring = Keyring()
         self.services: dict[EndpointKey, Service] = {}
         self.measures: dict[EndpointKey, Measures] = {}
@@ -132,7 +133,7 @@ class Gateway:
         if asked.what == "live":
             return {"live": True}
         if asked.what == "ready":
-            if not self.ready:
+            if not self.synced_once.is_set():
                 raise HttpError(503, "the gateway has not yet heard which endpoints there are", "not_ready")
             return {"ready": True}
         return {"name": "mizzen", "version": __version__, "extensions": ["binary_tensor_data"]}
@@ -206,7 +207,7 @@ class Gateway:
         self.keyring.remove(name)
 
     def synced(self) -> None:
-        self.ready = True
+        self.synced_once.set()
 
     def _map_paths(self) -> None:
         self._inference = {

@@ -12,6 +12,7 @@ import msgspec
 import uvloop
 
 from mizzen.kube.client import Client
+from mizzen.kube.process import notify_ready
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
 from mizzen.serving.gateway.http import HttpServer
@@ -30,6 +31,7 @@ async def run(plan: Plan) -> None:
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     http = HttpServer(gateway, plan.limits, metrics.page)
     tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
+    announcing = loop.create_task(_announce(gateway))
     server = Server(plan.slot, plan.listen_fd, http.arrived, loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
@@ -40,6 +42,7 @@ async def run(plan: Plan) -> None:
         server.stop()
         await ending
     metrics.write()
+    announcing.cancel()
     for task in tasks:
         task.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
@@ -53,6 +56,12 @@ async def _follow(plan: Plan, gateway: Gateway) -> None:
     else:
         async with Client.from_environment(plan.kubeconfig) as client:
             await KubernetesDirectory(client).run(gateway)
+
+
+async def _announce(gateway: Gateway) -> None:
+    """Says that this process does its work, once it knows what is served."""
+    await gateway.synced_once.wait()
+    notify_ready()
 
 
 def _parent_gone(loop: asyncio.AbstractEventLoop, parent_fd: int, server: Server) -> None:

@@ -13,15 +13,15 @@ from time import perf_counter
 from typing import Any
 
 from mizzen.local.apiserver import protobuf
+from mizzen.local.apiserver.answers import JSON, Answer, Pieces, Reply, Stream
 from mizzen.local.apiserver.errors import ApiError, InternalError, TooLarge, UnsupportedMediaType
-from mizzen.local.apiserver.http.answers import Answer, Pieces, Reply, Stream
-from mizzen.local.apiserver.http.dispatch import Dispatcher, wants_pretty
 from mizzen.local.apiserver.http.attributes import attributes_of
-from mizzen.local.apiserver.http.negotiation import JSON, Representation, negotiate
+from mizzen.local.apiserver.http.dispatch import Dispatcher, wants_pretty
+from mizzen.local.apiserver.http.negotiation import Representation, negotiate
 from mizzen.local.apiserver.http.pages import Pages
 from mizzen.local.apiserver.http.rendering import encoded
-from mizzen.local.apiserver.http.request import Query, Request, parse_target, verb_of
 from mizzen.local.apiserver.metrics import Metrics
+from mizzen.local.apiserver.request import Query, Request, parse_target, verb_of
 from mizzen.local.apiserver.security.authn import Authenticator
 from mizzen.local.apiserver.security.impersonation import impersonate
 from mizzen.local.apiserver.security.rbac import Authorizer

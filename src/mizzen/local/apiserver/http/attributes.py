@@ -1,6 +1,6 @@
 """A request in the words of authorization rules."""
 
-from mizzen.local.apiserver.http.request import Request
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.selectors import parse_fields
 from mizzen.local.apiserver.types import Attributes
 
@@ -26,5 +26,5 @@ def attributes_of(request: Request) -> Attributes:
 
 def _selected_name(selector: str) -> str:
     """The one name a field selector admits: clients may be allowed to list or watch a single object."""
-    terms = parse_fields(selector, lambda _: True)
+    terms = parse_fields(selector, lambda _: "")
     return next((term.value for term in terms if term.field == "metadata.name" and term.equal), "")

@@ -1,19 +1,18 @@
 """From a request for a resource to the verb that answers it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 
+from mizzen.local.apiserver.answers import Answer, Reply, Stream
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import Expired, MethodNotAllowed, NotFound
-from mizzen.local.apiserver.http.answers import Answer, Reply, Stream
 from mizzen.local.apiserver.http.negotiation import Representation, negotiate
 from mizzen.local.apiserver.http.rendering import render, watch_encoder
-from mizzen.local.apiserver.http.request import Request
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.verbs import deleting, listing, patching, watching, writing
-from mizzen.local.apiserver.verbs.context import Context, Result
+from mizzen.local.apiserver.verbs.context import Context, Handler, Result
 from mizzen.local.apiserver.verbs.watching import Frames
 
 _PAGE_NOT_FOUND = Answer(b"404 page not found\n", 404, "text/plain; charset=utf-8")
-Handler = Callable[[Context, Served, Request], Awaitable[Result | Reply]]
 
 
 def not_allowed() -> MethodNotAllowed:
@@ -33,7 +32,7 @@ class Dispatcher:
         assert target is not None
         served = context.catalog.find(target.group, target.version, target.resource)
         if served is None:
-            if target.version not in context.catalog.versions(target.group):
+            if target.group not in context.catalog.groups():
                 return _PAGE_NOT_FOUND
             raise NotFound("the server could not find the requested resource")
         self._check_route(served, request)
@@ -105,7 +104,7 @@ class Dispatcher:
         return Stream(watch.chunks(), stop=watch.stop)
 
 
-async def _one_chunk(chunk: bytes):  # type: ignore[no-untyped-def]
+async def _one_chunk(chunk: bytes) -> AsyncIterator[bytes]:
     yield chunk
 
 

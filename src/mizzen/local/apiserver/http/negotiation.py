@@ -1,16 +1,15 @@
 """Which representation a client accepts: JSON or YAML; whole objects, Tables or metadata alone.
 
-Kubernetes' own clients ask for `application/vnd.kubernetes.protobuf` first and take JSON second; as for custom resources
-everywhere, JSON is what they get here.
+Kubernetes' own clients ask for `application/vnd.kubernetes.protobuf` first and take JSON second; as for custom
+resources everywhere, JSON is what they get here.
 """
 
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from mizzen.local.apiserver.answers import JSON, YAML
 from mizzen.local.apiserver.errors import NotAcceptable
 
-JSON: Final = "application/json"
-YAML: Final = "application/yaml"
 Media = Literal["application/json", "application/yaml"]
 
 
@@ -48,11 +47,7 @@ def negotiate(accept: str, *, of_list: bool = False, forms: bool = True) -> Repr
         version = given.get("v", "v1")
         if forms and form in allowed and given.get("g") == "meta.k8s.io" and version in {"v1", "v1beta1"}:
             return Representation(media, form, f"meta.k8s.io/{version}")  # type: ignore[arg-type]
-    raise NotAcceptable(
-        "only the following media types are accepted: application/json, application/yaml"
-        if not accept
-        else "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml"
-    )
+    raise NotAcceptable("406: Not Acceptable\n\nAvailable representations: application/json, application/yaml")
 
 
 def _by_quality(accept: str) -> list[str]:

@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+from mizzen.local.apiserver.answers import JSON, Answer, Reply
 from mizzen.local.apiserver.catalog import Catalog
-from mizzen.local.apiserver.http.answers import Answer, Reply
+from mizzen.local.apiserver.errors import NotFound
 from mizzen.local.apiserver.http.dispatch import wants_pretty
-from mizzen.local.apiserver.http.negotiation import JSON, Representation, negotiate
+from mizzen.local.apiserver.http.negotiation import Representation, negotiate
 from mizzen.local.apiserver.http.rendering import encoded
-from mizzen.local.apiserver.http.request import Request
 from mizzen.local.apiserver.metrics import Metrics
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import discovery, openapi
 from mizzen.local.apiserver.security.service_account_tokens import ServiceAccountTokens
 from mizzen.local.apiserver.store import Store
@@ -109,7 +110,12 @@ class Pages:
             document = self._kept(tuple(parts), lambda: discovery.api_group(types(), parts[1]))
         else:
             document = self._kept(tuple(parts), lambda: discovery.api_resource_list(types(), parts[1], parts[2]))
-        return _NOT_FOUND if document is None else self._object(document, request)
+        if document is None:
+            known = parts[0] == "api" or parts[1] in self._catalog.groups()
+            if known:
+                raise NotFound("the server could not find the requested resource")
+            return _NOT_FOUND
+        return self._object(document, request)
 
     def _openapi(self, parts: list[str], request: Request) -> Answer:
         """Version 3 by group and version, version 2 as a whole. Documents are kept as bytes: they are long."""

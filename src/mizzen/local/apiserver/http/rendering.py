@@ -7,16 +7,17 @@ converts and encodes. A long list is made while it is sent, so that it is never 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import yaml
 
+from mizzen.local.apiserver.answers import JSON, YAML, Answer, Pieces, Reply
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.conversion import from_stored
 from mizzen.local.apiserver.errors import BadRequest
-from mizzen.local.apiserver.http.answers import Answer, Pieces, Reply
-from mizzen.local.apiserver.http.negotiation import JSON, YAML, Representation
-from mizzen.local.apiserver.http.request import Query
+from mizzen.local.apiserver.http.negotiation import Representation
+from mizzen.local.apiserver.request import Query
 from mizzen.local.apiserver.schema.table import table
 from mizzen.local.apiserver.store import Record
 from mizzen.local.apiserver.store.records import encode
@@ -35,6 +36,13 @@ def whole(served: Served, record: Record) -> bytes:
     return record.encoded if served.direct else encode(from_stored(served, record.object()))
 
 
+def _item(served: Served, record: Record) -> bytes:
+    """A record in a list: there, Kubernetes' own types do not say what they are."""
+    body, rtype = whole(served, record), served.rtype
+    said = b'"kind":"%b","apiVersion":"%b",' % (rtype.kind.encode(), rtype.api_version.encode())
+    return b"{" + body[len(said) + 1 :] if not rtype.custom and body.startswith(said, 1) else body
+
+
 def metadata_only(obj: Json, version: str) -> Json:
     return {"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": obj.get("metadata") or {}}
 
@@ -45,7 +53,8 @@ def _table(
     include = query.get("includeObject")
     if include not in _INCLUDES:
         raise BadRequest(
-            f"unrecognized includeObject value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty"
+            f'Unable to convert to Table as requested: includeObject: Invalid value: "{include}": must be '
+            "'Metadata', 'Object', 'None', or empty"
         )
     return table(rtype, objects, include or "Metadata", now(), metadata, version=form.version.rpartition("/")[2])
 
@@ -84,7 +93,7 @@ def _render_list(many: Many, form: Representation, query: Query, now: Clock, *, 
         objects = [from_stored(served, record.object()) for record in many.records]
         return encoded(_table(rtype, objects, many.metadata, form, query, now), form, pretty=pretty)
     kind, version = rtype.list_kind or f"{rtype.kind}List", rtype.api_version
-    items: Callable[[Record], bytes] = lambda record: whole(served, record)  # noqa: E731
+    items: Callable[[Record], bytes] = partial(_item, served)
     if form.form:
         kind, version = "PartialObjectMetadataList", form.version
         items = lambda record: encode(metadata_only(record.object(), form.version))  # noqa: E731

@@ -71,9 +71,14 @@ def _is_scalar_of(kind: str, value: Any) -> bool:
             return kind == "untyped"
 
 
+_GO_TYPES = {str: "string", bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}
+
+
 def _expected(structure: Structure, value: Any) -> str:
+    if structure.scalar == "numeric":
+        return f"expected numeric (int or float), got {_GO_TYPES.get(type(value), type(value).__name__)}"
     if structure.scalar:
-        wanted = {"numeric": "numeric (int or float)", "untyped": "any scalar"}.get(structure.scalar, structure.scalar)
+        wanted = {"untyped": "any scalar"}.get(structure.scalar, structure.scalar)
     else:
         wanted = "map" if structure.is_map else "list"
     return f"expected {wanted}, got {value!r}"

@@ -58,6 +58,11 @@ STRUCT_FIELDS: dict[str, tuple[str, ...]] = {
     "WeightedPodAffinityTerm": ("podAffinityTerm",),
 }
 
+ALWAYS_WRITTEN: dict[str, dict[str, Any]] = {
+    "Event": {"eventTime": None, "reportingComponent": "", "reportingInstance": ""},
+}
+"""Fields that need not be given and are there all the same."""
+
 KEY_DEFAULTS: dict[str, dict[str, Any]] = {
     "ContainerPort": {"protocol": "TCP"},
     "ServicePort": {"protocol": "TCP"},
@@ -70,12 +75,14 @@ def name_of(schema: Json) -> str:
 
 
 def zeros_of(schema: Json) -> dict[str, Any]:
-    """What the fields hold that JSON may leave out: an empty struct, or an empty list that must be given."""
+    """What the fields hold that JSON may leave out: an empty struct, or the zero of a field that must be given."""
     name = name_of(schema)
     if not name:
         return {}
     fields = schema.get("properties", {})
-    lists: dict[str, Any] = {
-        field: [] for field in schema.get("required", ()) if fields.get(field, {}).get("type") == "array"
-    }
-    return lists | {field: {} for field in STRUCT_FIELDS.get(name, ())}
+    required = ((field, fields.get(field, {}).get("type")) for field in schema.get("required", ()))
+    zeros = {field: _ZEROS[kind] for field, kind in required if kind in _ZEROS}
+    return zeros | {field: {} for field in STRUCT_FIELDS.get(name, ())} | ALWAYS_WRITTEN.get(name, {})
+
+
+_ZEROS: dict[str, Any] = {"array": [], "boolean": False, "integer": 0, "number": 0, "string": ""}

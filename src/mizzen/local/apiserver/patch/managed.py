@@ -42,7 +42,7 @@ from mizzen.local.apiserver.patch.fields import (
 from mizzen.local.apiserver.patch.merging import merge, remove
 from mizzen.local.apiserver.patch.structure import Structure, StructureError, structure_of
 from mizzen.local.apiserver.patch.values import same
-from mizzen.local.apiserver.types import Json
+from mizzen.local.apiserver.types import Json, ResourceType
 
 _BEFORE_FIRST_APPLY = "before-first-apply"
 _KUBECTL = "kubectl"
@@ -77,27 +77,32 @@ def updated(
     api_version: str,
     subresource: str = "",
     now: str,
+    reset: FieldSet = EMPTY,
 ) -> Json:
     """`new` with the managedFields that follow from `manager` having made it of `old` (None: created).
 
-    `now` is RFC 3339 in UTC and seconds, as `metav1.Time` is written. A client resets ownership by
-    sending managedFields `[]` or `[{}]`; it is tracked again from the next apply.
+    `now` is RFC 3339 in UTC and seconds, as `metav1.Time` is written. A client resets ownership by sending
+    managedFields `[]` or `[{}]`; it is tracked again from the next apply.
+
+    `reset` names fields that this endpoint does not take from a client (see `reset_by`): writing them makes nobody
+    their owner.
     """
     structure = structure_of(schema)
-    owner = Owner(operation, manager or "unknown", api_version, subresource)
+    owner = Owner(manager or "unknown", operation, api_version, subresource)
     given = new.get("metadata", {}).get("managedFields")
+    bare = _bare(new)
     try:
         if old is None and not given:
-            owned = _owned(compare(structure, {}, _bare(new)).changed)
-            return _with(new, [document(owner, Entry(owned, api_version, now))] if owned else [])
+            owned = _owned(without(compare(structure, {}, bare).changed, reset))
+            return _with(bare, [document(owner, Entry(owned, api_version, now))] if owned else [])
         ownership = _ownership_before(old, given, subresource)
         if old is not None and not ownership.entries:
-            return _with(new, [])
-        _note_update(ownership, structure, _bare(old or {}), _bare(new), owner, now)
+            return bare
+        _note_update(ownership, structure, _bare(old or {}), bare, owner, now, reset)
     except StructureError:
-        return _with(new, [])  # a list that cannot be taken apart: validation refuses the object, or it has no owners
+        return bare  # a list that cannot be taken apart: validation refuses the object, or it has no owners
     ownership.cap()
-    return _with(new, ownership.write())
+    return _with(bare, ownership.write())
 
 
 def _ownership_before(old: Json | None, given: Any, subresource: str) -> Ownership:
@@ -148,8 +153,7 @@ def apply(
 ) -> Json:
     """The live object (None: there is none yet) with `applied` merged in.
 
-    `reset` names fields that this endpoint does not let a client set (`{"f:status": {}}` on the main resource of a type
-    with a status subresource): they are neither owned nor in conflict. Raises `Conflict` with a cause for each field.
+    Fields of `reset` (see `updated`) are neither owned nor in conflict. Raises `Conflict` with a cause for each field.
     """
     structure = structure_of(schema)
     _check(applied, structure, api_version)
@@ -170,7 +174,7 @@ def apply(
     entries = ownership.write()
     if live is not None and result is request.live and entries == live.get("metadata", {}).get("managedFields", []):
         return live
-    return _with(result, entries)
+    return _with(_bare(result), entries)
 
 
 def _check(applied: Json, structure: Structure, api_version: str) -> None:
@@ -271,7 +275,20 @@ def settled(old: Json, new: Json) -> Json:
         return new
     if any({**one, "time": ""} != {**other, "time": ""} for one, other in zip(old_entries, new_entries, strict=True)):
         return new
-    return old if same(_with(new, old_entries), old) else new
+    return old if same(_with(_bare(new), old_entries), old) else new
+
+
+def reset_by(rtype: ResourceType, subresource: str) -> FieldSet:
+    """What an endpoint of a type does not take from a client, for `reset`: the main one (empty) no status where status
+    has an endpoint of its own, and that one nothing but status (and, of Kubernetes' own types, most metadata)."""
+    if not subresource:
+        return {"f:status": MEMBER} if "status" in rtype.subresources else EMPTY
+    if subresource != "status":
+        return EMPTY
+    if not rtype.custom:
+        return {"f:spec": MEMBER, "f:metadata": {"f:deletionTimestamp": MEMBER, "f:ownerReferences": MEMBER}}
+    others = ("metadata", *(name for name in rtype.schema.get("properties", {}) if name != "status"))
+    return {f"f:{name}": MEMBER for name in others}
 
 
 def _owned(fields: FieldSet) -> FieldSet:
@@ -291,8 +308,5 @@ def _bare(thing: Json) -> Json:
 _NOTHING: tuple[Any, ...] = ({}, [], None)
 
 
-def _with(thing: Json, entries: list[Json]) -> Json:
-    metadata = {name: value for name, value in thing.get("metadata", {}).items() if name != "managedFields"}
-    if entries:
-        metadata["managedFields"] = entries
-    return {**thing, "metadata": metadata}
+def _with(bare: Json, entries: list[Json]) -> Json:
+    return {**bare, "metadata": {**bare.get("metadata", {}), "managedFields": entries}} if entries else bare

@@ -28,7 +28,17 @@ def merge(structure: Structure, live: Any, applied: Any) -> Any:
         and (live or applied)
     ):
         return _merge_lists(structure, live, applied)
+    elif applied is None and live and _outlives_null(structure, live):
+        return live
     return live if same(live, applied) else applied
+
+
+def _outlives_null(structure: Structure, live: Any) -> bool:
+    """Whether null applied over `live` says nothing about its parts: it names no element, and only applying something
+    else takes one away."""
+    if isinstance(live, dict):
+        return structure.is_map and not structure.atomic_map
+    return isinstance(live, list) and structure.is_list and not structure.is_map and not structure.atomic_list
 
 
 def _merge_maps(structure: Structure, live: Json, applied: Json) -> Json:

@@ -2,7 +2,8 @@
 
     "k8s\\0" + Unknown{1: TypeMeta{1: apiVersion, 2: kind}, 2: the object's own message}
 
-Go writes every field that is no pointer, zero or not, and JSON leaves zeros out; the table knows which zeros were meant.
+Go writes every field that is no pointer, zero or not, and JSON leaves zeros out; the table knows which zeros were
+meant.
 """
 
 import base64
@@ -131,9 +132,9 @@ def _object(message: str, data: bytes) -> Json:
         elif field.shape == "{}":
             entry = {n: (w, v) for n, w, v in _fields(value)}
             key = entry[1][1].decode() if 1 in entry else ""
-            result.setdefault(field.name, {})[key] = _value(field.leaf, *entry.get(2, (_BYTES, b"")))
+            result.setdefault(field.name, {})[key] = _value(field.leaf, entry.get(2, (_BYTES, b""))[1])
         else:
-            decoded = _value(field.leaf, wire, value)
+            decoded = _value(field.leaf, value)
             if field.shape == "*" or field.kept or decoded not in (None, "", 0, False):
                 result[field.name] = decoded
     return result
@@ -144,12 +145,12 @@ def _items(leaf: str, wire: int, value: Any) -> list[Any]:
         items, position = [], 0
         while position < len(value):
             item, position = _varint(value, position)
-            items.append(_value(leaf, _VARINT, item))
+            items.append(_value(leaf, item))
         return items
-    return [_value(leaf, wire, value)]
+    return [_value(leaf, value)]
 
 
-def _value(leaf: str, wire: int, value: Any) -> Any:
+def _value(leaf: str, value: Any) -> Any:
     special = _SPECIAL.get(leaf)
     if special is not None:
         return special(value)

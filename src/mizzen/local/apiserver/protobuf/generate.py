@@ -1,4 +1,5 @@
-"""Makes `fields.txt` from Kubernetes' Go sources: `python -m mizzen.local.apiserver.protobuf.generate API MACHINERY EXTENSIONS`
+"""Makes `fields.txt` from Kubernetes' Go sources: `python -m mizzen.local.apiserver.protobuf.generate API MACHINERY
+EXTENSIONS`
 
 The arguments are checkouts of kubernetes/api, kubernetes/apimachinery and kubernetes/apiextensions-apiserver. The Go
 structs say everything at once: the JSON name, the protobuf number, and by a pointer whether a zero was meant. Only what
@@ -44,8 +45,14 @@ _SPECIAL = {
     "apiextensions.v1.JSONSchemaPropsOrStringArray": "schema-or-strings",
 }
 _BASIC = {
-    "string": "string", "bool": "bool", "int32": "int", "int64": "int", "int": "int", "float64": "double", "[]byte": "bytes",
-}  # fmt: skip
+    "string": "string",
+    "bool": "bool",
+    "int32": "int",
+    "int64": "int",
+    "int": "int",
+    "float64": "double",
+    "[]byte": "bytes",
+}
 _ROOTS = {
     "core.v1": (
         "Binding", "ConfigMap", "Event", "Namespace", "Node", "Pod", "Secret", "Service", "ServiceAccount",

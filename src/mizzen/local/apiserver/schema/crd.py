@@ -218,8 +218,8 @@ def _deprecation(spec: Json, version: Json) -> str:
 
 
 def complete_schema(schema: Json) -> Json:
-    """The schema with what every object has: `apiVersion`, `kind` and all of `metadata`."""
-    properties: dict[str, Any] = dict(schema.get("properties", {}))
+    """The schema with what every object has, also those inside: `apiVersion`, `kind` and all of `metadata`."""
+    properties: dict[str, Any] = {name: _completed(sub) for name, sub in schema.get("properties", {}).items()}
     meta = models.expanded(models.OBJECT_META)
     restricted = properties.get("metadata", {}).get("properties")
     if restricted:  # patterns and lengths of `name` and `generateName`, the only ones a definition may restrict
@@ -228,6 +228,18 @@ def complete_schema(schema: Json) -> Json:
     properties["kind"] = {"type": "string", **properties.get("kind", {})}
     properties["metadata"] = meta
     return {**schema, "type": "object", "properties": properties}
+
+
+def _completed(schema: Json) -> Json:
+    if schema.get("x-kubernetes-embedded-resource"):
+        return complete_schema(schema)
+    changed = {}
+    if schema.get("properties"):
+        changed["properties"] = {name: _completed(sub) for name, sub in schema["properties"].items()}
+    for name in ("items", "additionalProperties"):
+        if isinstance(schema.get(name), dict):
+            changed[name] = _completed(schema[name])
+    return {**schema, **changed} if changed else schema
 
 
 def status_of(crd: Json, others: Iterable[Json], now: str) -> Json:

@@ -111,6 +111,8 @@ def _string(node: Node, value: str, path: str, found: Found) -> None:
     else:
         found.matches += 1
     name = schema.get("format", "")
+    if node.native and name == "quantity" and not formats.is_quantity(value):
+        found.causes.append(causes.type_invalid(path, value, "must be a quantity such as 500m, 2 or 1Gi"))
     check = formats.check_of(name) if schema.get("type") == "string" else None
     if check is not None and not (node.native and name == "date-time") and not check(value):
         detail = f"{path} in body must be of type {name}: {causes.quoted(value)}"
@@ -192,9 +194,10 @@ def _object(node: Node, value: Json, path: str, old: Any, found: Found) -> None:
     for name in () if node.native else schema.get("required", ()):
         if name not in value:
             found.causes.append(causes.required(causes.child(path, name)))
+    typed = not any(cause.reason == "FieldValueTypeInvalid" for cause in found.causes)
     for cause in (
-        *(node.check(value) if node.check else ()),
-        *(rules.embedded_resource(value) if node.embedded else ()),
+        *(node.check(value) if node.check and typed else ()),  # such checks rely on the types of the fields
+        *(rules.embedded_resource(value) if node.embedded and typed else ()),
     ):
         found.causes.append(Cause(cause.reason, cause.message, causes.child(path, cause.field)))
 

@@ -12,6 +12,8 @@ from datetime import date
 from email.utils import parseaddr
 from urllib.parse import urlsplit
 
+from mizzen.kinds.scalars import quantity
+
 _POSIX_CLASSES = {
     "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "ascii": r"\x00-\x7F", "blank": r"\t ", "cntrl": r"\x00-\x1F\x7F",
     "digit": "0-9", "graph": "!-~", "lower": "a-z", "print": " -~", "punct": r"!-/:-@\[-`{-~",
@@ -97,6 +99,14 @@ def is_rfc3339(text: str) -> bool:
 
 def is_duration(text: str) -> bool:
     return _GO_DURATION.fullmatch(text) is not None or _WORDED_DURATION.search(text) is not None
+
+
+def is_quantity(text: str) -> bool:
+    try:
+        quantity(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_email(text: str) -> bool:

@@ -12,6 +12,7 @@ from mizzen.local.apiserver.types import Json, ResourceType
 
 _ANNOTATIONS_BYTES_MAX = 256 * 1024
 _IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+_OWNER_TEXTS = frozenset({"apiVersion", "kind", "name", "uid"})
 _NAME_CHECKS: dict[tuple[str, str], names.NameCheck] = {
     ("", "namespaces"): names.dns_label,
     ("", "services"): names.dns_label,
@@ -62,6 +63,27 @@ def contents(metadata: Json, path: str) -> list[Cause]:
     if {"orphan", "foregroundDeletion"} <= set(finalizers):
         found.append(invalid(place, finalizers, "finalizer orphan and foregroundDeletion cannot be both set"))
     return found
+
+
+def is_typed(metadata: Any) -> bool:
+    """Whether the parts that `contents` looks at have their JSON types."""
+    if not isinstance(metadata, dict):
+        return False
+    texts = [metadata.get(name, "") for name in ("name", "generateName", "namespace")]
+    maps = [metadata.get(name) or {} for name in ("labels", "annotations")]
+    lists = [metadata.get(name) or [] for name in ("finalizers", "ownerReferences")]
+    if not all(isinstance(value, dict) for value in maps) or not all(isinstance(value, list) for value in lists):
+        return False
+    texts += [text for value in maps for text in value.values()] + lists[0]
+    owners = [
+        text for owner in lists[1] if isinstance(owner, dict) for key, text in owner.items() if key in _OWNER_TEXTS
+    ]
+    number = metadata.get("generation", 0)
+    return (
+        all(isinstance(text, str) for text in [*texts, *owners])
+        and all(isinstance(owner, dict) for owner in lists[1])
+        and isinstance(number, int)
+    )
 
 
 def labels(value: Json, path: str) -> list[Cause]:

@@ -64,7 +64,9 @@ def _find(node: Node, value: Any, struct: str, path: str) -> str | None:
     schema = node.schema
     if schema.get("format") == "quantity":
         text = number(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-        return None if isinstance(text, str) and _QUANTITY.match(text) else QUANTITY_TEXT
+        if not isinstance(text, str) or _QUANTITY.match(text) is None:
+            return QUANTITY_TEXT
+        return None if formats.is_quantity(text) else "unable to parse quantity's suffix"
     found = _wrong(node, value)
     if found is not None:
         return found if found[:1].islower() and " " in found else _cannot(value, struct, path, go_type(node))

@@ -28,8 +28,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
 }
 META_FIELDS = frozenset({"apiVersion", "kind", "metadata"})
 MISSING: Any = object()
-_ZERO: dict[str, Any] = {"string": "", "integer": 0, "boolean": False}
-"""What Go stores where a field that it always writes was not given; whether that is right, `rules` says."""
+_ZERO: dict[str, Any] = {"string": "", "integer": 0, "boolean": False, "object": {}}
+"""What Go stores where something that it always writes was not given; whether that is right, `rules` say."""
 INTEGER_RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 FLOAT32_MAX = 3.4028234663852886e38
 
@@ -38,7 +38,7 @@ class Node:
     """One sub-schema."""
 
     __slots__ = (
-        "additional", "check", "default", "defaults", "embedded", "fill", "items", "native", "nullable",
+        "additional", "check", "default", "defaults", "embedded", "fill", "items", "native", "null_item", "nullable",
         "preserve", "properties", "schema", "table",
     )  # fmt: skip
 
@@ -49,6 +49,8 @@ class Node:
         self.properties: dict[str, Node] = {}
         self.additional: Node | None = None
         self.items: Node | None = None
+        self.null_item: Any = MISSING
+        """What stands for null among the items; nothing where null is kept."""
         self.default: Any = schema.get("default", MISSING)
         self.defaults: tuple[tuple[str, Any, bool], ...] = ()
         """Of the properties: name, default, whether it may be null."""
@@ -91,7 +93,7 @@ def _node(schema: Json, native: bool, made: dict[int, Node]) -> Node:
         node.defaults += tuple(
             (name, _ZERO[node.properties[name].schema["type"]], False)
             for name in schema.get("required", ())
-            if node.properties[name].schema.get("type") in _ZERO
+            if node.properties[name].schema.get("type") in _ZERO.keys() - {"object"}
         )
     additional = schema.get("additionalProperties")
     if isinstance(additional, dict):
@@ -101,6 +103,10 @@ def _node(schema: Json, native: bool, made: dict[int, Node]) -> Node:
         node.additional.table = dict.fromkeys((dict, list, str, int, float, bool, NoneType))
     if isinstance(schema.get("items"), dict):
         node.items = _node(schema["items"], native, made)
+        if native:
+            node.null_item = _ZERO.get(schema["items"].get("type", ""), MISSING)
+        elif not node.items.nullable:
+            node.null_item = node.items.default
     node.table.update(_table(node, made))
     return node
 
@@ -182,6 +188,8 @@ def _string_checks(node: Node) -> list[Check | None]:
     if schema.get("pattern"):
         search = formats.pattern(schema["pattern"])
         checks.append(lambda value: search(value) is not None)
+    if node.native and schema.get("format") == "quantity":
+        checks.append(formats.is_quantity)
     if schema.get("type") == "string" and not (node.native and schema.get("format") == "date-time"):
         checks.append(formats.check_of(schema.get("format", "")))
     return checks

@@ -49,7 +49,9 @@ def embedded_resource(value: Json) -> Iterable[Cause]:
     kind, meta = value.get("kind"), value.get("metadata")
     if isinstance(kind, str) and kind and (errors := names.dns_1035_label(kind.lower())):
         yield invalid("kind", kind, f"may have mixed case, but should otherwise match: {','.join(errors)}")
-    if isinstance(meta, dict):
+    if meta is not None and not metadata.is_typed(meta):
+        yield invalid("metadata", meta, "must be the metadata of an object")
+    elif meta:
         name = meta.get("name", "")
         yield from (invalid("metadata.name", name, text) for text in names.path_segment(name))
         yield from metadata.contents(meta, "metadata")

@@ -59,8 +59,8 @@ def _default(node: Node, value: Any) -> Any:
         items = node.items
         changed: list[Any] | None = None
         for index, item in enumerate(value):
-            if item is None and not items.nullable and items.default is not MISSING:
-                new = copied(items.default)
+            if item is None and node.null_item is not MISSING:
+                new = _default(items, copied(node.null_item))
             elif item.__class__ is dict or item.__class__ is list:
                 new = _default(items, item)
             else:

@@ -60,9 +60,7 @@ class UserToken:
         return User(self.user, (*self.groups, AUTHENTICATED))
 
 
-def secret(
-    token: str, user: str, groups: tuple[str, ...] = (), *, name: str, expires: dt.datetime | None = None
-) -> Json:
+def secret(token: str, user: str, groups: tuple[str, ...] = (), *, expires: dt.datetime | None = None) -> Json:
     """The Secret that makes `token` valid for `user`. The token itself is not in it.
 
     Raises `ValueError` for a name or a group that is reserved for the system, or cannot be written.
@@ -79,10 +77,19 @@ def secret(
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"mizzen.dev/user": _label(user)}},
+        "metadata": {
+            "name": _secret_name(values["hash"]),
+            "namespace": NAMESPACE,
+            "labels": {"mizzen.dev/user": _label(user)},
+        },
         "type": SECRET_TYPE,
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
     }
+
+
+def _secret_name(hashed: str) -> str:
+    """A Secret is found by the hash of the token that it makes valid, so that no index need be kept."""
+    return f"user-token-{hashed[:20]}"
 
 
 def _label(user: str) -> str:
@@ -111,39 +118,33 @@ def _read_file(path: Path) -> tuple[UserToken, ...]:
 
 
 class UserTokens:
-    """Looks tokens up. Secrets are read again when one has changed, the file when the server starts."""
+    """Looks tokens up: the file is read once, a Secret on each request that shows its token."""
 
     def __init__(self, path: Path, reader: Reader) -> None:
         self._fixed = {entry.hash: entry for entry in _read_file(path)}
         self._reader = reader
-        self._changes = -1
-        self._from_secrets: dict[str, UserToken] = {}
 
     def find(self, token: str, now: dt.datetime) -> User | None:
         """The user whose token this is; None where it is nobody's, or no longer."""
         hashed = token_hash(token)
-        found = self._fixed.get(hashed) or self._secrets().get(hashed)
+        found = self._fixed.get(hashed) or self._in_secret(hashed)
         if found is None or not hmac.compare_digest(found.hash, hashed):
             return None
         if found.expires is not None and found.expires <= now:
             return None
         return found.as_user()
 
-    def _secrets(self) -> dict[str, UserToken]:
-        changes = self._reader.changes("", "secrets")
-        if changes != self._changes:
-            entries = (_from_secret(found) for found in self._reader.list("", "secrets"))
-            self._from_secrets = {entry.hash: entry for entry in entries if entry is not None}
-            self._changes = changes
-        return self._from_secrets
+    def _in_secret(self, hashed: str) -> UserToken | None:
+        stored = self._reader.get("", "secrets", NAMESPACE, _secret_name(hashed))
+        return None if stored is None else _from_secret(stored)
 
     def __repr__(self) -> str:
-        return f"UserTokens({len(self._fixed)} fixed, {len(self._from_secrets)} from Secrets)"
+        return f"UserTokens({len(self._fixed)} fixed)"
 
 
 def _from_secret(found: Json) -> UserToken | None:
     """None for any other Secret, and for one that claims what it may not or cannot be read."""
-    if found.get("type") != SECRET_TYPE or found["metadata"].get("namespace") != NAMESPACE:
+    if found.get("type") != SECRET_TYPE:
         return None
     try:
         data = {

@@ -1,9 +1,10 @@
 """What every type answers; the base class is what custom resources and the simplest of Kubernetes' own get.
 
-Schemas say what an object looks like, default it and check it (`schema/`); a strategy says what a *change* may do, and
-what the server makes of an object by itself. It is asked, in this order: of a create `prepare_create` and `validate`; of
-an update `prepare_update`, `validate` and `validate_update`; of a change of status `prepare_status` and `validate_status`.
-The object that `prepare_*` is given belongs to the caller and is changed in place. What is wrong is returned.
+Schemas say what an object looks like, default it and check it (`schema/`); a strategy says what a *change* may do,
+and what the server makes of an object by itself. It is asked, in this order: of a create `prepare_create` and
+`validate`; of an update `prepare_update`, `validate` and `validate_update`; of a change of status `prepare_status`
+and `validate_status`. `prepare_*` set fields of the object they are given; what is inside those fields may be shared
+with other objects, so that is made anew, never changed. What is wrong is returned.
 """
 
 from collections.abc import Callable, Iterable

@@ -17,8 +17,9 @@ class NamespaceStrategy(Strategy):
     returns_deleted = True
 
     def prepare_create(self, obj: Json, around: Surroundings) -> None:
-        spec = obj.setdefault("spec", {})
-        spec["finalizers"] = [*(name for name in spec.get("finalizers") or () if name != _KUBERNETES), _KUBERNETES]
+        spec = obj.get("spec") or {}
+        others = [name for name in spec.get("finalizers") or () if name != _KUBERNETES]
+        obj["spec"] = {**spec, "finalizers": [*others, _KUBERNETES]}
         obj["status"] = {"phase": "Active"}
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:

@@ -23,8 +23,7 @@ class PodStrategy(Strategy):
 
     def prepare_create(self, obj: Json, around: Surroundings) -> None:
         spec = canonical_spec(obj.get("spec") or {})
-        # What the admission plugin Priority gives Pods that name no class.
-        obj["spec"] = {"priority": 0, "preemptionPolicy": "PreemptLowerPriority", **spec}
+        obj["spec"] = spec
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj["spec"])}
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
@@ -34,9 +33,8 @@ class PodStrategy(Strategy):
         """Labels and annotations may come with a status, as in Kubernetes; spec and owners may not."""
         keep(obj, old, ("spec",))
         keep(obj["metadata"], old["metadata"], ("ownerReferences",))
-        status, before = obj.setdefault("status", {}), old.get("status", {})
-        if not status.get("qosClass") and before.get("qosClass"):
-            status["qosClass"] = before["qosClass"]
+        qos = (obj.get("status") or {}).get("qosClass") or (old.get("status") or {}).get("qosClass")
+        obj["status"] = {**(obj.get("status") or {}), **({"qosClass": qos} if qos else {})}
 
     def validate_status(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
         new, before = obj.get("status", {}).get("qosClass"), old.get("status", {}).get("qosClass")
@@ -82,8 +80,8 @@ def _canonical_volume(volume: Json) -> Json:
 
 
 def qos_class(spec: Json) -> str:
-    """`Guaranteed` where every container has limits of CPU and memory that are its requests, `BestEffort` where none has
-    any of either, else `Burstable`."""
+    """`Guaranteed` where every container has limits of CPU and memory that are its requests, `BestEffort` where none
+    has any of either, else `Burstable`."""
     guaranteed, any_set = True, False
     for field in _CONTAINERS:
         for container in spec.get(field) or ():

@@ -1,7 +1,7 @@
 """Quantities in the one form Kubernetes stores: `1000m` as `1`, `1024Mi` as `1Gi`, `0.5` as `500m`.
 
-The family of the suffix is kept (binary, decimal, exponent); within it the largest suffix that leaves an integer is taken.
-Amounts finer than a nano are rounded up, as in apimachinery's `resource.Quantity`.
+The family of the suffix is kept (binary, decimal, exponent); within it the largest suffix that leaves an integer is
+taken. Amounts finer than a nano are rounded up, as in apimachinery's `resource.Quantity`.
 """
 
 import re

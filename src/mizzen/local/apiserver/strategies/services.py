@@ -7,7 +7,6 @@ kube-apiserver has by default, and each only once.
 import hashlib
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
 
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import causes
@@ -30,7 +29,7 @@ class ServiceStrategy(Strategy):
         _allocate(obj, around)
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
-        _keep_allocated(obj.setdefault("spec", {}), old.get("spec", {}))
+        obj["spec"] = _with_allocated(obj.get("spec") or {}, old.get("spec") or {})
         _allocate(obj, around)
 
     def validate(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
@@ -64,10 +63,11 @@ def _others(obj: Json, around: Surroundings) -> list[Json]:
     ]
 
 
-def _keep_allocated(spec: Json, before: Json) -> None:
+def _with_allocated(new: Json, before: Json) -> Json:
     """An update that does not name what was given keeps it, while the type still has it."""
+    spec = {**new}
     if "ExternalName" in {spec.get("type"), before.get("type")}:
-        return
+        return spec
     if not spec.get("clusterIP"):
         keep(spec, before, ("clusterIP", "clusterIPs"))
     for field in ("ipFamilies", "ipFamilyPolicy"):
@@ -75,28 +75,28 @@ def _keep_allocated(spec: Json, before: Json) -> None:
             keep(spec, before, (field,))
     if spec.get("type") in {"NodePort", "LoadBalancer"}:
         given = {(p.get("protocol"), p.get("port")): p.get("nodePort") for p in before.get("ports") or ()}
-        for port in spec.get("ports") or ():
-            node_port = given.get((port.get("protocol"), port.get("port")))
-            if node_port and not port.get("nodePort"):
-                port["nodePort"] = node_port
+        spec["ports"] = [
+            {**port, "nodePort": node_port}
+            if not port.get("nodePort") and (node_port := given.get((port.get("protocol"), port.get("port"))))
+            else port
+            for port in spec.get("ports") or ()
+        ]
+    return spec
 
 
 def _allocate(obj: Json, around: Surroundings) -> None:
-    spec = obj.get("spec") or {}
+    spec = obj["spec"] = {**(obj.get("spec") or {})}
     if spec.get("type") == "ExternalName":
         for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             spec.pop(field, None)
         return
     if not spec.get("clusterIP"):
-        if spec.get("clusterIPs"):
-            spec["clusterIP"] = spec["clusterIPs"][0]
-        else:
-            spec["clusterIP"] = _free_address(obj, around)
+        spec["clusterIP"] = spec["clusterIPs"][0] if spec.get("clusterIPs") else _free_address(obj, around)
     spec["clusterIPs"] = [spec["clusterIP"]]
     spec.setdefault("ipFamilies", ["IPv4"])
     spec.setdefault("ipFamilyPolicy", "SingleStack")
     if spec.get("type") in {"NodePort", "LoadBalancer"} and spec.get("allocateLoadBalancerNodePorts", True):
-        _allocate_node_ports(obj, around)
+        spec["ports"] = _with_node_ports(obj, around)
 
 
 def _free_address(obj: Json, around: Surroundings) -> str:
@@ -111,15 +111,13 @@ def _free_address(obj: Json, around: Surroundings) -> str:
     return ""  # 65,533 Services: refused by validation, which misses the address
 
 
-def _allocate_node_ports(obj: Json, around: Surroundings) -> None:
-    ports: list[Any] = obj["spec"].get("ports") or []
+def _with_node_ports(obj: Json, around: Surroundings) -> list[Json]:
+    ports: list[Json] = obj["spec"].get("ports") or []
     taken = {port.get("nodePort") for other in _others(obj, around) for port in other["spec"].get("ports") or ()}
     taken |= {port.get("nodePort") for port in ports}
     start = _scattered(obj, len(_NODE_PORTS))
     free = (n for n in (*_NODE_PORTS[start:], *_NODE_PORTS[:start]) if n not in taken)
-    for port in ports:
-        if not port.get("nodePort"):
-            port["nodePort"] = next(free)
+    return [port if port.get("nodePort") else {**port, "nodePort": next(free)} for port in ports]
 
 
 def _scattered(obj: Json, size: int) -> int:

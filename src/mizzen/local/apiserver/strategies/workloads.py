@@ -33,9 +33,12 @@ class DeploymentStrategy(WorkloadStrategy):
 class JobStrategy(WorkloadStrategy):
     def prepare_create(self, obj: Json, around: Surroundings) -> None:
         _canonical_template(obj)
-        spec = obj.get("spec") or {}
-        if not spec.get("manualSelector"):
-            _generate_selector(spec, obj["metadata"])
+        if not (obj.get("spec") or {}).get("manualSelector"):
+            obj["spec"] = _with_selector(obj.get("spec") or {}, obj["metadata"])
+        spec = obj["spec"]
+        labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+        if labels and not obj["metadata"].get("labels"):
+            obj["metadata"]["labels"] = dict(labels)
 
     def validate(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
         spec, metadata = obj.get("spec") or {}, obj["metadata"]
@@ -66,12 +69,17 @@ def _canonical_template(obj: Json) -> None:
         obj["spec"] = {**spec, "template": {**template, "spec": canonical_spec(template["spec"])}}
 
 
-def _generate_selector(spec: Json, metadata: Json) -> None:
-    template = spec.setdefault("template", {})
-    labels = template.setdefault("metadata", {}).setdefault("labels", {})
-    for key in (_JOB_NAME_OLD, _JOB_NAME):
-        labels.setdefault(key, metadata.get("name"))
-    for key in (_JOB_UID_OLD, _JOB_UID):
-        labels.setdefault(key, metadata.get("uid"))
-    selector = spec.setdefault("selector", {}).setdefault("matchLabels", {})
-    selector.setdefault(_JOB_UID, metadata.get("uid"))
+def _with_selector(spec: Json, metadata: Json) -> Json:
+    """The spec with labels by which the Job's Pods are its own, and a selector of them. What was given stays, for
+    validation to refuse what does not fit."""
+    template = spec.get("template") or {}
+    inner = template.get("metadata") or {}
+    name, uid = metadata.get("name"), metadata.get("uid")
+    made = {_JOB_NAME_OLD: name, _JOB_NAME: name, _JOB_UID_OLD: uid, _JOB_UID: uid}
+    labels = {**made, **(inner.get("labels") or {})}
+    selector = spec.get("selector") or {}
+    return {
+        **spec,
+        "template": {**template, "metadata": {**inner, "labels": labels}},
+        "selector": {**selector, "matchLabels": {_JOB_UID: uid, **(selector.get("matchLabels") or {})}},
+    }

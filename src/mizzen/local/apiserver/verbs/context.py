@@ -1,11 +1,12 @@
 """What every verb is given, and what it gives back."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from mizzen.local.apiserver.answers import Reply
 from mizzen.local.apiserver.catalog import Catalog, Served
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.store import Record, Store
 from mizzen.local.apiserver.types import AdmissionContext, Json
 
@@ -42,7 +43,6 @@ class Context:
     new_uid: Callable[[], str]
     name_suffix: Callable[[], str]
     """Five characters for `generateName`."""
-    extensions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,5 @@ class Many:
 
 
 Result = One | Many
+Handler = Callable[["Context", Served, Request], Awaitable[Result | Reply]]
+"""What answers a subresource."""

@@ -1,8 +1,8 @@
 """Delete and deletecollection.
 
-Who waits for what decides whether an object goes at once. Finalizers, those of the propagation policy among them, and the
-grace period of a Pod keep it, marked with `deletionTimestamp`; the update that takes the last of them away removes it
-(`writing.store_update`). A Namespace stays until its `spec.finalizers` are empty.
+Who waits for what decides whether an object goes at once. Finalizers, those of the propagation policy among them, and
+the grace period of a Pod keep it, marked with `deletionTimestamp`; the update that takes the last of them away
+removes it (`writing.store_update`). A Namespace stays until its `spec.finalizers` are empty.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,16 @@ from datetime import UTC, datetime, timedelta
 from mizzen.local.apiserver.catalog import CRDS, Served
 from mizzen.local.apiserver.conversion import from_stored, to_stored
 from mizzen.local.apiserver.errors import BadRequest, Cause, Conflict
-from mizzen.local.apiserver.http.request import Request
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import causes, strict
 from mizzen.local.apiserver.store import Record
 from mizzen.local.apiserver.strategies.base import timestamp
 from mizzen.local.apiserver.types import Json
+from mizzen.local.apiserver.verbs.bodies import media_type
 from mizzen.local.apiserver.verbs.context import Context, Many, One
 from mizzen.local.apiserver.verbs.listing import Matcher, not_found, selection
 from mizzen.local.apiserver.verbs.options import WriteOptions, default_manager, dry_run_of
-from mizzen.local.apiserver.verbs.writing import Write, admit, ordered, start
+from mizzen.local.apiserver.verbs.write import Write, admit, ordered, start
 
 NAMESPACES = ("", "namespaces")
 CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
@@ -74,7 +75,7 @@ def options_of(given: Json, request: Request) -> DeleteOptions:
 
 def _body(request: Request) -> Json:
     try:
-        given = strict.parse(request.body, request.headers.get("content-type", "application/json")).value
+        given = strict.parse(request.body, media_type(request)).value
     except strict.MalformedError as error:
         raise BadRequest(f"the body of the request cannot be read as DeleteOptions: {error}") from error
     if not isinstance(given, dict) or given.get("kind", "DeleteOptions") != "DeleteOptions":
@@ -158,8 +159,8 @@ def _check_preconditions(write: Write, old: Json, options: DeleteOptions) -> Non
     ):
         if wanted is not None and wanted != found:
             raise Conflict(
-                f'Operation cannot be fulfilled on {kind} "{metadata["name"]}": the {what} in the precondition ({wanted}) '
-                f"does not match the {what} in record ({found}). {advice}",
+                f'Operation cannot be fulfilled on {kind} "{metadata["name"]}": the {what} in the precondition '
+                f"({wanted}) does not match the {what} in record ({found}). {advice}",
                 name=metadata["name"],
                 group=rtype.group,
                 kind=rtype.kind,
@@ -184,7 +185,7 @@ def _mark(write: Write, obj: Json, options: DeleteOptions) -> bool:
     if not metadata.get("finalizers"):
         metadata.pop("finalizers", None)
     kept = bool(metadata.get("finalizers")) or grace_s > 0
-    if kept and not deleting:
+    if (kept or write.strategy.graceful) and not deleting:
         if metadata.get("generation"):
             metadata["generation"] += 1
         metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=grace_s))

@@ -1,17 +1,18 @@
 """The server's own writes: the same way as everybody's, as `system:apiserver`."""
 
 from mizzen.local.apiserver.errors import AlreadyExists, NotFound
-from mizzen.local.apiserver.http.request import Query, Request, Target
+from mizzen.local.apiserver.request import Query, Request, Target
 from mizzen.local.apiserver.types import Json, User
 from mizzen.local.apiserver.verbs import deleting, writing
 from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.options import WriteOptions
+from mizzen.local.apiserver.verbs.write import Write, default, start
 
 USER = User("system:apiserver", ("system:masters",))
 _MANAGER = "kube-apiserver"
 
 
-def _write(context: Context, resource: tuple[str, str, str], namespace: str, subresource: str = "") -> writing.Write:
+def _write(context: Context, resource: tuple[str, str, str], namespace: str, subresource: str = "") -> Write:
     group, version, plural = resource
     served = context.catalog.find(group, version, plural)
     if served is None:
@@ -19,7 +20,7 @@ def _write(context: Context, resource: tuple[str, str, str], namespace: str, sub
     target = Target(group, version, plural, namespace, "", subresource)
     request = Request("POST", "", Query(""), "", {}, USER, "create", target)
     options = WriteOptions(dry_run=False, field_manager=_MANAGER, field_validation="Strict")
-    return writing.start(context, served, request, options, subresource)
+    return start(context, served, request, options, subresource)
 
 
 async def create_missing(context: Context, resource: tuple[str, str, str], obj: Json) -> None:
@@ -40,7 +41,7 @@ async def update(context: Context, resource: tuple[str, str, str], obj: Json, su
     replaced = context.store.head(write.served.key, write.namespace, metadata["name"])
     if replaced is None:
         raise NotFound(f'{resource[2]} "{metadata["name"]}" not found')
-    return await writing.update_object(write, replaced, writing.default(write, obj))
+    return await writing.update_object(write, replaced, default(write, obj))
 
 
 async def delete(context: Context, resource: tuple[str, str, str], namespace: str, name: str) -> None:

@@ -1,7 +1,7 @@
 """Get and list.
 
-A list is of one moment: the newest, or with `continue` and `resourceVersionMatch=Exact` an earlier one that history still
-reaches. A continue token names that moment and the last object given, and is the same text as Kubernetes'.
+A list is of one moment: the newest, or with `continue` and `resourceVersionMatch=Exact` an earlier one that history
+still reaches. A continue token names that moment and the last object given, and is the same text as Kubernetes'.
 """
 
 import base64
@@ -12,8 +12,8 @@ import msgspec
 
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import BadRequest, Cause, Expired, NotFound, Timeout
-from mizzen.local.apiserver.fields import is_selectable, reader, stored_field
-from mizzen.local.apiserver.http.request import Query
+from mizzen.local.apiserver.fields import reader, refusal, stored_field
+from mizzen.local.apiserver.request import Query
 from mizzen.local.apiserver.schema import causes
 from mizzen.local.apiserver.selectors import FieldTerm, Selection, parse_fields, parse_labels
 from mizzen.local.apiserver.store import Record, Store
@@ -46,7 +46,7 @@ def get(context: Context, served: Served, namespace: str, name: str, query: Quer
 
 def selection(served: Served, namespace: str, query: Query) -> Selection:
     """What a list, watch or deletecollection is of."""
-    fields = parse_fields(query.get("fieldSelector"), lambda name: is_selectable(served, name))
+    fields = parse_fields(query.get("fieldSelector"), lambda name: refusal(served, name))
     return Selection(
         namespace=namespace or None,
         labels=parse_labels(query.get("labelSelector")),
@@ -143,7 +143,9 @@ def _page(matching: Iterator[Record], limit: int) -> tuple[list[Record], bool]:
 
 def revision_of(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise BadRequest(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+        raise BadRequest(
+            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        )
     return int(text)
 
 
@@ -201,22 +203,20 @@ def _read_token(token: str, namespace: str | None) -> tuple[int, Name]:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         fields = msgspec.json.decode(text, type=dict[str, str | int])
     except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-        raise BadRequest(f"invalid continue token: continue key is not valid: {error}") from error
+        raise _invalid_token(str(error)) from error
     revision, start = fields.get("rv"), fields.get("start")
     if fields.get("v") != "meta.k8s.io/v1":
-        raise BadRequest(
-            "invalid continue token: continue key is not valid: server does not recognize this encoded version"
-        )
+        raise _invalid_token("server does not recognize this encoded version")
     if not isinstance(revision, int) or revision == 0:
-        raise BadRequest(
-            "invalid continue token: continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"
-        )
+        raise _invalid_token("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
     if not isinstance(start, str) or not start.strip("/"):
-        raise BadRequest(
-            "invalid continue token: continue key is not valid: encoded start key empty (version meta.k8s.io/v1)"
-        )
+        raise _invalid_token("encoded start key empty (version meta.k8s.io/v1)")
     start = start.lstrip("/").removesuffix("\0")
     if namespace is not None:
         return revision, (namespace, start)
     space, slash, name = start.partition("/")
     return revision, ((space, name) if slash else ("", space))
+
+
+def _invalid_token(problem: str) -> BadRequest:
+    return BadRequest(f"invalid continue token: continue key is not valid: {problem}")

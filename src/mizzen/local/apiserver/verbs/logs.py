@@ -14,10 +14,10 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
+from mizzen.local.apiserver.answers import Answer, Stream
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import ApiError, BadRequest, Cause, InternalError, NotFound
-from mizzen.local.apiserver.http.answers import Answer, Stream
-from mizzen.local.apiserver.http.request import Query, Request
+from mizzen.local.apiserver.request import Query, Request
 from mizzen.local.apiserver.schema import causes
 from mizzen.local.apiserver.types import Json
 from mizzen.local.apiserver.verbs.context import Context
@@ -40,7 +40,7 @@ class Logs:
     async def get(self, context: Context, served: Served, request: Request) -> Answer | Stream:
         assert request.target is not None
         namespace, name = request.target.namespace, request.target.name
-        _check_options(request.query)
+        _check_options(name, request.query)
         record = context.store.get(served.key, namespace, name)
         if record is None:
             raise not_found(served, name)
@@ -48,7 +48,7 @@ class Logs:
         container = _container(pod, request.query.get("container"))
         node_name = pod["spec"].get("nodeName")
         if not node_name:
-            return Answer(b"", content_type=_TEXT)  # nothing has run yet
+            return Answer(b"", 204, _TEXT)  # nothing has run yet
         node = context.store.get(("", "nodes"), "", node_name)
         if node is None:
             raise NotFound(f'nodes "{node_name}" not found', name=node_name, kind="nodes")
@@ -131,7 +131,7 @@ def _kubelet(node: Json) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-def _check_options(query: Query) -> None:
+def _check_options(pod: str, query: Query) -> None:
     found = []
     numbers: dict[str, Any] = {}
     for name in ("tailLines", "limitBytes", "sinceSeconds"):
@@ -145,4 +145,4 @@ def _check_options(query: Query) -> None:
     if numbers["sinceSeconds"] is not None and query.get("sinceTime"):
         found.append(causes.forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
     if found:
-        raise causes.invalid_error("PodLogOptions", "", "", found)
+        raise causes.invalid_error("PodLogOptions", "", pod, found)

@@ -1,11 +1,13 @@
 """`namespaces/finalize`: whoever cleared a namespace takes their name off its `spec.finalizers`."""
 
 from mizzen.local.apiserver.catalog import Served
-from mizzen.local.apiserver.http.request import Request
+from mizzen.local.apiserver.request import Request
+from mizzen.local.apiserver.verbs.bodies import decode_body
 from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import write_options
-from mizzen.local.apiserver.verbs.writing import check_preconditions, decode_body, start, store_update, track_fields
+from mizzen.local.apiserver.verbs.write import start, track_fields
+from mizzen.local.apiserver.verbs.writing import check_revision, check_uid, store_update
 
 
 async def finalize(context: Context, served: Served, request: Request) -> One:
@@ -16,7 +18,8 @@ async def finalize(context: Context, served: Served, request: Request) -> One:
     if replaced is None:
         raise not_found(served, request.target.name)
     old, obj = replaced.object(), replaced.object()
-    check_preconditions(write, sent["metadata"], old["metadata"])
+    check_uid(write, sent["metadata"], old["metadata"])
+    check_revision(write, sent["metadata"], old["metadata"])
     obj["spec"] = {**obj.get("spec", {}), "finalizers": (sent.get("spec") or {}).get("finalizers") or []}
     if not obj["spec"]["finalizers"]:
         del obj["spec"]["finalizers"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.http.request import Request
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import causes
 
 _VALIDATION = ("", "Ignore", "Strict", "Warn")

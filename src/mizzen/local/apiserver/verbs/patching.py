@@ -14,24 +14,18 @@ import msgspec
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.conversion import from_stored
 from mizzen.local.apiserver.errors import BadRequest, MethodNotAllowed, UnsupportedMediaType
-from mizzen.local.apiserver.http.request import Request
 from mizzen.local.apiserver.patch import json_patch, managed, merge, strategic
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import strict
 from mizzen.local.apiserver.store import Record
 from mizzen.local.apiserver.strategies.base import timestamp
 from mizzen.local.apiserver.types import Json
+from mizzen.local.apiserver.verbs.bodies import checked_fields, match_namespace, tell_duplicates
 from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import write_options
-from mizzen.local.apiserver.verbs.writing import (
-    Write,
-    checked_fields,
-    create_object,
-    default,
-    match_namespace,
-    start,
-    update_object,
-)
+from mizzen.local.apiserver.verbs.write import Write, default, start
+from mizzen.local.apiserver.verbs.writing import create_object, update_object
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -82,7 +76,7 @@ def patched_document(body: bytes, document: Json, kind: str, schema: Json) -> Js
     if kind == JSON_PATCH:
         if not isinstance(change, list):
             raise BadRequest(
-                "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"
+                "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
             )
         result = json_patch.apply(document, change)
     elif kind == MERGE_PATCH:
@@ -116,12 +110,12 @@ async def _apply(write: Write, name: str, replaced: Record | None) -> One:
     rtype = served.rtype
     applied, duplicates = strict.parse_object(request.body, APPLY_PATCH, rtype)
     if (applied.get("kind"), applied.get("apiVersion")) != (rtype.kind, rtype.api_version):
-        raise BadRequest(
-            f"invalid object type: {applied.get('apiVersion')}, Kind={applied.get('kind')}: expected "
-            f"{rtype.api_version}, Kind={rtype.kind}"
-        )
-    applied = checked_fields(write, applied, duplicates)
-    metadata = applied["metadata"]
+        version = applied.get("apiVersion") or ""
+        given = version if "/" in version else f"/{version}"
+        raise BadRequest(f"invalid object type: {given}, Kind={applied.get('kind') or ''}")
+    # Unknown fields are refused by the merge itself, whatever the field validation: ownership needs to know each.
+    tell_duplicates(write, duplicates)
+    metadata = applied.setdefault("metadata", {})
     match_namespace(write, metadata)
     if metadata.get("name", name) != name:
         raise BadRequest(f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})")

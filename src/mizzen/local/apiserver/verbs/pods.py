@@ -2,7 +2,7 @@
 
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import BadRequest, Conflict
-from mizzen.local.apiserver.http.request import Request
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema.builtin import SUBRESOURCE_TYPES
 from mizzen.local.apiserver.strategies.base import timestamp
 from mizzen.local.apiserver.types import Json
@@ -11,7 +11,8 @@ from mizzen.local.apiserver.verbs.bodies import body_of
 from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import write_options
-from mizzen.local.apiserver.verbs.writing import Write, start, store_update, track_fields
+from mizzen.local.apiserver.verbs.write import Write, start, track_fields
+from mizzen.local.apiserver.verbs.writing import store_update
 
 _DONE = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 

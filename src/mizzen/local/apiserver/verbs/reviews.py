@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import BadRequest
-from mizzen.local.apiserver.http.request import Request
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema.builtin import SUBRESOURCE_TYPES
 from mizzen.local.apiserver.security import reviews
 from mizzen.local.apiserver.security.authn import Authenticator
@@ -49,7 +49,7 @@ class Reviews:
         answered.setdefault("metadata", {})
         return One(None, made=answered, status=201)
 
-    async def token(self, context: Context, served: Served, request: Request) -> One:
+    async def token(self, context: Context, _served: Served, request: Request) -> One:
         """`serviceaccounts/token`."""
         assert request.target is not None
         asked = body_of(request, SUBRESOURCE_TYPES["token"], write_options(request, "CreateOptions"))

@@ -8,7 +8,7 @@ from typing import Any
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.conversion import from_stored
 from mizzen.local.apiserver.errors import BadRequest, InternalError
-from mizzen.local.apiserver.http.request import Request
+from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import strict
 from mizzen.local.apiserver.schema.builtin import SUBRESOURCE_TYPES
 from mizzen.local.apiserver.store import Record
@@ -18,7 +18,8 @@ from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import write_options
 from mizzen.local.apiserver.verbs.patching import APPLY_PATCH, MERGE_PATCH, patch_type, patched_document
-from mizzen.local.apiserver.verbs.writing import Write, start, update_object
+from mizzen.local.apiserver.verbs.write import Write, start
+from mizzen.local.apiserver.verbs.writing import update_object
 
 _SCALE = SUBRESOURCE_TYPES["scale"]
 
@@ -93,7 +94,7 @@ def scale_of(served: Served, obj: Json) -> Json:
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {field: metadata[field] for field in shown if field in metadata},
-        "spec": {"replicas": replicas} if replicas is not None else {},
+        "spec": {"replicas": replicas} if replicas else {},
         "status": status,
     }
 

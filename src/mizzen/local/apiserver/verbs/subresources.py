@@ -1,7 +1,7 @@
 """Which handler answers which subresource, and which answers the resources that are not kept."""
 
-from mizzen.local.apiserver.http.dispatch import Handler
 from mizzen.local.apiserver.verbs import namespaces, pods, scale
+from mizzen.local.apiserver.verbs.context import Handler
 from mizzen.local.apiserver.verbs.logs import Logs
 from mizzen.local.apiserver.verbs.reviews import Reviews
 

@@ -1,11 +1,12 @@
 """Watch: every change after a revision, in order, until the client has had enough.
 
-A watch is a place in the history of its resource (`store.Subscription`), so a slow client holds nothing: it reads on when
-its connection takes more, and when what it needs is gone it is told so (an ERROR event with 410) and the watch ends.
-Whatever is there when a watch is woken goes out in one piece. A change is encoded once for all watches that show it the
-same way (`Frames`), so a hundred watches of one resource cost a hundred socket writes and one encoding.
+A watch is a place in the history of its resource (`store.Subscription`), so a slow client holds nothing: it reads on
+when its connection takes more, and when what it needs is gone it is told so (an ERROR event with 410) and the watch
+ends. Whatever is there when a watch is woken goes out in one piece. A change is encoded once for all watches that
+show it the same way (`Frames`), so a hundred watches of one resource cost a hundred socket writes and one encoding.
 
-With a selector, an object that starts to match is ADDED and one that ceases to match is DELETED, whatever happened to it.
+With a selector, an object that starts to match is ADDED and one that ceases to match is DELETED, whatever happened to
+it.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Protocol
 
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import ApiError, Expired
-from mizzen.local.apiserver.http.request import Query
+from mizzen.local.apiserver.request import Query
 from mizzen.local.apiserver.schema import causes
 from mizzen.local.apiserver.store import ADDED, DELETED, MODIFIED, Event, EventType, Record, Subscription
 from mizzen.local.apiserver.store.records import encode

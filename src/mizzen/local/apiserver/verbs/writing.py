@@ -7,104 +7,24 @@ manager, and what it fills in is checked like what the client wrote. Nothing her
 and handing over to the store, so the state that was checked is the state that is written over.
 """
 
-from typing import Any, NamedTuple
-
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.conversion import from_stored, to_stored
-from mizzen.local.apiserver.errors import ApiError, BadRequest, Cause, Conflict, MethodNotAllowed
-from mizzen.local.apiserver.http.request import Request
-from mizzen.local.apiserver.patch import managed
-from mizzen.local.apiserver.schema import causes, strict, structural
+from mizzen.local.apiserver.errors import ApiError, BadRequest, Conflict, MethodNotAllowed
+from mizzen.local.apiserver.request import Request
+from mizzen.local.apiserver.schema import causes, structural
 from mizzen.local.apiserver.schema import metadata as metadata_rules
 from mizzen.local.apiserver.store import Record
-from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep, timestamp
-from mizzen.local.apiserver.strategies.registry import strategy_of
-from mizzen.local.apiserver.types import AdmissionContext, Json, ResourceType, qualified
+from mizzen.local.apiserver.strategies.base import keep, timestamp
+from mizzen.local.apiserver.types import Json, qualified
+from mizzen.local.apiserver.verbs.bodies import decode_body, match_namespace
 from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
-from mizzen.local.apiserver.verbs.options import WriteOptions, write_options
+from mizzen.local.apiserver.verbs.options import write_options
+from mizzen.local.apiserver.verbs.write import Write, admit, default, ordered, refuse, start, track_fields
 
 _GENERATED_NAME_BASE_MAX = 58
 _GENERATE_TRIES = 8
 _SERVER_SET = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
-
-
-class Write(NamedTuple):
-    """A write on its way: what is written to, by whom, and how."""
-
-    context: Context
-    served: Served
-    strategy: Strategy
-    request: Request
-    options: WriteOptions
-    namespace: str
-    subresource: str = ""
-
-    @property
-    def around(self) -> Surroundings:
-        def newest(key: tuple[str, str]) -> list[Json]:
-            return [record.object() for record in self.context.store.head_records(key)]
-
-        return Surroundings(self.served.rtype, self.context.now(), newest)
-
-    @property
-    def keeps_status(self) -> bool:
-        """Whether status changes through its subresource only."""
-        return "status" in self.served.rtype.subresources
-
-
-def start(context: Context, served: Served, request: Request, options: WriteOptions, subresource: str = "") -> Write:
-    assert request.target is not None
-    namespace = request.target.namespace if served.rtype.namespaced else ""
-    return Write(context, served, strategy_of(served), request, options, namespace, subresource)
-
-
-# Reading the body.
-
-
-def decode_body(write: Write) -> Json:
-    """The object in the body: of the right kind, unknown fields pruned and told as the options say."""
-    request, rtype = write.request, write.served.rtype
-    media_type = request.headers.get("content-type", "application/json")
-    obj, duplicates = strict.parse_object(request.body, media_type, rtype)
-    _check_kind(rtype, obj)
-    return checked_fields(write, obj, duplicates)
-
-
-def checked_fields(write: Write, obj: Json, duplicates: tuple[str, ...] = ()) -> Json:
-    """The object without unknown fields; they are an error or a warning, as the options say."""
-    obj, warnings = strict.admit(write.served.rtype, obj, duplicates, write.options.field_validation)
-    for warning in warnings:
-        write.request.warn(warning)
-    if not isinstance(obj.get("metadata"), dict):
-        obj["metadata"] = {}
-    return obj
-
-
-def _check_kind(rtype: ResourceType, obj: Json) -> None:
-    kind, version = obj.get("kind"), obj.get("apiVersion")
-    if rtype.custom and (not kind or not version):
-        missing = "Kind" if not kind else "apiVersion"
-        raise BadRequest(
-            f"the object provided is unrecognized (must be of type {rtype.kind}): Object '{missing}' is missing"
-        )
-    if (kind or rtype.kind) != rtype.kind or (version or rtype.api_version) != rtype.api_version:
-        given_version = str(version or rtype.api_version).rpartition("/")[2]
-        raise BadRequest(
-            f'{kind} in version "{given_version}" cannot be handled as a {rtype.kind}: the API version and kind in the '
-            f"data ({version}, Kind={kind}) do not match the expected ({rtype.api_version}, Kind={rtype.kind})"
-        )
-    obj["kind"], obj["apiVersion"] = rtype.kind, rtype.api_version
-
-
-def match_namespace(write: Write, metadata: Json) -> None:
-    namespace = metadata.get("namespace", "")
-    if namespace and write.namespace and namespace != write.namespace:
-        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
-    if write.namespace:
-        metadata["namespace"] = write.namespace
-    else:
-        metadata.pop("namespace", None)
 
 
 # Create.
@@ -165,8 +85,8 @@ async def create_object(write: Write, obj: Json, *, track: bool = True) -> One:
 
 
 def _track_created(write: Write, obj: Json) -> Json:
-    """managedFields of a new object; a status that the server gives is nobody's."""
-    if not write.keeps_status or write.strategy.takes_status or "status" not in obj:
+    """managedFields of a new object; a status that comes with it is nobody's."""
+    if not write.keeps_status or "status" not in obj:
         return track_fields(write, None, obj)
     rest = {name: value for name, value in obj.items() if name != "status"}
     return {**track_fields(write, None, rest), "status": obj["status"]}
@@ -190,6 +110,7 @@ async def update(context: Context, served: Served, request: Request) -> One:
         if write.strategy.create_on_update and not write.subresource and not metadata.get("resourceVersion"):
             return await create_object(write, obj)
         raise not_found(served, name)
+    check_uid(write, metadata, replaced.object()["metadata"])
     return await update_object(write, replaced, default(write, obj))
 
 
@@ -198,14 +119,18 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
     served, strategy = write.served, write.strategy
     old = from_stored(served, replaced.object())
     metadata, old_metadata = obj["metadata"], old["metadata"]
-    check_preconditions(write, metadata, old_metadata)
+    check_revision(write, metadata, old_metadata)
     _keep_metadata(metadata, old_metadata)
     around = write.around
-    _prepare(write, obj, old, around)
+    if write.subresource == "status":
+        strategy.prepare_status(obj, old, around)
+    elif write.keeps_status:
+        keep(obj, old, ("status",))
     if track:
         obj = track_fields(write, old, obj)
     obj = admit(write, "UPDATE", obj, old)
-    _prepare(write, obj, old, around)
+    if write.subresource != "status":
+        strategy.prepare_update(obj, old, around)
     metadata = obj["metadata"]
     if strategy.generation and write.subresource != "status":
         changed = strategy.spec_changed(obj, old, served.rtype)
@@ -219,15 +144,6 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
         problems += strategy.validate_update(obj, old, around)
     refuse(write, metadata["name"], problems)
     return await store_update(write, replaced, obj, old)
-
-
-def _prepare(write: Write, obj: Json, old: Json, around: Surroundings) -> None:
-    if write.subresource == "status":
-        write.strategy.prepare_status(obj, old, around)
-        return
-    if write.keeps_status:
-        keep(obj, old, ("status",))
-    write.strategy.prepare_update(obj, old, around)
 
 
 async def store_update(write: Write, replaced: Record, obj: Json, old: Json) -> One:
@@ -256,9 +172,9 @@ def is_finalized(served: Served, obj: Json) -> bool:
     return not metadata.get("deletionGracePeriodSeconds")
 
 
-def check_preconditions(write: Write, metadata: Json, old: Json) -> None:
-    key, name = write.served.key, old["name"]
-    uid, revision = metadata.get("uid"), metadata.get("resourceVersion")
+def check_uid(write: Write, metadata: Json, old: Json) -> None:
+    """A PUT that names another uid is for another object."""
+    key, name, uid = write.served.key, old["name"], metadata.get("uid")
     if uid and uid != old["uid"]:
         raise Conflict(
             f'Operation cannot be fulfilled on {qualified(key)} "{name}": Precondition failed: UID in precondition: '
@@ -267,6 +183,11 @@ def check_preconditions(write: Write, metadata: Json, old: Json) -> None:
             group=key[0],
             kind=key[1],
         )
+
+
+def check_revision(write: Write, metadata: Json, old: Json) -> None:
+    """An update is for the revision it names; without one, for any, where the type allows that."""
+    key, name, revision = write.served.key, old["name"], metadata.get("resourceVersion")
     if not revision and not write.strategy.unconditional_update:
         raise causes.invalid_error(
             key[1], key[0], name, [causes.invalid("metadata.resourceVersion", 0, "must be specified for an update")]
@@ -283,7 +204,7 @@ def check_preconditions(write: Write, metadata: Json, old: Json) -> None:
 
 def _keep_metadata(metadata: Json, old: Json) -> None:
     """What an update cannot change is as it was, whether it says so or not."""
-    metadata["uid"] = old["uid"]
+    metadata.setdefault("uid", old["uid"])
     for field in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"):
         if field in old:
             if field != "generateName" or not metadata.get(field):
@@ -291,55 +212,3 @@ def _keep_metadata(metadata: Json, old: Json) -> None:
         else:
             metadata.pop(field, None)
     metadata.pop("selfLink", None)
-
-
-# Shared by all writes.
-
-
-def default(write: Write, obj: Json) -> Json:
-    return structural.default(write.served.rtype.schema, obj)
-
-
-def track_fields(write: Write, old: Json | None, obj: Json) -> Json:
-    return managed.updated(
-        old,
-        obj,
-        schema=write.served.rtype.schema,
-        manager=write.options.field_manager,
-        operation="Update",
-        api_version=write.served.rtype.api_version,
-        subresource=write.subresource,
-        now=timestamp(write.context.now()),
-    )
-
-
-def admit(write: Write, operation: Any, obj: Json, old: Json | None) -> Json:
-    metadata = obj["metadata"]
-    context = AdmissionContext(
-        operation=operation,
-        rtype=write.served.rtype,
-        subresource=write.subresource,
-        namespace=write.namespace,
-        name=metadata.get("name", ""),
-        user=write.request.user,
-        old=old,
-        dry_run=write.options.dry_run,
-        reader=write.context.reader,
-        now=write.context.now(),
-        warn=write.request.warn,
-    )
-    for plugin in write.context.admission:
-        obj = plugin(context, obj)
-    return obj
-
-
-def refuse(write: Write, name: str, problems: list[Cause]) -> None:
-    """Raise when anything is wrong."""
-    if problems:
-        rtype = write.served.rtype
-        raise causes.invalid_error(rtype.kind, rtype.group, name, list(dict.fromkeys(problems)))
-
-
-def ordered(obj: Json) -> Json:
-    """Kubernetes' order: kind, apiVersion, metadata, then the rest as it is."""
-    return {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": obj["metadata"], **obj}

@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from mizzen.local.apiserver.http.negotiation import JSON
+JSON: Final = "application/json"
+YAML: Final = "application/yaml"
 
 Headers = Sequence[tuple[str, str]]
 
