@@ -68,10 +68,10 @@ def test_a_task_that_is_none_is_refused(text, message):
 
 def test_the_surroundings_are_those_of_the_node_or_of_a_cluster():
     on_node = Surroundings.from_environment(
-        {"MIZZEN_RUN_DIR": "/r", "MIZZEN_ROOTFS": "/root", "MIZZEN_PORT_HEALTH": "41", "MIZZEN_CACHE_DIR": "/c"}
+        {"MIZZEN_RUN_DIR": "/r", "MIZZEN_ROOTFS": "/pod", "MIZZEN_PORT_HEALTH": "41", "MIZZEN_CACHE_DIR": "/c"}
     )
     assert (on_node.socket, on_node.health_port, on_node.cache) == (Path("/r/worker.sock"), 41, Path("/c"))
-    assert on_node.termination_log == Path("/root/dev/termination-log")
+    assert on_node.termination_log == Path("/pod/dev/termination-log")
     on_cluster = Surroundings.from_environment({"PORT": "42", "HOSTNAME": "pod-1"})
     assert (on_cluster.socket, on_cluster.frames_port, on_cluster.health_port) == (None, 42, 7091)
     assert (on_cluster.name, on_cluster.termination_log) == ("pod-1", Path("/dev/termination-log"))
