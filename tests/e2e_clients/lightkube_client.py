@@ -46,14 +46,16 @@ async def tickets(client: AsyncClient) -> dict[str, Any]:
     """A watcher in one task sees what another does to Tickets."""
     seen: list[tuple[str, Any]] = []
 
+    made = await client.create(Ticket(metadata=ObjectMeta(name="one", namespace=NAMESPACE), spec={"title": "t"}))
+
     async def watch() -> None:
-        async for operation, ticket in client.watch(Ticket, namespace=NAMESPACE):
+        version = made.metadata.resourceVersion
+        async for operation, ticket in client.watch(Ticket, namespace=NAMESPACE, resource_version=version):
             seen.append((operation, (ticket.status or {}).get("phase")))
             if operation == "DELETED":
                 return
 
     watching = asyncio.create_task(watch())
-    await client.create(Ticket(metadata=ObjectMeta(name="one", namespace=NAMESPACE), spec={"title": "t"}))
     await client.patch(Ticket, "one", {"spec": {"priority": 5}}, namespace=NAMESPACE, patch_type=PatchType.MERGE)
     await client.patch(
         Ticket.Status, "one", {"status": {"phase": "Open"}}, namespace=NAMESPACE, patch_type=PatchType.MERGE
