@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 README = (HERE / "README.md").read_text()
 
 
-def tests_of(path: Path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     functions = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
     return {node.name for node in functions if node.name.startswith("test_")}
 
@@ -19,7 +19,7 @@ def test_what_the_readme_names_is_there() -> None:
     """Each `test_file.py` and each test named after it in a line of the table exists there."""
     for line in README.splitlines():
         for file, names in re.findall(r"`(test_\w+\.py)`([^|`]*(?:`test_\w+`[^|`]*)*)", line):
-            missing = set(re.findall(r"`(test_\w+)`", names)) - tests_of(HERE / file)
+            missing = set(re.findall(r"`(test_\w+)`", names)) - names_in(HERE / file)
             assert not missing, (file, missing)
 
 
@@ -32,4 +32,4 @@ def test_every_gap_is_a_test() -> None:
     """A line of gaps.py that names no test would hide nothing and mislead."""
     for key in GAPS:
         file, name = key.split("::")
-        assert name.partition("[")[0] in tests_of(HERE / f"{file}.py"), key
+        assert name.partition("[")[0] in names_in(HERE / f"{file}.py"), key
