@@ -3,7 +3,6 @@
 import pytest
 
 from .client import Api, Json, Refused, Resource, refused
-from .conftest import Namespace
 from .objects import container, node, pod
 
 
@@ -327,13 +326,3 @@ def test_nodes(api: Api, own, unique) -> None:
     assert got["spec"]["unschedulable"] is True
     with refused(422, "Invalid"):
         nodes.patch(name, {"spec": {"podCIDR": "10.2.0.0/24"}})
-
-
-@pytest.mark.needs_node
-def test_a_pod_runs(ns: Namespace, pods: Resource) -> None:
-    """With a node: a Pod that ends well is Succeeded, and its output is its log."""
-    command = ["python", "-c", "print('hello from the pod')"]
-    pods.create(pod("one", restartPolicy="Never", containers=[container(image="python:3", command=command)]))
-    got = pods.wait("one", lambda one: one["status"]["phase"] in {"Succeeded", "Failed"})
-    assert got["status"]["phase"] == "Succeeded"
-    assert pods.api.request("GET", pods.at("one", "log")).text == "hello from the pod\n"
