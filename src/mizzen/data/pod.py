@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 TaskT = TypeVar("TaskT", bound=Wire)
 
 
-class Failure(Exception):  # noqa: N818 - raised for an end that was foreseen, and tells of it
+class Failure(Exception):
     """Why a run ended without its result: a CamelCase reason for programs, a sentence for people, an exit code.
 
     `details` are further lines for whoever reads the Pod's status: the end of a traceback.
@@ -95,7 +95,7 @@ def run_to_exit_code(body: Callable[[], None]) -> int:
     except Terminated:
         say_why("Terminated: the Pod was asked to stop (SIGTERM) before it was done")
         return 128 + signal.SIGTERM
-    except Exception as error:  # noqa: BLE001 - the process's boundary: whatever it is ends in an exit code and a line
+    except Exception as error:
         _LOG.exception("the run ended in a way that was not foreseen")
         say_why(f"InternalError: {type(error).__name__}: {error}")
         return TRY_AGAIN

@@ -61,7 +61,7 @@ class Sources:
 
     now: Callable[[], datetime] = _now
     uid: Callable[[], str] = lambda: str(uuid.uuid4())
-    name_suffix: Callable[[], str] = lambda: "".join(random.choices(_SUFFIX_LETTERS, k=5))  # noqa: S311 - not a secret
+    name_suffix: Callable[[], str] = lambda: "".join(random.choices(_SUFFIX_LETTERS, k=5))
 
 
 class ApiServer:
