@@ -58,7 +58,6 @@ def _gated(now: str) -> Json:
     return {
         "type": "PodScheduled",
         "status": "False",
-        "lastProbeTime": None,
         "lastTransitionTime": now,
         "reason": "SchedulingGated",
         "message": "Scheduling is blocked due to non-empty scheduling gates",
