@@ -19,7 +19,7 @@ def describe(obj: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Non
     print(f"{'Kind:':<16}{obj['kind']} ({obj['apiVersion']}), generation {metadata.get('generation', 0)}")
     for key, value in metadata.items():
         if key == "annotations":
-            value = {name: text for name, text in value.items() if name != CLIENT_ANNOTATION}
+            value = {name: text for name, text in value.items() if name != CLIENT_ANNOTATION}  # noqa: PLW2901
         if key not in HIDDEN_METADATA and value:
             _print(key, value, 0)
     for part in ("spec", "data", "status"):

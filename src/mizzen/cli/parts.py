@@ -18,7 +18,7 @@ app = typer.Typer()
 def _become(module: str, *arguments: str) -> None:
     """This process goes on as that part."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own interpreter
 
 
 def _kubeconfig(path: Path | None) -> list[str]:

@@ -45,7 +45,7 @@ CONTAINER = "main"
 EXIT_USER_FAULT = 1
 TTL_S_FINISHED = 24 * 3600
 """A finished Job and its logs are kept for a day."""
-STORE_SECRET = "mizzen-store"
+STORE_SECRET = "mizzen-store"  # noqa: S105 - a name
 """A Secret of the namespace with the environment that opens the store (`AWS_ACCESS_KEY_ID`, …), where there is one."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "mizzen"}
 

@@ -95,7 +95,7 @@ def run_to_exit_code(body: Callable[[], None]) -> int:
     except Terminated:
         say_why("Terminated: the Pod was asked to stop (SIGTERM) before it was done")
         return 128 + signal.SIGTERM
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the process's boundary: whatever it is ends in an exit code and a line
         _LOG.exception("the run ended in a way that was not foreseen")
         say_why(f"InternalError: {type(error).__name__}: {error}")
         return TRY_AGAIN

@@ -11,7 +11,7 @@ LABEL_ENDPOINT = "mizzen.dev/endpoint"
 LABEL_RUN = "mizzen.dev/run"
 """The Job that made this: the key by which a restarted Pod finds what it already did."""
 LABEL_API_KEY = "mizzen.dev/api-key"
-SECRET_TYPE_API_KEY = "mizzen.dev/api-key"
+SECRET_TYPE_API_KEY = "mizzen.dev/api-key"  # noqa: S105 - a type, not a secret
 
 ANNOTATION_PORTS = "node.mizzen.dev/ports"
 """Set by the node: JSON of container port name to the port really bound."""

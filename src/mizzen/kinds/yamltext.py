@@ -93,7 +93,7 @@ def as_number(text: str) -> int | float:
 class _Dumper(yaml.SafeDumper):
     """Quotes every text that Go would take for something else, and writes what is there twice twice."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
 
 

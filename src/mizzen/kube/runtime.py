@@ -104,7 +104,7 @@ class Controller(ABC):
     async def reconcile(self, key: Key) -> Result | None:
         """Looks at the state and closes the difference."""
 
-    async def run(self) -> None:
+    async def run(self) -> None:  # noqa: B027 - most have none
         """Work of its own beside reconciling, for as long as it leads. By default none."""
 
     async def on_unreadable(self, key: Key, why: str) -> None:

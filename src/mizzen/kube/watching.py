@@ -93,7 +93,7 @@ async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         for line in ended:
             if waiting:
                 waiting.append(line)
-                line = b"".join(waiting)
+                line = b"".join(waiting)  # noqa: PLW2901 - the line is the joined one
                 waiting.clear()
             if line:
                 yield line

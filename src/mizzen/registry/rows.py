@@ -156,7 +156,7 @@ def _plain(column: NDArray[Any], what: str) -> NDArray[Any]:
         return column
     if column.dtype.kind in "USOT":
         values = column.astype(object)
-        missing = np.array([value is None or value != value for value in values], bool)
+        missing = np.array([value is None or value != value for value in values], bool)  # noqa: PLR0124 - NaN alone differs from itself
         present = values[~missing]
         if all(isinstance(value, str) for value in present):
             return np.where(missing, "", values)

@@ -49,7 +49,7 @@ async def wait_for(
     state: str = "True",
     timeout_s: float = 300.0,
     on_change: Callable[[Seen], Awaitable[None]] | None = None,
-    give_up: Callable[[Seen], bool] = lambda seen: False,
+    give_up: Callable[[Seen], bool] = lambda seen: False,  # noqa: ARG005 - the default never gives up
 ) -> dict[str, Any]:
     """Returns the object once its condition has that state.
 

@@ -114,7 +114,7 @@ def _dataset(task: TrainingTask, store: Store, dataset: DatasetVersion) -> Table
 def _called(task: TrainingTask, folder: Path, context: Context) -> Any:
     """What the user's function returns. Raises `Failure` (`FunctionRaised`) for whatever it raises."""
     random.seed(task.seed)
-    np.random.seed(task.seed % 2**32)
+    np.random.seed(task.seed % 2**32)  # noqa: NPY002 - the generator that libraries use unasked
     try:
         return load_function(folder, task.entrypoint)(context)
     except CodeError as error:

@@ -6,6 +6,7 @@ of CSV and JSON Lines all rows are looked at before a type is chosen, so that an
 last line is a column of doubles. A CSV file has a header line; commas, semicolons, tabs or bars between fields; double
 quotes around those that need them; and an empty field is null.
 """
+# ruff: noqa: S608 - SQL is put together of quoted names and constants; values are parameters
 
 import csv
 import fnmatch
@@ -90,7 +91,7 @@ def _resolved(pattern: str, folder: Path | None, work: Path) -> list[Found]:
 
 
 def _local(pattern: str, folder: Path | None) -> list[str]:
-    names = glob.glob(pattern, root_dir=folder, recursive=True)
+    names = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - pathlib's has no root to be relative to
     top = folder if folder is not None else Path("/")
     return [name for name in names if (top / name).is_file()]
 

@@ -296,11 +296,11 @@ async def wait_until_ended(attempt: Attempt, pid: int | None = None) -> None:
                 await _readable(descriptor)
             else:
                 os.close(descriptor)
-    while attempt.alive():
+    while attempt.alive():  # noqa: ASYNC110 - where there is no pidfd, nothing tells us
         await asyncio.sleep(_POLL_S)
     if pid is not None:
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+            os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - does not wait
 
 
 async def _readable(descriptor: int) -> None:

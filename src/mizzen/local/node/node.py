@@ -85,7 +85,7 @@ class Node:
         self._host = Host(
             self.home, options, machine.look(_made(self.home)), machine.enforcement(self.home), client,
             Recorder(client, "mizzen-node"), SourceCache(self._informers), metrics or NodeMetrics(), clock,
-            rng or random.Random(),
+            rng or random.Random(),  # noqa: S311 - ports and jitter, nothing secret
         )  # fmt: skip
         self._workers: dict[str, PodWorker] = {}
         self._group: asyncio.TaskGroup | None = None

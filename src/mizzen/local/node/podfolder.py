@@ -28,7 +28,7 @@ from mizzen.local.node.podspec import Json
 
 _RUN_BASE_MAX = 56
 """What is left of a socket's path after `/<short>/t0` and what multiprocessing adds."""
-_SHORT_TEMPORARY = Path("/tmp")
+_SHORT_TEMPORARY = Path("/tmp")  # noqa: S108 - a folder in it is made private, and checked to be
 
 
 class PodFolder:

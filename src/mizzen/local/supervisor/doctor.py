@@ -48,7 +48,7 @@ async def examine(home: Home, kubeconfig: Path | None) -> list[Finding]:
     return findings
 
 
-async def _machine(home: Home, kubeconfig: Path | None) -> list[Finding]:
+async def _machine(home: Home, kubeconfig: Path | None) -> list[Finding]:  # noqa: ARG001 - checks share one form
     memory = psutil.virtual_memory()
     facts = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory.total / 1024**3:.1f} GiB"
     findings = [Finding("machine", "ok", f"{facts}, Python {sys.version.split()[0]}")]
@@ -60,7 +60,7 @@ async def _machine(home: Home, kubeconfig: Path | None) -> list[Finding]:
     return findings
 
 
-async def _home(home: Home, kubeconfig: Path | None) -> list[Finding]:
+async def _home(home: Home, kubeconfig: Path | None) -> list[Finding]:  # noqa: ARG001
     if not home.root.exists():
         return [Finding("home", "ok", f"{home.root} does not exist yet; `mizzen up` makes it")]
     try:
@@ -74,7 +74,7 @@ async def _home(home: Home, kubeconfig: Path | None) -> list[Finding]:
     return [Finding("home", "ok", f"{home.root}, {free / 1024**3:.0f} GiB free")]
 
 
-async def _open_files(home: Home, kubeconfig: Path | None) -> list[Finding]:
+async def _open_files(home: Home, kubeconfig: Path | None) -> list[Finding]:  # noqa: ARG001
     count = psutil.Process().rlimit(psutil.RLIMIT_NOFILE)[0] if hasattr(psutil, "RLIMIT_NOFILE") else OPEN_FILES_LOW
     if 0 < count < OPEN_FILES_LOW:
         return [
@@ -83,7 +83,7 @@ async def _open_files(home: Home, kubeconfig: Path | None) -> list[Finding]:
     return [Finding("open files", "ok", f"limit {count}")]
 
 
-async def _processes(home: Home, kubeconfig: Path | None) -> list[Finding]:
+async def _processes(home: Home, kubeconfig: Path | None) -> list[Finding]:  # noqa: ARG001
     alive = {name: recorded(home, name) is not None for name in ("supervisor", *PARTS)}
     if not any(alive.values()):
         return [Finding("processes", "ok", "nothing is up"), *_ports()]
@@ -110,7 +110,7 @@ def _ports() -> list[Finding]:
     return findings
 
 
-async def _enforcement(home: Home, kubeconfig: Path | None) -> list[Finding]:
+async def _enforcement(home: Home, kubeconfig: Path | None) -> list[Finding]:  # noqa: ARG001
     facts = await asyncio.to_thread(node_facts)
     return [Finding(fact.name, "ok" if fact.enforced else "warn", fact.found, fact.advice) for fact in facts]
 
@@ -128,7 +128,7 @@ async def _control_plane(home: Home, kubeconfig: Path | None) -> list[Finding]:
     return [Finding("control plane", "ok", f"{version} answers at {client.connection.server}")]
 
 
-async def _gateway(home: Home, kubeconfig: Path | None) -> list[Finding]:
+async def _gateway(home: Home, kubeconfig: Path | None) -> list[Finding]:  # noqa: ARG001
     addresses = addresses_of(home)
     if addresses is None:
         return []

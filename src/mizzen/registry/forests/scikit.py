@@ -56,7 +56,7 @@ def _boosted(estimator: Any) -> Forest:
         raise ConversionFailed(f"{type(estimator).__name__} with init={start!r}: expected none")
     outputs = estimator.estimators_.shape[1]
     rows = np.zeros((1, estimator.n_features_in_), dtype=np.float32)
-    base = np.asarray(estimator._raw_predict_init(rows), dtype=np.float64).reshape(-1)
+    base = np.asarray(estimator._raw_predict_init(rows), dtype=np.float64).reshape(-1)  # noqa: SLF001 - no public name
     trees = [
         _tree(member.tree_, member.tree_.value[:, :1, 0] * estimator.learning_rate, output)
         for stage in estimator.estimators_
@@ -75,10 +75,10 @@ def _histogram(estimator: Any) -> Forest:
         raise ConversionFailed(f"{type(estimator).__name__} with categorical features: encode them before it")
     trees = [
         _histogram_tree(predictor.nodes, output)
-        for stage in estimator._predictors
+        for stage in estimator._predictors  # noqa: SLF001 - no public name
         for output, predictor in enumerate(stage)
     ]
-    base = np.asarray(estimator._baseline_prediction, dtype=np.float64).reshape(-1)
+    base = np.asarray(estimator._baseline_prediction, dtype=np.float64).reshape(-1)  # noqa: SLF001 - no public name
     if hasattr(estimator, "classes_"):
         link = _classifier_link(len(base))
     else:

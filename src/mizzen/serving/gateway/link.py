@@ -195,5 +195,5 @@ class _Connection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._link.disconnected()

@@ -93,7 +93,7 @@ class Server:
             http2_opts=HTTP2Settings(max_headers_size=HTTP2_HEADERS_BYTES_MAX),
         )
         scheduler = _native.CallbackScheduler.__new__(_Scheduler, loop, None, None, None, None)
-        scheduler._schedule_fn = arrived
+        scheduler._schedule_fn = arrived  # noqa: SLF001 - as granian's own schedulers are made
         worker.serve_str(scheduler, loop, self._signal)
 
     def stop(self) -> None:

@@ -101,7 +101,7 @@ def _on_thread(function: Callable[[], T]) -> asyncio.Future[T]:
     def call() -> None:
         try:
             result = function()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
             loop.call_soon_threadsafe(future.set_exception, error)
         else:
             loop.call_soon_threadsafe(future.set_result, result)

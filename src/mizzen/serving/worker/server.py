@@ -154,7 +154,7 @@ class _Link(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._transport = None
         for job in self.jobs.values():
             job.cancelled = True

@@ -99,7 +99,7 @@ def _render_list(many: Many, form: Representation, query: Query, now: Clock, *, 
     items: Callable[[Record], bytes] = partial(_item, served)
     if form.form:
         kind, version = "PartialObjectMetadataList", form.version
-        items = lambda record: encode(metadata_only(record.object(), form.version))
+        items = lambda record: encode(metadata_only(record.object(), form.version))  # noqa: E731
     head = encode({"kind": kind, "apiVersion": version, "metadata": many.metadata, "items": []})[:-2]
     pieces = _pieces(head, many.records, items)
     if form.media == YAML or pretty:

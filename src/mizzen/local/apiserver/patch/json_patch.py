@@ -70,7 +70,7 @@ def _pointer(operation: Json, member: str) -> _Pointer:
 def _index(token: str, length: int, *, inserting: bool = False) -> int:
     """The place in a list that a token names; `inserting` also allows the place behind the last."""
     limit = length + 1 if inserting else length
-    if inserting and token == "-":
+    if inserting and token == "-":  # noqa: S105 - RFC 6902's name for the end of a list
         return length
     try:
         index = int(token)

@@ -181,13 +181,13 @@ def _items_before(schema: Json, old: Any) -> Any:
     """Finds the item that was there before, which only lists of type `map` can tell: by the item's keys."""
     keys = schema.get("x-kubernetes-list-map-keys")
     if not isinstance(old, list) or not keys or schema.get("x-kubernetes-list-type") != "map":
-        return lambda index, item: MISSING
+        return lambda index, item: MISSING  # noqa: ARG005
 
     def key_of(item: Any) -> Any:
         return repr([item.get(key) for key in keys]) if isinstance(item, dict) else MISSING
 
     known = {key_of(item): item for item in old}
-    return lambda index, item: known.get(key_of(item), MISSING)
+    return lambda index, item: known.get(key_of(item), MISSING)  # noqa: ARG005
 
 
 def _object(node: Node, value: Json, path: str, old: Any, found: Found) -> None:

@@ -142,7 +142,7 @@ def _all_of(checks: list[Check]) -> Check | None:
     ordered = tuple(checks)
 
     def check_all(value: Any) -> bool:
-        for check in ordered:
+        for check in ordered:  # noqa: SIM110 - a generator would cost more than most checks
             if not check(value):
                 return False
         return True
@@ -272,7 +272,7 @@ def repeated(schema: Json, value: list[Any]) -> list[tuple[int, Any]]:
         if keys is not None and not isinstance(item, dict):
             if item is not None:
                 return [(index, MISSING)]
-            item = {}
+            item = {}  # noqa: PLW2901 - null stands for an object without keys
         key = {name: item[name] for name in keys if name in item} if keys is not None else item
         frozen = hashable(key)
         seen[frozen] = seen.get(frozen, 0) + 1

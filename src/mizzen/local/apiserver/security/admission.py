@@ -15,7 +15,7 @@ from mizzen.local.apiserver.types import AdmissionContext, Json
 
 Plugin = Callable[[AdmissionContext, Json], Json]
 
-TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 TOKEN_EXPIRATION_S = 3607
 """Kubernetes' own number: an hour, told apart from an hour that somebody asked for."""
 

@@ -31,7 +31,7 @@ from mizzen.local.apiserver.types import Json, Reader, User
 PREFIX = "mzn_"
 """What every token begins with, so that a leaked one can be recognised."""
 
-SECRET_TYPE = "mizzen.dev/user-token"
+SECRET_TYPE = "mizzen.dev/user-token"  # noqa: S105 - the type of a Secret
 NAMESPACE = "kube-system"
 AUTHENTICATED = "system:authenticated"
 MASTERS = "system:masters"

@@ -206,7 +206,7 @@ def watch(context: Context, served: Served, target: Target, query: Query, encode
         revision=start,
         mark_end_of_initial=bool(initial_events) and query.flag("allowWatchBookmarks"),
         bookmarks=query.flag("allowWatchBookmarks"),
-        timeout_s=timeout_s or random.uniform(_TIMEOUT_MIN_S, 2 * _TIMEOUT_MIN_S),
+        timeout_s=timeout_s or random.uniform(_TIMEOUT_MIN_S, 2 * _TIMEOUT_MIN_S),  # noqa: S311 - spreads reconnects
     )
 
 
