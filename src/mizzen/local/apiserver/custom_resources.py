@@ -33,29 +33,43 @@ class CustomResources:
         self._task: asyncio.Task[None] | None = None
         self.changed: Callable[[tuple[str, str]], None] = lambda _key: None
         """Called with the key of a resource whose definition changed or went away."""
+        self._schema_revisions: dict[str, int] = {}
         for record in store.records(CRDS):
+            self._schema_revisions[record.name] = record.revision
             self._install(record.object())
         store.listen(self._on_event)
 
     def _on_event(self, resource: Resource, event: Event) -> None:
         if resource == CRDS:
-            crd = event.record.object()
-            key = (crd["spec"]["group"], crd["spec"]["names"]["plural"])
-            if event.type == DELETED:
-                self._catalog.remove(event.record.name)
-                self._terminating.pop(key, None)
-            else:
-                self._install(crd)
-            old = None if event.previous is None else event.previous.object()
-            if event.type == DELETED or (old is not None and old["spec"] != crd["spec"]):
-                self.changed(key)
+            self._on_definition(event)
         elif event.type == DELETED and resource in self._terminating:
             self._work.set()
 
+    def _on_definition(self, event: Event) -> None:
+        crd, name = event.record.object(), event.record.name
+        key = (crd["spec"]["group"], crd["spec"]["names"]["plural"])
+        old = None if event.previous is None else event.previous.object()
+        changed = old is None or old["spec"] != crd["spec"]
+        if event.type == DELETED:
+            self._catalog.remove(name)
+            self._terminating.pop(key, None)
+            del self._schema_revisions[name]
+        else:
+            if changed:
+                self._schema_revisions[name] = event.record.revision
+            self._install(crd)
+        if changed or event.type == DELETED:
+            self.changed(key)
+
     def _install(self, crd: Json) -> None:
-        self._catalog.install(crd, definitions.resource_types(crd))
-        if CRD_FINALIZER in crd["metadata"].get("finalizers", ()) and "deletionTimestamp" in crd["metadata"]:
-            self._terminating[crd["spec"]["group"], crd["spec"]["names"]["plural"]] = crd["metadata"]["name"]
+        metadata = crd["metadata"]
+        if not _is_established(crd):
+            self._catalog.remove(metadata["name"])
+            return
+        types = definitions.resource_types(crd)
+        self._catalog.install(crd, types, self._schema_revisions[metadata["name"]])
+        if CRD_FINALIZER in metadata.get("finalizers", ()) and "deletionTimestamp" in metadata:
+            self._terminating[crd["spec"]["group"], crd["spec"]["names"]["plural"]] = metadata["name"]
             self._work.set()
 
     def start(self, context: Context) -> None:
@@ -93,3 +107,9 @@ class CustomResources:
             crd = definition.object()
             crd["metadata"]["finalizers"] = [f for f in crd["metadata"].get("finalizers", ()) if f != CRD_FINALIZER]
             await internal.update(context, CRD_RESOURCE, crd)
+
+
+def _is_established(crd: Json) -> bool:
+    """Whether its names were accepted at some time: until then nothing of it is served."""
+    conditions = (crd.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)

@@ -52,7 +52,7 @@ class Dispatcher:
         assert target is not None
         of_namespaces = served.key == ("", "namespaces")
         if rtype.namespaced:
-            misplaced = not target.namespace and (target.name or request.verb not in {"list", "watch", "create"})
+            misplaced = not target.namespace and (bool(target.name) or request.verb not in {"list", "watch", "create"})
         else:
             misplaced = bool(target.namespace) and not of_namespaces
         if misplaced or (target.subresource and target.subresource not in rtype.subresources):
@@ -95,9 +95,7 @@ class Dispatcher:
         assert request.target is not None
         encoder = watch_encoder(served, form, request.query, self._context.now)
         try:
-            watch = watching.watch(
-                self._context, served, request.target.namespace, request.query, encoder, self._frames
-            )
+            watch = watching.watch(self._context, served, request.target, request.query, encoder, self._frames)
         except Expired as error:
             # As Kubernetes: the watch begins, and its only event says that it cannot go on.
             return Stream(_one_chunk(watching.error_line(error)), stop=_nothing)

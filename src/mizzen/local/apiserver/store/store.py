@@ -17,6 +17,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -128,6 +129,7 @@ class Store:
         # What was at or before the horizon when the file was written is not history: it only gave us the objects.
         while self._history and self._history[0].event.record.revision <= self._horizon:
             self._trim_one()
+        self._trim()
 
     # Reading. What is read here is durable.
 
@@ -253,9 +255,13 @@ class Store:
             batch, self._queue = batch + self._queue, []
             self._head.clear()
             for pending in batch:
-                pending.done.set_exception(_storage_error(error))
+                if not pending.done.done():
+                    pending.done.set_exception(_storage_error(error))
+            self._go_on()
         else:
             self._publish_batch(batch)
+
+    def _go_on(self) -> None:
         if self._queue:
             self._commit()
         else:
@@ -263,24 +269,28 @@ class Store:
             self._idle.set()
 
     def _publish_batch(self, batch: "list[_Pending]") -> None:
-        changed: dict[Resource, Collection] = {}
-        try:
+        # Last pushed is first called, and all are called, also when a listener has a defect: the writes are durable,
+        # so their writers are answered and writing goes on, whatever else happens.
+        with ExitStack() as stack:
+            stack.callback(self._go_on)
+            stack.callback(self._answer, batch)
+            for resource, event, _ in reversed(batch):
+                for listener in reversed(self._listeners):
+                    stack.callback(listener, resource, event)
             for resource, event, _ in batch:
-                record = event.record
-                key = (*resource, record.namespace, record.name)
-                if self._head[key].revision == record.revision:
+                key = (*resource, event.record.namespace, event.record.name)
+                if self._head[key].revision == event.record.revision:
                     del self._head[key]
                 self._publish(resource, event)
-                changed[resource] = self._collections[resource]
             self._trim()
-        finally:
-            # A listener that fails is a defect of ours; the writes are durable all the same.
-            for pending in batch:
-                if not pending.done.done():
-                    pending.done.set_result(pending.event.record)
-            for collection in changed.values():
-                collection.wake()
-        self._writes += len(batch)
+            self._writes += len(batch)
+
+    def _answer(self, batch: "list[_Pending]") -> None:
+        for pending in batch:
+            if not pending.done.done():  # its writer may have gone
+                pending.done.set_result(pending.event.record)
+        for resource in {pending.resource for pending in batch}:
+            self._collections[resource].wake()
 
     def _publish(self, resource: Resource, event: Event) -> None:
         collection = self.collection(resource)
@@ -289,8 +299,6 @@ class Store:
         self.revision = event.record.revision
         if event.previous is not None:
             self._superseded_bytes += len(event.previous.encoded)
-        for listener in self._listeners:
-            listener(resource, event)
 
     # Forgetting.
 
@@ -327,7 +335,9 @@ class Store:
         )
 
     async def close(self) -> None:
-        """Refuse new writes, finish those submitted, and let go of the file."""
+        """Refuse new writes, finish those submitted, and let go of the file. Safe to call twice."""
+        if self._closed:
+            return
         self._closed = True
         await self._idle.wait()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
