@@ -43,7 +43,7 @@ def fork():
         if os.fork() == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             with open(sys.argv[1], "a") as file:
-                file.write(f"{os.getpid()}\n")
+                file.write(f"{os.getpid()}\\n")
             time.sleep(1000)
         os._exit(0)
 for _ in range(3):

@@ -17,6 +17,7 @@ from mizzen.kube.errors import NotFound
 from mizzen.local.node import processes
 from mizzen.local.node.podfolder import pod_folders
 from mizzen.local.node.podspec import POD
+from mizzen.local.node.podstatus import SETTLED
 
 ROUNDS = 25
 
@@ -106,8 +107,7 @@ async def test_random_kills(cluster: Cluster, seed: int) -> None:
             await chaos.delete_one()
 
     for name, code in chaos.jobs.items():
-        final = {"Succeeded", "Failed"}
-        pod = await cluster.until(lambda pod: pod["status"].get("phase") in final, name)
+        pod = await cluster.until(lambda pod: pod["status"].get("phase") in SETTLED, name)
         runs = chaos.runs(name)
         assert runs.count("run") <= 1, "a container that must run once ran twice"
         reported = terminated(pod).get("exitCode")

@@ -43,6 +43,7 @@ async def test_everything_ends_and_is_named(tmp_path: Path) -> None:
     assert ended[:3] == [f"container main of pod default/{name}" for name in ("daemons", "kind", "stubborn")]
     assert len([name for name in ended if name.startswith("process ")]) == 3
     assert (started[1].attempt.folder / "log.1").exists()
+    assert [one.attempt.was_taken_down for one in started] == [True, True, True, False]
     assert kill_all(tmp_path) == []
     for one in started[:3]:
         await one.end()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -107,6 +108,20 @@ async def test_a_successor_of_the_same_name_is_another_pod(cluster: Cluster) -> 
             await asyncio.sleep(0)
         (new,) = processes_of(cluster).values()
         assert new != old
+
+
+async def test_what_was_taken_down_comes_up_again_at_once(cluster: Cluster) -> None:
+    """`mizzen down` and `up`, again and again, are no crashes: nothing backs off."""
+
+    def runs_for_the(count: int) -> Callable[[dict], bool]:
+        return lambda pod: main_of(pod).get("restartCount") == count and "running" in main_of(pod)["state"]
+
+    for count in range(4):
+        async with cluster.node():
+            if count == 0:
+                await cluster.create({"command": SLEEP})
+            await cluster.until(runs_for_the(count))
+        assert await asyncio.to_thread(kill_all, cluster.home, 1.0) == [f"container main of pod {cluster.namespace}/p"]
 
 
 @pytest.mark.parametrize("policy", ["Never", "Always"])

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,8 +49,8 @@ def host(client: Client, home: Path) -> Host:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[FakeServer]:
-    yield FakeServer()
+async def server() -> FakeServer:
+    return FakeServer()
 
 
 async def test_the_lease_is_renewed_every_ten_seconds_and_the_status_every_five_minutes(
