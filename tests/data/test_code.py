@@ -31,7 +31,12 @@ def names(store: Store, folder: Path, to: Path) -> set[str]:
 
 
 def git(folder: Path, *arguments: str) -> None:
-    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+    identity = {
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b",
+    }
     subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, env={**os.environ, **identity})
 
 
@@ -71,7 +76,13 @@ def test_the_digest_does_not_depend_on_compression(file_store: Store, tmp_path: 
     assert (unpack(file_store, made.digest, tmp_path / "u") / "a.py").read_text() == "1" * 1000
 
 
-IGNORED = {".venv/lib/x.py": "", "__pycache__/a.pyc": "", ".mizzen/server/db": "", "pkg/__pycache__/b.pyc": "", "old.pyc": ""}
+IGNORED = {
+    ".venv/lib/x.py": "",
+    "__pycache__/a.pyc": "",
+    ".mizzen/server/db": "",
+    "pkg/__pycache__/b.pyc": "",
+    "old.pyc": "",
+}
 
 
 def test_without_git_its_rules_hold_all_the_same(file_store: Store, tmp_path: Path) -> None:
@@ -93,7 +104,14 @@ def test_in_a_checkout_git_decides(file_store: Store, tmp_path: Path) -> None:
     """Tracked though ignored, untracked but not ignored, deleted, a folder below the root, a nested checkout."""
     root = project(
         tmp_path / "r",
-        {".gitignore": "*.log\nout/\n", "p/tracked.log": "", "p/gone.py": "", "p/a.py": "", "p/out/x": "", "q/b.py": ""},
+        {
+            ".gitignore": "*.log\nout/\n",
+            "p/tracked.log": "",
+            "p/gone.py": "",
+            "p/a.py": "",
+            "p/out/x": "",
+            "q/b.py": "",
+        },
     )
     git(root, "init", "-q")
     git(root, "add", "-f", ".gitignore", "p/tracked.log", "p/gone.py", "p/a.py")
@@ -168,7 +186,9 @@ def member(name: str, type_: bytes = tarfile.REGTYPE, link: str = "") -> tarfile
         [member("pipe", tarfile.FIFOTYPE)],
     ],
 )  # fmt: skip
-def test_a_crafted_archive_cannot_leave_its_folder(file_store: Store, tmp_path: Path, members: list[tarfile.TarInfo]) -> None:
+def test_a_crafted_archive_cannot_leave_its_folder(
+    file_store: Store, tmp_path: Path, members: list[tarfile.TarInfo]
+) -> None:
     """A digest says that bytes are those asked for, not that they mean well."""
     plain = archive(members)
     file_store.put(code_path(digest_of(plain)), gzip.compress(plain))
@@ -193,14 +213,20 @@ def test_damaged_bundles_are_refused(file_store: Store, tmp_path: Path) -> None:
 NAMES = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), min_size=1, max_size=12)
 
 
-@given(st.dictionaries(NAMES.filter(lambda name: name not in {".", ".."}), st.binary(max_size=50), min_size=1, max_size=6))
+@given(
+    st.dictionaries(NAMES.filter(lambda name: name not in {".", ".."}), st.binary(max_size=50), min_size=1, max_size=6)
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
 def test_any_names_and_contents_survive(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
     """Whatever a file system takes as a name comes back, but for what is always ignored."""
     top = tmp_path_factory.mktemp("any")
     store = Store.open((top / "store").as_uri())
     (top / "p").mkdir()
-    kept = {name: data for name, data in files.items() if name not in {*ALWAYS_IGNORED, ".gitignore"} and name[-4:] != ".pyc"}
+    kept = {
+        name: data
+        for name, data in files.items()
+        if name not in {*ALWAYS_IGNORED, ".gitignore"} and name[-4:] != ".pyc"
+    }
     for name, data in kept.items():
         (top / "p" / name).write_bytes(data)
     if kept:
