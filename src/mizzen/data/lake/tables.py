@@ -221,14 +221,22 @@ class Table:
         )
 
     def _create(self) -> DeltaTable:
-        create_table_with_add_actions(
-            self.location,
-            Schema.from_arrow(_EMPTY),
-            [],
-            mode="ignore",
-            configuration=_KEEP_ALL,
-            storage_options=self._store.table_options,
-        )
+        """Makes version 0, which holds nothing, unless someone else is first."""
+        try:
+            create_table_with_add_actions(
+                self.location,
+                Schema.from_arrow(_EMPTY),
+                [],
+                mode="error",
+                configuration=_KEEP_ALL,
+                storage_options=self._store.table_options,
+                commit_properties=CommitProperties(max_commit_retries=0),  # a retry would make an empty version 1
+            )
+        except DeltaError:
+            made = self._open(None)
+            if made is None:
+                raise
+            return made
         return DeltaTable(self.location, storage_options=self._store.table_options)
 
     def _open(self, version: int | None) -> DeltaTable | None:
