@@ -39,14 +39,15 @@ class Converted:
 def convert(original: Original, example: Any, holdout: Any | None = None) -> Converted:
     """Converts and checks on `holdout`, or on the example where there is none.
 
-    Raises `ModelUnfit` of the kind that tells what is wrong: `ConversionFailed`, `ConversionDiffers`, or an example that
-    is no rows.
+    Raises `ModelUnfit` of the kind that tells what is wrong: `ConversionFailed`, `ConversionDiffers`, or an example
+    that is no rows.
     """
     rows = Rows(example)
     held_out = Rows(holdout, "holdout") if holdout is not None else rows
     if held_out.width != rows.width or held_out.names != rows.names:
         raise ModelUnfit(
-            f"holdout: expected the example's columns ({rows.names or rows.width}), got {held_out.names or held_out.width}"
+            f"holdout: expected the example's columns ({rows.names or rows.width}), "
+            f"got {held_out.names or held_out.width}"
         )
     failure: ModelUnfit | None = None
     for inputs, attempt in _attempts(original, rows):

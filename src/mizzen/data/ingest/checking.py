@@ -1,4 +1,5 @@
 """Runs the checks over spooled rows, and sets aside what breaks those with quarantine."""
+# ruff: noqa: S608 - SQL is put together of quoted names and constants; values are parameters
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -45,7 +46,7 @@ class SpooledRows:
             elif isinstance(check, CountCheck):
                 results.append(_count_result(check, total))
             else:
-                newest = self._one(f"SELECT max({quoted(check.column)}) FROM rows")[0]  # noqa: S608 - a quoted name
+                newest = self._one(f"SELECT max({quoted(check.column)}) FROM rows")[0]
                 results.append(_age_result(check, newest, now))
         return results
 
@@ -63,9 +64,9 @@ class SpooledRows:
         kept_parameters = {name: value for name, value in parameters.items() if not name.startswith("words")}
         kept = self._spool(
             f"SELECT * FROM rows WHERE NOT ({any_broken})", kept_parameters, self.schema, folder / "kept"
-        )  # noqa: S608 - quoted names, parameters
+        )
         aside = self._spool(
-            f"SELECT *, concat_ws('; ', {', '.join(reasons)}), $run FROM rows WHERE {any_broken}",  # noqa: S608 - quoted names, parameters
+            f"SELECT *, concat_ws('; ', {', '.join(reasons)}), $run FROM rows WHERE {any_broken}",
             {**parameters, "run": run},
             aside_schema,
             folder / "aside",
@@ -90,7 +91,7 @@ class SpooledRows:
                 f"min({quoted(check.column)}::VARCHAR) FILTER ({check.broken})",
             ]
         parameters = {name: value for check in checks for name, value in check.parameters.items()}
-        row = self._one(f"SELECT {', '.join(terms)} FROM rows", parameters)  # noqa: S608 - quoted names, parameters
+        row = self._one(f"SELECT {', '.join(terms)} FROM rows", parameters)
         return [(row[index], row[index + 1]) for index in range(0, len(row), 2)]
 
     def _one(self, query: str, parameters: dict[str, Any] | None = None) -> tuple[Any, ...]:

@@ -47,9 +47,6 @@ from mizzen.version import __version__
 KUBERNETES_VERSION = "1.34.0"
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _STOP_S = 5.0
-"""How long requests under way have to come to an end."""
-_FLUSH_S = 0.02
-"""For the last bytes of their answers to leave."""
 _LIMITS = Limits()
 _IDLE_CONNECTION_S = 180
 
@@ -123,6 +120,7 @@ class ApiServer:
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=_IDLE_CONNECTION_S,
+                timeout_graceful_shutdown=int(_STOP_S),
             )
             config.load()
             config.ssl = identity.server_context()
@@ -167,7 +165,7 @@ class ApiServer:
         server.should_exit = True
         self._app.stop()
         await self._serving
-        await _close(server, self._sockets)
+        await server.shutdown(sockets=self._sockets)
         assert self._custom is not None
         assert self._housekeeping is not None
         assert self._logs is not None
@@ -182,25 +180,6 @@ class ApiServer:
 
     def __repr__(self) -> str:
         return f"<ApiServer {self.url} of {self.home}>"
-
-
-async def _close(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
-    """No new connections; requests under way are answered; then every connection goes, also one whose client does not
-    say goodbye, which TLS would wait for."""
-    for listener in server.servers:
-        listener.close()
-    for taken in sockets:
-        taken.close()
-    state = server.server_state
-    for connection in list(state.connections):
-        connection.shutdown()
-    if state.tasks:
-        await asyncio.wait(state.tasks, timeout=_STOP_S)
-    await asyncio.sleep(_FLUSH_S)
-    for connection in list(state.connections):
-        transport = connection.transport
-        if transport is not None:
-            transport.abort()
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -22,6 +22,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2))
     parser.add_argument("--metrics", choices=["local", "anyone"], default="local", help="who may read /metrics")
     parser.add_argument("--body-bytes-max", type=int, default=Limits().body_bytes_max)
+    parser.add_argument("--body-timeout-s", type=float, default=Limits().body_timeout_s)
     return parser.parse_args()
 
 
@@ -46,12 +47,12 @@ def main() -> int:
                 metrics_for_all=arguments.metrics == "anyone",
                 directory_file=str(arguments.directory) if arguments.directory is not None else None,
                 kubeconfig=arguments.kubeconfig,
-                limits=Limits(body_bytes_max=arguments.body_bytes_max),
+                limits=Limits(body_bytes_max=arguments.body_bytes_max, body_timeout_s=arguments.body_timeout_s),
             )
             for slot in range(max(1, arguments.processes))
         ]
         print(f"listening on http://{host}:{port}", flush=True)
-        return Supervisor(plans).run()
+        return Supervisor(listening, plans).run()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ Paths are looked up in a table that holds every path at which inference is answe
 taken apart, to say what is wrong with it, or because it asks for something else than inference.
 """
 
-import logging
 import asyncio
+import logging
 from collections.abc import Callable
 
 import msgspec

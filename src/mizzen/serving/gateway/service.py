@@ -25,7 +25,7 @@ from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange, Headers
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
-from mizzen.serving.oip import BadRequestError, ResponseEncoder, decode_request, error_body
+from mizzen.serving.oip import BadRequestError, RequestDecoder, ResponseEncoder, error_body
 from mizzen.serving.oip.response import BINARY_TYPE
 from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, row_slices
 
@@ -38,7 +38,7 @@ JSON_HEADERS: Headers = [("content-type", "application/json")]
 class Served:
     """A version that gets traffic, with all that can be worked out beforehand."""
 
-    __slots__ = ("batchable", "digest", "encoder", "fixed", "output_names", "signature", "version")
+    __slots__ = ("batchable", "decoder", "digest", "encoder", "fixed", "output_names", "signature", "version")
 
     def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
         self.version = version
@@ -48,6 +48,7 @@ class Served:
         self.fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
         """Whether all requests fit together: no dimension but the rows is open."""
         self.output_names = [spec.name for spec in signature.outputs]
+        self.decoder = RequestDecoder(signature)
         self.encoder = ResponseEncoder(endpoint, str(version.version), signature)
 
 
@@ -89,7 +90,7 @@ class Service:
         body = exchange.body
         assert body is not None, "an exchange is decoded once"
         try:
-            decoded = exchange.decoded = decode_request(body, exchange.json_size, served.signature)
+            decoded = exchange.decoded = served.decoder.decode(body, exchange.json_size)
         except BadRequestError as error:
             raise HttpError(400, str(error), "bad_request") from error
         exchange.body = None

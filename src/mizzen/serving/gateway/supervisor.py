@@ -53,7 +53,10 @@ class _Slot:
 class Supervisor:
     """Keeps one process in each slot."""
 
-    def __init__(self, plans: list[Plan], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, listening: socket.socket, plans: list[Plan], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._listening = listening
         self._plans = plans
         self._slots = [_Slot(number) for number in range(len(plans))]
         self._clock = clock
@@ -101,7 +104,8 @@ class Supervisor:
         return max(0.0, min(starts) - self._clock()) if starts else None
 
     def _end(self) -> int:
-        """Asks all to end, and after a time makes them."""
+        """Asks all to end, and after a time makes them. The port is closed first: who comes now is refused at once."""
+        self._listening.close()
         processes = [slot.process for slot in self._slots if slot.process is not None]
         for process in processes:
             process.terminate()

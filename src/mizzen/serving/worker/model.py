@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mizzen.serving.oip import BadRequestError, decode_request
+from mizzen.serving.oip import BadRequestError, RequestDecoder
 from mizzen.serving.tensors import (
     DATATYPES,
     BadTensorError,
@@ -87,7 +87,7 @@ class Model:
             if example is None:
                 tensors, rows = [_zeros(spec) for spec in self.signature.inputs], WARM_UP_LENGTH
             else:
-                request = decode_request(example, None, self.signature)
+                request = RequestDecoder(self.signature).decode(example, None)
                 tensors, rows = request.inputs, request.rows
         except BadRequestError as error:
             raise TaskError(f"the model's example does not fit its signature: {error}") from error
