@@ -73,7 +73,7 @@ class Frames:
         return frame
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Watch:
     """One client's watch. `chunks` yields what to send; `stop` ends it from outside."""
 
