@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from mizzen.kube.client import Client
 from mizzen.kube.process import notify_ready
+from mizzen.serving.gateway.beginning import client_of
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
 from mizzen.serving.gateway.http import HttpServer
@@ -54,7 +54,7 @@ async def _follow(plan: Plan, gateway: Gateway) -> None:
     if plan.directory_file is not None:
         await FileDirectory(Path(plan.directory_file)).run(gateway)
     else:
-        async with Client.from_environment(plan.kubeconfig) as client:
+        async with await client_of(plan.kubeconfig) as client:
             await KubernetesDirectory(client).run(gateway)
 
 
