@@ -148,7 +148,6 @@ class Connection(asyncio.Protocol):
             pass  # what was asked for is answered; another protocol is not spoken
         except httptools.HttpParserError as error:
             self._refuse(HttpError(400, f"expected HTTP/1.1: {error}", "bad_http"))
-            return
         if self.phase is Phase.HEAD and self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(_HEAD_TOO_LARGE)
         self._pump()
@@ -257,7 +256,7 @@ class Connection(asyncio.Protocol):
         if transport is None or request is None or transport.is_closing():
             return
         server = self._server
-        keep = request.keep and not server.draining and self.phase is not Phase.LINGER
+        keep = request.keep and not server.draining
         head = _JSON_OK if status == 200 and headers is JSON_HEADERS else _head(status, headers)
         if not keep:
             head += b"connection: close\r\n"
@@ -282,11 +281,13 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing() or self.phase is Phase.LINGER:
             return
         self.phase, self.since_s = Phase.LINGER, self._server.now_s
-        if self._answering is None:
+        earlier = self._waiting[-1] if self._waiting else self._answering
+        if earlier is not None:  # of this connection: answers are in order, and that one is the last
+            earlier.keep = False
+        else:
             self._answering = self._request
+            self._request.keep = False
             self._server.handler.gateway.refuse(self, error)
-        else:  # an earlier request of this connection waits for its answer, which is the last
-            self._answering.keep = False
 
     # What the server tells
 
