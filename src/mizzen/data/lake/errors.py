@@ -12,6 +12,7 @@ Every message is one line that names the path or URL.
 """
 
 
+
 class LakeError(Exception):
     """Root of what this package raises."""
 
