@@ -151,7 +151,7 @@ async def test_a_kind_of_ones_own(kubectl: Kubectl) -> None:
     assert "widgets" in await kubectl("api-resources --api-group=example.com")
     assert "example.com/v1" in await kubectl("api-versions")
     assert "Size:  3" in await kubectl("describe wd w")
-    assert "must be of type integer" in await kubectl("patch wd w --type=merge -p {\"spec\":{\"size\":\"x\"}}", code=1)
+    assert "must be of type integer" in await kubectl('patch wd w --type=merge -p {"spec":{"size":"x"}}', code=1)
     (kubectl.folder / "w.yaml").write_text(WIDGET.replace("size: 3", "sise: 3"))
     assert 'unknown field "spec.sise"' in await kubectl("apply -f w.yaml", code=1)
     assert "patched" in await kubectl('patch wd w --subresource=status --type=merge -p {"status":{"phase":"Ready"}}')
