@@ -1,5 +1,6 @@
 """An API server of the test's own, in a home of its own, and a client that speaks to it over TLS."""
 
+import base64
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -26,7 +27,9 @@ class Api:
     http: httpx.AsyncClient
     server: ApiServer
 
-    async def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str):
+    async def call(
+        self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str
+    ):
         headers = {"Content-Type": content_type} if body is not None else {}
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         response = await self.http.request(method, path, content=content, headers=headers, params=query)
@@ -83,7 +86,7 @@ def definition(plural: str = "widgets", kind: str = "Widget", schema: Json | Non
 def client_of(server: ApiServer, token: str | None = None) -> httpx.AsyncClient:
     """A client with the kubeconfig's trust and, unless another is given, its token."""
     config = yaml.safe_load(server.kubeconfig.read_text())
-    trust = ssl.create_default_context(cafile=None)
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trust.load_verify_locations(cadata=_ca(config))
     bearer = token or config["users"][0]["user"]["token"]
     headers = {"Authorization": f"Bearer {bearer}", "User-Agent": "test/1"}
@@ -91,8 +94,6 @@ def client_of(server: ApiServer, token: str | None = None) -> httpx.AsyncClient:
 
 
 def _ca(config: Json) -> str:
-    import base64
-
     return base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
 
 

@@ -110,7 +110,9 @@ def test_a_definition_with_every_kind_of_schema() -> None:
     schema = (
         field(5, text("object"))
         + field(29, field(1, text("n")) + field(2, number))
-        + field(29, field(1, text("l")) + field(2, field(5, text("array")) + field(24, field(1, field(5, text("string"))))))
+        + field(
+            29, field(1, text("l")) + field(2, field(5, text("array")) + field(24, field(1, field(5, text("string")))))
+        )
         + field(30, either)
         + field(20, raw({"a": 1}))
         + field(20, raw("b"))

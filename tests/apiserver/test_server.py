@@ -52,7 +52,9 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         assert await api.get(f"{MAPS}/kept") == changed
         assert (await api.call("GET", f"{MAPS}/gone"))[0] == 404
         async with api.watch(MAPS, resourceVersion=made["metadata"]["resourceVersion"]) as events:
-            kinds = [(event["type"], event["object"]["metadata"]["name"]) for event in [await anext(events) for _ in "123"]]
+            kinds = [
+                (event["type"], event["object"]["metadata"]["name"]) for event in [await anext(events) for _ in "123"]
+            ]
         assert kinds == [("MODIFIED", "kept"), ("ADDED", "gone"), ("DELETED", "gone")]
         new = await api.create(MAPS, config_map("new"))
         assert int(new["metadata"]["resourceVersion"]) > int(last)

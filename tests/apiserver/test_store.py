@@ -338,8 +338,14 @@ def test_a_listener_that_fails_loses_no_write() -> None:
 # Order.
 
 
-@given(st.lists(st.tuples(names, names), unique=True), st.one_of(st.none(), names), st.one_of(st.none(), st.tuples(names, names)))
-def test_between_is_a_filter(pairs: list[tuple[str, str]], namespace: str | None, after: tuple[str, str] | None) -> None:
+@given(
+    st.lists(st.tuples(names, names), unique=True),
+    st.one_of(st.none(), names),
+    st.one_of(st.none(), st.tuples(names, names)),
+)
+def test_between_is_a_filter(
+    pairs: list[tuple[str, str]], namespace: str | None, after: tuple[str, str] | None
+) -> None:
     ordered = sorted(pairs)
     expected = [p for p in ordered if (namespace is None or p[0] == namespace) and (after is None or p > after)]
     assert list(between(ordered, namespace, after)) == expected

@@ -39,7 +39,9 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path, acknowledged: int) -
     path = tmp_path / "store.db"
     told: dict[str, int] = {}
     for round_number in range(2):  # the second round starts from what the first left behind
-        writer = subprocess.Popen([sys.executable, "-c", WRITER.replace("x{", f"r{round_number}-{{"), path], stdout=subprocess.PIPE, text=True)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER.replace("x{", f"r{round_number}-{{"), path], stdout=subprocess.PIPE, text=True
+        )
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
         for _ in range(acknowledged):

@@ -17,8 +17,14 @@ from .played import api_key
 from .stack import Stack, eventually, request_body
 
 
+@pytest.fixture(scope="module", params=["llhttp", "granian"])
+def http(request):
+    """Each test is of both HTTP servers."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def stack():
+def stack(http):
     """Four endpoints behind one gateway process."""
     with Stack() as made:
         for name, model in (
@@ -28,7 +34,7 @@ def stack():
             made.serve(digest, name)
             made.worker(digest, name)
         made.serve(made.put(doubling_model(factor=3.0)), "closed", anonymous=False)
-        made.start_gateway(1, "--body-bytes-max", "100000", "--body-timeout-s", "0.5")
+        made.start_gateway(1, "--http", http, "--body-bytes-max", "100000", "--body-timeout-s", "0.5")
         with made.client() as client:
             eventually(lambda: client.infer([[1.0, 2.0]]).status == 200, "the first answer")
         yield made
@@ -245,13 +251,13 @@ def test_metrics_count_what_was_asked(stack, client):
 
 
 @pytest.fixture(scope="module")
-def narrow():
+def narrow(http):
     """One worker that takes one row at a time, and a queue of ten rows."""
     with Stack() as made:
         digest = made.put(doubling_model())
         made.serve(digest, queue_rows_max=10, batch_rows_max=1)
         made.one = made.worker(digest, credits=1)
-        made.start_gateway()
+        made.start_gateway(1, "--http", http)
         with made.client() as client:
             assert client.infer([[0.0, 0.0]]).status == 200
         yield made

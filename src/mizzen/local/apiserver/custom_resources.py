@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from mizzen.local.apiserver.catalog import CRDS, Catalog
+from mizzen.local.apiserver.catalog import CRDS, Catalog, Served
 from mizzen.local.apiserver.errors import ApiError
 from mizzen.local.apiserver.schema import crd as definitions
 from mizzen.local.apiserver.store import DELETED, Event, Resource, Store
@@ -62,14 +62,14 @@ class CustomResources:
             self.changed(key)
 
     def _install(self, crd: Json) -> None:
-        metadata = crd["metadata"]
-        if not _is_established(crd):
+        metadata, key = crd["metadata"], (crd["spec"]["group"], crd["spec"]["names"]["plural"])
+        if _is_established(crd):
+            types = definitions.resource_types(crd)
+            self._catalog.install(crd, types, self._schema_revisions[metadata["name"]])
+        else:
             self._catalog.remove(metadata["name"])
-            return
-        types = definitions.resource_types(crd)
-        self._catalog.install(crd, types, self._schema_revisions[metadata["name"]])
         if CRD_FINALIZER in metadata.get("finalizers", ()) and "deletionTimestamp" in metadata:
-            self._terminating[crd["spec"]["group"], crd["spec"]["names"]["plural"]] = metadata["name"]
+            self._terminating[key] = metadata["name"]
             self._work.set()
 
     def start(self, context: Context) -> None:
@@ -91,22 +91,24 @@ class CustomResources:
                     logger.warning("clearing away %s: %s", name, error)
 
     async def _clear_one(self, context: Context, key: tuple[str, str], name: str) -> None:
-        served = self._catalog.of_key(key)
-        if served is not None:
-            resource = (key[0], served.rtype.version, key[1])
-            for record in list(self._store.records(key)):
-                if (
-                    b'"deletionTimestamp"' not in record.encoded
-                    or "deletionTimestamp" not in record.object()["metadata"]
-                ):
-                    await internal.delete(context, resource, record.namespace, record.name)
-        if self._store.collection(key).records:
-            return
         definition = self._store.head(CRDS, "", name)
-        if definition is not None:
-            crd = definition.object()
+        if definition is None:
+            return
+        crd = definition.object()
+        served = _as_stored(crd)
+        for record in list(self._store.records(key)):
+            if "deletionTimestamp" not in record.object()["metadata"]:
+                await internal.delete_record(context, served, record)
+        if not self._store.collection(key).records:
             crd["metadata"]["finalizers"] = [f for f in crd["metadata"].get("finalizers", ()) if f != CRD_FINALIZER]
             await internal.update(context, CRD_RESOURCE, crd)
+
+
+def _as_stored(crd: Json) -> Served:
+    """The definition's resource in the version that is stored, whether or not anything of it is served."""
+    versions = [{**version, "served": True} for version in crd["spec"]["versions"] if version.get("storage")]
+    rtype = definitions.resource_types({**crd, "spec": {**crd["spec"], "versions": versions}})[0]
+    return Served(rtype, rtype.key, rtype.api_version, terminating=True)
 
 
 def _is_established(crd: Json) -> bool:

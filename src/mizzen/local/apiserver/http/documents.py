@@ -11,7 +11,7 @@ from mizzen.local.apiserver.answers import JSON, Answer
 from mizzen.local.apiserver.catalog import Catalog
 from mizzen.local.apiserver.errors import NotFound
 from mizzen.local.apiserver.http.dispatch import wants_pretty
-from mizzen.local.apiserver.http.negotiation import negotiate
+from mizzen.local.apiserver.http.negotiation import PLAIN, negotiate
 from mizzen.local.apiserver.http.rendering import encoded
 from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import discovery, openapi
@@ -75,8 +75,8 @@ class Documents:
         media_type = _AGGREGATED.format(version)
         if request.headers.get("if-none-match") == etag:
             return Answer(b"", 304, media_type, (("etag", etag),))
-        shown = self._shown(made, request)
-        return Answer(shown.body, content_type=media_type, headers=(("etag", etag), ("vary", "Accept")))
+        body = encoded(made, PLAIN, pretty=wants_pretty(request)).body
+        return Answer(body, content_type=media_type, headers=(("etag", etag), ("vary", "Accept")))
 
     def _document(self, key: tuple[str, ...], make: Callable[[], Json | None]) -> bytes | None:
         self._forget_old()

@@ -105,13 +105,6 @@ def _check_identity(write: Write, patched: Json, document: Json) -> None:
     # The resourceVersion of the document is no precondition of the client's: only one the patch changed is.
 
 
-def _reset(write: Write) -> Json:
-    """The fields that this endpoint does not write: an apply of them owns nothing."""
-    if write.subresource == "status":
-        return {"f:spec": {}}
-    return {"f:status": {}} if write.keeps_status else {}
-
-
 async def _apply(write: Write, name: str, replaced: Record | None) -> One:
     served, request = write.served, write.request
     rtype = served.rtype
@@ -151,7 +144,7 @@ async def _apply(write: Write, name: str, replaced: Record | None) -> One:
         api_version=rtype.api_version,
         subresource=write.subresource,
         now=timestamp(write.context.now()),
-        reset=_reset(write),
+        reset=managed.reset_by(rtype, write.subresource),
     )
     if replaced is None:
         return await create_object(write, merged, track=False)

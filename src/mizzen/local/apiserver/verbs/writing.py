@@ -10,6 +10,7 @@ and handing over to the store, so the state that was checked is the state that i
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.conversion import read, to_stored
 from mizzen.local.apiserver.errors import ApiError, BadRequest, Conflict, Forbidden
+from mizzen.local.apiserver.patch import managed
 from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import causes, structural
 from mizzen.local.apiserver.schema import metadata as metadata_rules
@@ -170,7 +171,7 @@ async def store_update(write: Write, replaced: Record, obj: Json, old: Json) -> 
     """Hand a checked update to the store: a deletion if it removed the last finalizer, nothing if nothing changed."""
     store, served = write.context.store, write.served
     obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-    if obj == old:
+    if managed.settled(old, obj) == old:
         return One(served, replaced)
     if write.options.dry_run:
         return One(served, made=ordered(obj))
