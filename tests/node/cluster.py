@@ -17,6 +17,7 @@ from mizzen.kube.client import Client
 from mizzen.kube.errors import AlreadyExists, ApiError, NotFound
 from mizzen.kube.resources import ResourceInfo, untyped
 from mizzen.local.node import Node, NodeOptions, kill_all
+from mizzen.local.node.moments import Clock, now
 from mizzen.local.node.podspec import POD
 from mizzen.local.node.registration import NODE
 
@@ -96,9 +97,9 @@ class Cluster:
 
     # -- the node
 
-    def node(self, **options: Any) -> Node:
+    def node(self, clock: Clock = now, **options: Any) -> Node:
         named = NodeOptions(name=self.node_name, taints=("node-test=true:NoSchedule",), **options)
-        return Node(self.client, self.home, named)
+        return Node(self.client, self.home, named, clock=clock)
 
     async def process(self) -> "NodeProcess":
         """The node as a process of its own, which can be killed."""

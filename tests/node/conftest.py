@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.node.cluster import Cluster, OwnServer
 
+from mizzen.local.node import processes
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The HTTP library leaves a connection open whose handshake is cancelled (it closes on `Exception` only); a Pod that
@@ -15,6 +17,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that failed leaves no container behind."""
+    folder: Path | None = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    if folder is not None:
+        processes.kill(processes.marked(folder))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.node.builders import container, pod, pod_object
+from tests.node.builders import container, moment, pod, pod_object
 from tests.node.running import python
 
 from mizzen.local.node import podfolder
@@ -20,10 +20,10 @@ UID = "00000000-0000-0000-0000-000000000001"
 
 def test_a_pods_folder_is_private_and_remembers(tmp_path: Path) -> None:
     folder = PodFolder(tmp_path, UID)
-    assert folder.open(pod_object()) is False
+    assert folder.open(pod_object(), moment(5), moment(5)) is None
     folder.decide({"http": 20001})
     again = PodFolder(tmp_path, UID)
-    assert again.open(pod_object()) is True
+    assert again.open(pod_object(), moment(1), moment(9)) == moment(5)
     assert again.ports() == {"http": 20001}
     assert again.load() == pod_object()
     run = again.run_dir()
@@ -99,7 +99,6 @@ SAID = {
     "the default profile": (pod(securityContext={"seccompProfile": {"type": "RuntimeDefault"}}), []),
     "a cpu limit": (pod(container(resources={"limits": {"cpu": "1", "memory": "1Gi"}})), ["limits.cpu is not enforced"]),
     "a device": (pod(container(resources={"limits": {"nvidia.com/gpu": "1"}})), ["limits.nvidia.com/gpu is not enforced"]),
-    "a grpc probe": (pod(container(readinessProbe={"grpc": {"port": 1}})), ["readinessProbe.grpc is not tried"]),
     "a read-only folder": (
         pod(container(volumeMounts=[{"name": "v", "mountPath": "/v", "readOnly": True}]), volumes=[{"name": "v", "emptyDir": {}}]),
         ["mount /v: readOnly is not enforced"],

@@ -8,6 +8,7 @@ import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import pytest
 
 from mizzen.serving.tensors import pack_strings, unpack_strings
@@ -17,8 +18,14 @@ from .played import api_key
 from .stack import Stack, eventually, request_body
 
 
+@pytest.fixture(scope="module", params=["llhttp", "granian"])
+def http(request):
+    """Each test is of both HTTP servers."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def stack():
+def stack(http):
     """Four endpoints behind one gateway process."""
     with Stack() as made:
         for name, model in (
@@ -28,7 +35,7 @@ def stack():
             made.serve(digest, name)
             made.worker(digest, name)
         made.serve(made.put(doubling_model(factor=3.0)), "closed", anonymous=False)
-        made.start_gateway(1, "--body-bytes-max", "100000", "--body-timeout-s", "0.5")
+        made.start_gateway(1, "--http", http, "--body-bytes-max", "100000", "--body-timeout-s", "0.5")
         with made.client() as client:
             eventually(lambda: client.infer([[1.0, 2.0]]).status == 200, "the first answer")
         yield made
@@ -216,6 +223,18 @@ def test_pipelined_requests_are_answered_in_order(stack):
     assert places == sorted(places)
 
 
+def test_http2_is_spoken_by_granian_only(stack, http):
+    with httpx2.Client(http1=False, http2=True, timeout=30) as client:
+        url = f"http://127.0.0.1:{stack.port}/v2/models/m/infer"
+        if http == "granian":
+            answers = [client.post(url, content=request_body([[float(n), 0.0]])) for n in range(3)]
+            assert [answer.http_version for answer in answers] == ["HTTP/2"] * 3
+            assert [answer.json()["outputs"][0]["data"][0] for answer in answers] == [0.0, 2.0, 4.0]
+        else:
+            with pytest.raises(httpx2.HTTPError):
+                client.post(url, content=request_body([[1.0, 0.0]]))
+
+
 def test_keys_are_scoped_and_revoked_by_watch(stack, client):
     path = "/v2/models/closed/ready"
 
@@ -245,13 +264,13 @@ def test_metrics_count_what_was_asked(stack, client):
 
 
 @pytest.fixture(scope="module")
-def narrow():
+def narrow(http):
     """One worker that takes one row at a time, and a queue of ten rows."""
     with Stack() as made:
         digest = made.put(doubling_model())
         made.serve(digest, queue_rows_max=10, batch_rows_max=1)
         made.one = made.worker(digest, credits=1)
-        made.start_gateway()
+        made.start_gateway(1, "--http", http)
         with made.client() as client:
             assert client.infer([[0.0, 0.0]]).status == 200
         yield made

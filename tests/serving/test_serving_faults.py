@@ -177,10 +177,8 @@ def test_a_gateway_that_is_told_to_stop_answers_what_it_took(stack):
 
 def test_processes_do_not_outlive_a_killed_parent(stack):
     gateway = stack.start_gateway(processes=2)
-    children = eventually(lambda: len(found := stack.children()) == 2 and found, "both processes")
-    eventually(
-        lambda: len([line for line in gateway.output if "Started worker" in line and "runtime" in line]) == 2, "both"
-    )
+    eventually(lambda: stack.metrics()["mizzen_gateway_processes"] == 2, "both processes to answer")
+    children = stack.children()
     gateway.kill()
     eventually(lambda: not any(alive(pid) for pid in children), "both to end")
 

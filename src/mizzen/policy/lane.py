@@ -70,6 +70,12 @@ class Batch:
         """Those that still wait for the answer."""
         return [request for request in self.requests if request.phase is RUNNING]
 
+    def close(self) -> list[Request]:
+        """It is over: returns the live ones. No request leads back to it, so that nothing is left for the collector."""
+        for request in self.requests:
+            request.batch = None
+        return self.live()
+
 
 @dataclass(slots=True, eq=False)
 class Worker:

@@ -108,11 +108,13 @@ class PodWorker:
 
     async def run(self) -> None:
         """Until the Pod is gone from the API server, its processes ended and its folder removed."""
-        known = await asyncio.to_thread(self.folder.open, self.pod.raw)
+        first = await asyncio.to_thread(self.folder.open, self.pod.raw, self.state.started, self.host.clock())
+        if first is not None:
+            self.state = replace(self.state, started=first)
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 await self._take_back()
-                self._introduce(known)
+                self._introduce(known=first is not None)
                 support = [
                     self._tasks.create_task(self.writer.run(), name=f"status of {self.pod.key}"),
                     self._tasks.create_task(self.materials.run(self._current), name=f"volumes of {self.pod.key}"),
@@ -190,7 +192,7 @@ class PodWorker:
             self._watch(self._spec(name), self._attempts[name], None)
         self._publish_ports()
 
-    def _introduce(self, known: bool) -> None:
+    def _introduce(self, *, known: bool) -> None:
         """Says once what this node does not do as others do."""
         if self.state.prepared:
             self.materials.refresh_soon()

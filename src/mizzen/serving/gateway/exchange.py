@@ -10,6 +10,15 @@ from mizzen.serving.oip import InferenceRequest
 Headers = list[tuple[str, str]]
 
 
+JSON_HEADERS: Headers = [("content-type", "application/json")]
+
+
+class HeaderMap(Protocol):
+    """Request headers; names in lower case."""
+
+    def get(self, key: str, default: None = None) -> str | None: ...
+
+
 class Watch(Protocol):
     """The future of a client's departure."""
 
@@ -58,7 +67,7 @@ class Exchange:
     def abandon(self) -> None:
         """Nothing more is to be done for it."""
         self.done = True
-        self.body = self.decoded = None
+        self.body = self.decoded = self.ticket = self.on_leave = None
         if self.watch is not None:
             self.watch.cancel()
             self.watch = None

@@ -1,5 +1,7 @@
 """What the parent tells a gateway process: plain values, passed as JSON."""
 
+from typing import Literal
+
 import msgspec
 
 
@@ -27,4 +29,6 @@ class Plan(msgspec.Struct, frozen=True):
     directory_file: str | None = None
     """A file that says what is served (`file`), instead of a Kubernetes API."""
     kubeconfig: str | None = None
+    http: Literal["llhttp", "granian"] = "llhttp"
+    """Which HTTP server (`http`)."""
     limits: Limits = Limits()

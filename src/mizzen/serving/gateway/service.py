@@ -21,8 +21,8 @@ from typing import cast
 from mizzen.policy.queue import Batch, Expired, Failed, Queue, QueueStatistics, Request
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result, TensorHead
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
-from mizzen.serving.gateway.errors import HttpError
-from mizzen.serving.gateway.exchange import Exchange, Headers
+from mizzen.serving.gateway.errors import INTERNAL, HttpError
+from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, Headers
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.oip import BadRequestError, RequestDecoder, ResponseEncoder, error_body
@@ -32,7 +32,6 @@ from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, ro
 log = logging.getLogger("mizzen.gateway")
 TIMER_S_MIN = 0.001
 """Deadlines closer than this are looked at together."""
-JSON_HEADERS: Headers = [("content-type", "application/json")]
 
 
 class Served:
@@ -117,10 +116,11 @@ class Service:
         """The client has gone: nobody waits for that answer any more."""
         if exchange.done:
             return
+        ticket = exchange.ticket
         exchange.abandon()
         self.measures.outcome("cancelled")
-        if exchange.ticket is not None:
-            batch = self._queue.cancel(exchange.ticket)
+        if ticket is not None:
+            batch = self._queue.cancel(ticket)
             if batch is not None:
                 cast("Link", batch.worker).cancel(batch)
 
@@ -294,7 +294,11 @@ class Service:
             for ticket, outputs in zip(batch.requests, parts, strict=True):
                 exchange = _exchange(ticket)
                 if not exchange.done:
-                    self._answer(exchange, served, outputs, now)
+                    try:
+                        self._answer(exchange, served, outputs, now)
+                    except Exception:
+                        log.exception("%s: an answer failed for a reason that is a bug", self.endpoint.name)
+                        self._refuse(exchange, INTERNAL)
         self._queue.grant(link, result.credits)
         self._assign()
 

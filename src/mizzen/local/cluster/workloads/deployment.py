@@ -161,7 +161,6 @@ class DeploymentController(Controller):
         except ApiError as error:
             await self._write_status(deployment, _failed_to_create(deployment, name_of(new), error, self._clock()))
             raise
-        await self._write_revision(deployment, made)
         if size:
             self._events.normal(
                 deployment, "ScalingReplicaSet", f"Scaled up replica set {name_of(made)} from 0 to {size}"
@@ -190,18 +189,7 @@ class DeploymentController(Controller):
             new = self._sets.wrote(
                 await self._client.patch(ReplicaSet, name_of(new), body, namespace=namespace_of(new))
             )  # fmt: skip
-        await self._write_revision(state.deployment, new)
         return new
-
-    async def _write_revision(self, deployment: Untyped, new: Untyped) -> None:
-        revision = annotations_of(new).get(revisions.REVISION)
-        current = self._deployments.at(Key(namespace_of(deployment), name_of(deployment))) or deployment
-        if revision and annotations_of(current).get(revisions.REVISION) != revision:
-            body = {"metadata": {"uid": uid_of(deployment), "annotations": {revisions.REVISION: revision}}}
-            patched = await self._client.patch(
-                Deployment, name_of(deployment), body, namespace=namespace_of(deployment)
-            )  # fmt: skip
-            self._deployments.wrote(patched)
 
     # -- sizes
 
@@ -283,15 +271,30 @@ class DeploymentController(Controller):
         now = self._clock()
         say = deployment_status.rollout_status if progress else deployment_status.status
         status = say(state.deployment, state.new, state.all, state.bounds.least, now)
-        written = await self._write_status(state.deployment, status)
+        written = await self._write_status(state.deployment, status, state.new)
         left_s = deployment_status.time_left(written, now) if progress else None
         return None if left_s is None else Result(max(0.0, left_s) + 1.0)
 
-    async def _write_status(self, deployment: Untyped, status: Json) -> Untyped:
+    async def _write_status(self, deployment: Untyped, status: Json, new: Untyped | None = None) -> Untyped:
+        """Writes the status, and with it which revision `new` is: an annotation, which goes along with a status so that
+        `generation` stays what it is.
+        """
         current = self._deployments.at(Key(namespace_of(deployment), name_of(deployment))) or deployment
-        if status == status_of(current):
+        revision = annotations_of(new or current).get(revisions.REVISION)
+        annotations = {**annotations_of(current), **({revisions.REVISION: revision} if revision else {})}
+        if status == status_of(current) and annotations == annotations_of(current):
             return current
-        return self._deployments.wrote(await self._client.replace_status(Deployment({**current, "status": status})))
+        metadata = {**current["metadata"], **({"annotations": annotations} if annotations else {})}
+        changed = Deployment({**current, "metadata": metadata, "status": status})
+        written = self._deployments.wrote(await self._client.replace_status(changed))
+        if annotations_of(written) != annotations:
+            # A server that takes the status alone from such a request has to be told in another.
+            body = {"metadata": {"uid": uid_of(written), "annotations": {revisions.REVISION: revision}}}
+            patched = await self._client.patch(
+                Deployment, name_of(deployment), body, namespace=namespace_of(deployment)
+            )  # fmt: skip
+            written = self._deployments.wrote(patched)
+        return written
 
     def _again(self, state: _State) -> _State:
         """The state after what was just written."""

@@ -79,11 +79,11 @@ def status(deployment: Object, new: Object | None, all_: Sequence[Object], least
         "readyReplicas": counts.ready,
         "availableReplicas": counts.available,
         "unavailableReplicas": unavailable,
-        "terminatingReplicas": counts.terminating,
     }
     return {
         "observedGeneration": deployment["metadata"].get("generation") or 0,
         **{name: count for name, count in numbers.items() if count},
+        "terminatingReplicas": counts.terminating,
         **({"collisionCount": collisions} if collisions is not None else {}),
         "conditions": conditions,
     }

@@ -11,12 +11,13 @@ from datetime import datetime
 from mizzen.kube.conditions import with_condition
 from mizzen.kube.errors import ApiError
 from mizzen.kube.resources import Json, parse_time
-from mizzen.local.cluster.objects import Object, annotations_of, labels_of, spec_of, status_of, uid_of
+from mizzen.local.cluster.objects import Object, annotations_of, is_deleted, labels_of, spec_of, status_of, uid_of
 from mizzen.local.cluster.pods import (
     EPOCH,
     available_at,
     is_active,
     is_available,
+    is_finished,
     is_ready,
     node_of,
     phase,
@@ -101,6 +102,7 @@ def status(replica_set: Object, pods: Sequence[Object], failure: "Failure | None
     }
     return {
         **{name: count for name, count in counts.items() if count or name == "replicas"},
+        "terminatingReplicas": sum(1 for pod in pods if is_deleted(pod) and not is_finished(pod)),
         "observedGeneration": replica_set["metadata"].get("generation") or 0,
         **({"conditions": conditions} if conditions else {}),
     }

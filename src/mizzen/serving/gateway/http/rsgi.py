@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 from granian import _granian
 from granian.http import HTTP1Settings, HTTP2Settings
 
-from mizzen.serving.gateway.exchange import Headers
+from mizzen.serving.gateway.exchange import HeaderMap, Headers
 
 HEADERS_TIMEOUT_MS = 10_000
 """A client has this long for its request line and headers, and between requests of one connection."""
@@ -32,12 +32,6 @@ class Future(Protocol):
     def cancel(self) -> bool: ...
     def cancelled(self) -> bool: ...
     def result(self) -> bytes: ...
-
-
-class HeaderMap(Protocol):
-    """Request headers; names in lower case."""
-
-    def get(self, key: str, default: None = None) -> str | None: ...
 
 
 class Scope(Protocol):
