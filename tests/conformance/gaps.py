@@ -5,5 +5,11 @@ Mizzen's (`/version`, `gitVersion`) and must pass on all others; once the gap is
 taken out.
 """
 
-GAPS: dict[str, str] = {}
+NO_CEL = "rules in CEL are kept with the definition and not evaluated (docs/scope.md)"
+
+GAPS: dict[str, str] = {
+    "test_crd::test_rules_in_cel": NO_CEL,
+    "test_crd::test_transition_rules_in_cel": NO_CEL,
+    "test_crd::test_rules_in_cel_are_compiled": NO_CEL,
+}
 """`test_file::test_name[parameters]` -> why it fails."""

@@ -389,8 +389,8 @@ def test_unknown_directives_are_refused(web: Resource) -> None:
         web.patch("web", in_template(containers=[{"name": "a", "$patch": "explode"}]), "strategic")
 
 
-def test_a_yaml_patch_is_not_a_merge_patch(maps: Resource) -> None:
-    """Merge patches are JSON, but are read as YAML too where they parse; the result is the same object."""
+def test_a_patch_type_with_parameters(maps: Resource) -> None:
+    """Parameters of the patch's media type do not matter."""
     maps.create(config_map("one", {"a": "1"}))
     body = json.dumps({"data": {"a": "2"}}).encode()
     headers = {"Content-Type": "application/merge-patch+json; charset=utf-8"}

@@ -378,6 +378,24 @@ def test_the_api_server_takes_what_the_models_take() -> None:
         assert validate(schema, default(schema, wire)) == []
 
 
+def leaves(value: Any, path: str = "") -> set[str]:
+    """The paths of everything that says something."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    below = {leaf for key, item in items for leaf in leaves(item, f"{path}.{key}")}
+    return below or (set() if value is None or isinstance(value, dict | list) else {path})
+
+
+@pytest.mark.parametrize("wire", OURS, ids=lambda wire: wire["kind"])
+def test_the_api_server_fills_in_what_the_models_fill_in(wire: dict[str, Any]) -> None:
+    crd = next(rtype for rtype in BUILTIN_TYPES if rtype.kind == "CustomResourceDefinition")
+    definition = next(definition for definition in crds() if definition["spec"]["names"]["kind"] == wire["kind"])
+    filled = default(resource_types(default(crd.schema, definition))[0].schema, wire)
+    ours, theirs = (load(json.dumps(written), "x")[0].resource for written in (wire, filled))
+    assert ours is not None
+    assert theirs == ours
+    assert leaves(filled) == {leaf for leaf in leaves(ours.to_wire()) if not leaf.startswith(".status")}
+
+
 def test_kinds_are_all_covered() -> None:
     assert {wire["kind"] for wire in OURS} == {
         kind.__name__ for kind in (Dataset, Model, ModelVersion, TrainingJob, InferenceEndpoint)

@@ -72,3 +72,20 @@ while True:
     time.sleep(0.005)
 """
 """A tree of processes that keeps growing."""
+
+EXCLUSIVE = r"""
+import fcntl, os, sys, time
+here = os.environ["MIZZEN_ROOTFS"] + "/out/" + os.environ["HOSTNAME"]
+lock = open(here + ".lock", "w")
+with open(here + ".runs", "a") as runs:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        runs.write("DOUBLE\n")
+    runs.write("run\n")
+    runs.flush()
+    time.sleep(float(sys.argv[1]))
+    runs.write("end\n")
+sys.exit(int(sys.argv[2]))
+"""
+"""Runs for argv[1] seconds and ends with argv[2]; says in a file when it runs, and when it runs twice at a time."""

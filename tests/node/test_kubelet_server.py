@@ -214,6 +214,15 @@ async def test_client_certificates_of_the_clusters_authority_say_who_one_is(clus
             assert (await client.get("/healthz")).status_code == 401
 
 
+async def test_logs_are_followed_through_the_api_server_to_a_node_process(cluster: Cluster) -> None:
+    """`kubectl logs -f`, with the node as it is run (on uvloop)."""
+    await cluster.process()
+    await cluster.create(python(COUNTING), restartPolicy="Never")
+    await cluster.until(lambda pod: "running" in (main_of(pod).get("state") or {}))
+    pieces = [piece async for piece in cluster.client.logs("p", cluster.namespace, follow=True)]
+    assert b"".join(pieces) == b"0\n1\n2\n"
+
+
 async def test_the_api_server_passes_logs_on(cluster: Cluster) -> None:
     """`kubectl logs`: through the API server, in both homes."""
     async with cluster.node():

@@ -5,8 +5,11 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.node.builders import container, deleted, pod
+from tests.node import simulation
+from tests.node.builders import EPOCH_S, container, deleted, pod
 from tests.node.simulation import Behaviour, Simulation
+
+from mizzen.local.node.moments import Moment
 
 CRASHES = Behaviour(runs_s=1.0, code=1)
 
@@ -33,6 +36,14 @@ def test_back_off_is_forgotten_after_ten_minutes_of_running() -> None:
 
     starts = Simulation(pod(), script).run(650).times("start main")
     assert [round(b - a, 2) for a, b in itertools.pairwise(starts)] == [1.01, 11.01, 21.01, 601.01, 11.01]
+
+
+def test_back_off_counts_true_seconds_whatever_the_wall_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock jumps by a day, back and forth, at every look."""
+    jumps = itertools.cycle([86400.0, -86400.0, 0.0])
+    monkeypatch.setattr(simulation, "moment", lambda steady: Moment(EPOCH_S + steady + next(jumps), steady))
+    starts = Simulation(pod(), crashing).run(80).times("start main")
+    assert [round(b - a - 1.01, 3) for a, b in itertools.pairwise(starts)] == [0, 10, 20, 40]
 
 
 RESTARTS = {

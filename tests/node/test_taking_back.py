@@ -4,15 +4,17 @@ import asyncio
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from tests.node.cluster import Cluster, is_ready, main_of, terminated
+from tests.node.cluster import Cluster, is_ready, main_of, terminated, waiting
 from tests.node.running import living, read_log
 from tests.node.test_node import PORTS, SERVER, SLEEP, python
 
 from mizzen.local.node import kill_all
+from mizzen.local.node.moments import Moment, now
 from mizzen.local.node.podfolder import pod_folders
 from mizzen.local.node.podspec import POD
 
@@ -109,6 +111,20 @@ async def test_a_successor_of_the_same_name_is_another_pod(cluster: Cluster) -> 
         assert new != old
 
 
+async def test_what_was_taken_down_comes_up_again_at_once(cluster: Cluster) -> None:
+    """`mizzen down` and `up`, again and again, are no crashes: nothing backs off."""
+
+    def runs_for_the(count: int) -> Callable[[dict], bool]:
+        return lambda pod: main_of(pod).get("restartCount") == count and "running" in main_of(pod)["state"]
+
+    for count in range(4):
+        async with cluster.node():
+            if count == 0:
+                await cluster.create({"command": SLEEP})
+            await cluster.until(runs_for_the(count))
+        assert await asyncio.to_thread(kill_all, cluster.home, 1.0) == [f"container main of pod {cluster.namespace}/p"]
+
+
 @pytest.mark.parametrize("policy", ["Never", "Always"])
 async def test_a_lost_home_does_not_make_a_job_run_twice(cluster: Cluster, policy: str) -> None:
     """The API server has seen the container run: it counts as ended, with the kubelet's word for what nobody knows."""
@@ -122,11 +138,11 @@ async def test_a_lost_home_does_not_make_a_job_run_twice(cluster: Cluster, polic
         if policy == "Never":
             pod = await cluster.until_phase("Failed")
             assert terminated(pod)["reason"] == "ContainerStatusUnknown"
-            assert runs.read_text().count("run") == 1
+            assert not runs.exists() or runs.read_text().count("run") == 1
         else:
             last = lambda pod: main_of(pod).get("lastState", {}).get("terminated", {})
             pod = await cluster.until(lambda pod: last(pod).get("reason") == "ContainerStatusUnknown")
-    runs.unlink()
+    runs.unlink(missing_ok=True)
 
 
 async def test_a_killed_shim_is_seen_and_the_container_started_again(cluster: Cluster) -> None:
@@ -142,6 +158,38 @@ async def test_a_killed_shim_is_seen_and_the_container_started_again(cluster: Cl
         last = main_of(pod)["lastState"]["terminated"]
         assert (last["exitCode"], last["reason"]) == (137, "Error")
         assert living([running.pid]) == []
+
+
+class Jumping:
+    """A machine whose wall clock is set while everything runs."""
+
+    def __init__(self) -> None:
+        self.off_s = 0.0
+
+    def __call__(self) -> Moment:
+        true = now()
+        return Moment(true.wall + self.off_s, true.steady)
+
+
+@pytest.mark.slow
+async def test_a_clock_that_is_set_ends_nothing_and_delays_nothing(cluster: Cluster) -> None:
+    """A day forward, two days back, also across a restart of the node: deadlines and back-off count true seconds."""
+    clock = Jumping()
+    async with cluster.node(clock):
+        await cluster.create({"command": SLEEP}, activeDeadlineSeconds=3600, restartPolicy="OnFailure")
+        started = (await cluster.until_phase("Running"))["status"]["startTime"]
+        clock.off_s = 86400.0
+        os.kill(processes_of(cluster)["main"], signal.SIGKILL)
+        await cluster.until(lambda pod: main_of(pod).get("restartCount") == 1 and "running" in main_of(pod)["state"])
+    async with cluster.node(clock):
+        clock.off_s = -2 * 86400.0
+        os.kill(processes_of(cluster)["main"], signal.SIGKILL)
+        await cluster.until(lambda pod: waiting(pod) == "CrashLoopBackOff")  # 10 s, not two days
+        pod = await cluster.until(
+            lambda pod: main_of(pod).get("restartCount") == 2 and "running" in main_of(pod)["state"]
+        )
+        assert pod["status"]["phase"] == "Running"
+        assert pod["status"]["startTime"] == started
 
 
 async def test_a_worker_that_fails_is_made_anew_and_takes_its_containers_back(

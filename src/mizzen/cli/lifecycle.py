@@ -41,7 +41,7 @@ def up(
     inference_port: InferencePort = 7080,
     gateways: Annotated[int, typer.Option(help="Gateway processes.", min=1)] = 1,
     kubeconfig: Annotated[
-        Path | None, typer.Option(help="Use that control plane instead of starting the embedded one.")
+        Path | None, typer.Option(help="Use that control plane instead of the embedded one.", exists=True)
     ] = None,
 ) -> None:
     """Bring Mizzen up on this machine."""

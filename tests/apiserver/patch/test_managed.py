@@ -408,9 +408,11 @@ def test_duplicates_that_are_already_there_do_no_harm() -> None:
     assert applied["spec"]["set"] == ["a", "a", "b", "c"]
 
 
-def test_a_list_that_cannot_be_taken_apart_has_no_owners() -> None:
+def test_a_list_that_cannot_be_taken_apart_has_no_owners_and_cannot_be_applied_to() -> None:
     made = WIDGETS.create(WIDGETS.object({"items": [{"value": "no name"}]}))
     assert "managedFields" not in made["metadata"]
+    with pytest.raises(InternalError, match=r"failed to create typed live object \(/it; example.dev/v1, Kind=Widget\)"):
+        WIDGETS.apply(made, WIDGETS.object({"items": [{"name": "a"}]}))
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ class ApiServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=_IDLE_CONNECTION_S,
                 timeout_graceful_shutdown=int(_STOP_S),
             )
@@ -146,13 +147,17 @@ class ApiServer:
         authenticator = Authenticator(tokens.UserTokens(folder / "tokens.json", reader), account_tokens, sources.now)
         authorizer = Authorizer(reader)
         admission = (*plugins(authorizer, name_suffix=sources.name_suffix), priority)
-        context = Context(store, catalog, reader, admission, sources.now, sources.uid, sources.name_suffix)
+        context = Context(
+            store, catalog, reader, authorizer.require, admission, sources.now, sources.uid, sources.name_suffix
+        )
         checks: dict[str, Callable[[], str]] = {"ping": lambda: "", "store": lambda: ""}
         address = f"{self.host}:{self.port}"
         pages = Pages(catalog, store, metrics, account_tokens, _version(), address, checks)
         self._logs = Logs(client_context(folder, sources.now()))
         table = handlers(Reviews(authenticator, authorizer, account_tokens), self._logs)
-        app = App(Dispatcher(context, table), pages, authenticator, authorizer, metrics)
+        dispatcher = Dispatcher(context, table)
+        self._custom.changed = dispatcher.end_watches
+        app = App(dispatcher, pages, authenticator, authorizer, metrics, sources.uid)
         return context, app
 
     async def stop(self) -> None:

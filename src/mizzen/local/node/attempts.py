@@ -5,6 +5,7 @@
         lock      held by the shim as long as it lives
         running   by the shim, when the command runs     exit   by the shim, when it has ended
         stop      by the node: the grace, in seconds     oom    by the node's watchdog: killed for memory
+        down      by `kill_all`, or after a reboot: it did not end of itself
         log.N     by the shim: what the command wrote
 
 The folder is made before the shim, so that an attempt which may have been begun is never begun again; the lock is taken
@@ -205,6 +206,8 @@ class Attempt:
                 "started": began.wall, "started_steady": began.steady,
                 "finished": present.wall, "finished_steady": present.steady,
             }  # fmt: skip
+            if start.get("boot") != moments.boot_id():
+                self.mark_taken_down()
             self._write("start", json.dumps({**start, "boot": moments.boot_id()}))
             self._write("exit", "".join(f"{key}={value}\n" for key, value in values.items()))
         return Exit(self.number, LOST, 9, reason, message, began, present)
@@ -238,6 +241,14 @@ class Attempt:
 
     def mark_out_of_memory(self) -> None:
         self._write("oom", "")
+
+    def mark_taken_down(self) -> None:
+        self._write("down", "")
+
+    @property
+    def was_taken_down(self) -> bool:
+        """Whether it ended because all did: that is no crash, and nothing to back off from."""
+        return (self.folder / "down").exists()
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -71,6 +71,8 @@ def _end_containers(home: Path, grace_s: float) -> list[str]:
         for attempt in folder.attempts()
         if attempt.alive()
     }
+    for attempt in alive:
+        attempt.mark_taken_down()
     asked: set[Attempt] = set()
     deadline = time.monotonic() + grace_s + _KEEPER_LATE_S
     pause_s = 0.005

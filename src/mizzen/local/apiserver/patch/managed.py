@@ -130,12 +130,11 @@ def _note_update(
     comparison = compare(structure, old, new)
     changed = without(comparison.changed, reset)
     ownership.reconcile(structure)
-    before = ownership.entries.get(owner)
     ownership.take_away(union(changed, without(comparison.removed, reset)))
     mine = _owned(changed)
     if mine:
-        left = ownership.entries.get(owner)
-        fields = union(mine, left.fields) if before and left else mine
+        before = ownership.entries.get(owner)
+        fields = union(mine, before.fields) if before else mine
         ownership.entries[owner] = Entry(fields, owner.api_version, now)
 
 
@@ -160,13 +159,16 @@ def apply(
     owner = Owner.of_apply(manager, subresource)
     request = _Apply(structure, _bare(live or {}), applied, owner, api_version, reset)
     ownership = Ownership.read((live or {}).get("metadata", {}).get("managedFields"))
-    if live is not None and not ownership.entries:
-        before = Owner.of_update(_BEFORE_FIRST_APPLY, api_version, subresource)
-        _note_update(ownership, structure, {}, request.live, before, now, reset)
     try:
-        result = request.run(ownership, force=force)
-    except ApplyConflict as conflict:
-        result = _settle_with_client_side_apply(request, ownership, conflict)
+        if live is not None and not ownership.entries:
+            before = Owner.of_update(_BEFORE_FIRST_APPLY, api_version, subresource)
+            _note_update(ownership, structure, {}, request.live, before, now, reset)
+        try:
+            result = request.run(ownership, force=force)
+        except ApplyConflict as conflict:
+            result = _settle_with_client_side_apply(request, ownership, conflict)
+    except StructureError as problem:
+        raise InternalError(f"failed to create typed live object ({_story(live or {})}): {problem}") from problem
     if result is not request.live and owner in ownership.entries:
         ownership.entries[owner] = replace(ownership.entries[owner], time=now)
     if manager == _KUBECTL:
@@ -187,9 +189,13 @@ def _check(applied: Json, structure: Structure, api_version: str) -> None:
             f"Specified patch version: {applied.get('apiVersion')}, expected: {api_version}"
         )
     for problem in problems(structure, applied):
-        name = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
-        kind = f"{api_version}, Kind={applied.get('kind', '')}"
-        raise InternalError(f"failed to create typed patch object ({name}; {kind}): {problem}")
+        raise InternalError(f"failed to create typed patch object ({_story(applied)}): {problem}")
+
+
+def _story(thing: Json) -> str:
+    metadata = thing.get("metadata") or {}
+    name = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
+    return f"{name}; {thing.get('apiVersion', '')}, Kind={thing.get('kind', '')}"
 
 
 @dataclass(frozen=True, slots=True)
