@@ -113,7 +113,7 @@ async def test_slices_follow_services_and_pods_and_the_ports_that_nodes_bound(wo
                 e["targetRef"]["name"] for e in one["endpoints"] or () if e["conditions"]["ready"]
             ]
             for one in slices
-            if labels_of(one).get(SERVICE_NAME) == "svc"
+            if labels_of(one).get(SERVICE_NAME) == "svc" and one.get("ports")
         }
 
     await world.until(EndpointSlice, lambda slices: ready_at(slices) == {8080: ["one"], 41000: ["two"]})
@@ -123,8 +123,10 @@ async def test_slices_follow_services_and_pods_and_the_ports_that_nodes_bound(wo
     await world.until(EndpointSlice, lambda slices: not any(ready_at(slices).values()))
     await world.client.patch(Pod, "one", {"metadata": {"labels": {"app": "a"}}})
     await world.until(EndpointSlice, lambda slices: ready_at(slices) == {8080: ["one"]})
+    await world.client.delete(Pod, "one")
+    await world.until(EndpointSlice, lambda slices: [one.get("endpoints") or [] for one in slices] == [[]])
     await world.client.delete(Service, "svc")
-    await world.until(EndpointSlice, lambda slices: ready_at(slices) == {})
+    await world.until(EndpointSlice, lambda slices: not slices)
 
 
 # -- garbage
