@@ -163,9 +163,7 @@ async def _wait_for(connection: _Connection, path: str) -> None:
             return
 
 
-async def _rate(
-    target: _Target, what: str, count: int, request: Callable[[_Connection, int], Awaitable[int]]
-) -> Row:
+async def _rate(target: _Target, what: str, count: int, request: Callable[[_Connection, int], Awaitable[int]]) -> Row:
     """How many requests a second on all connections together."""
     connections = [await _Connection(target).open() for _ in range(CONNECTIONS)]
     latencies_s: list[float] = []
@@ -203,7 +201,9 @@ async def _fan_out(target: _Target, writer: _Connection) -> list[Row]:
     delays_s = []
     for index in range(30):
         started = time.perf_counter()
-        await writer.call("PATCH", f"{MAPS}/watched", _json({"data": {"i": f"a{index}"}}), "application/merge-patch+json")
+        await writer.call(
+            "PATCH", f"{MAPS}/watched", _json({"data": {"i": f"a{index}"}}), "application/merge-patch+json"
+        )
         await asyncio.gather(*(watch.reader.readuntil(b"}\n") for watch in watches))
         delays_s.append(time.perf_counter() - started)
 
