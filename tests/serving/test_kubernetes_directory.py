@@ -246,7 +246,8 @@ def key_secret(key: str) -> Secret:
 
 def test_a_gateway_follows_the_api_and_serves_on_while_it_is_away(api):
     """Endpoint, version, worker and key come by watch; the API server is killed; requests are answered all the same;
-    it comes back, the key is revoked, and that is seen."""
+    it comes back, the key is revoked, and that is seen.
+    """
     stack, server = api
     digest = stack.put(doubling_model())
     worker = stack.worker(digest, told=False)

@@ -90,7 +90,8 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_has(stack):
 
 def test_versions_are_switched_under_load_without_a_failed_request(stack):
     """Five switches back and forth between versions of other factors: each answer is whole, from one version or the
-    other, and from then on from the new one."""
+    other, and from then on from the new one.
+    """
     digests = [stack.put(doubling_model(factor=factor)) for factor in (2.0, 3.0)]
     stack.serve(digests[0], version=1)
     for number, digest in enumerate(digests, 1):
@@ -121,7 +122,8 @@ def test_versions_are_switched_under_load_without_a_failed_request(stack):
 
 def test_a_killed_gateway_process_is_replaced_and_retries_succeed(stack):
     """Two processes, one killed three times under load: clients that ask again are answered; the counters do not go
-    back; both are there again."""
+    back; both are there again.
+    """
     digest = stack.put(doubling_model())
     stack.serve(digest)
     stack.worker(digest)
@@ -196,6 +198,19 @@ def test_a_port_in_use_is_said(stack):
         )  # fmt: skip
     assert ended.returncode == 1
     assert ended.stderr == f"cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_a_configuration_that_cannot_work_ends_the_gateway_with_the_reason(stack):
+    kubeconfig = stack.root / "kubeconfig"
+    kubeconfig.write_text("[]")
+    ended = subprocess.run(
+        [sys.executable, "-m", "mizzen.serving.gateway", "--kubeconfig", str(kubeconfig), "--port", "0",
+         "--processes", "2"],
+        capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert str(kubeconfig) in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_workers_elsewhere_are_reached_by_tcp(stack):

@@ -3,7 +3,8 @@ theory.
 
 Requests that fit together form a group: a heap by deadline, then arrival. A request that goes leaves its place behind,
 which is dropped when it comes up, or together with others once most places are such; `Request.home` tells which is
-which."""
+which.
+"""
 
 import enum
 import heapq

@@ -17,7 +17,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("mizzen.serving.gateway", description="The gateway of all inference endpoints.")
     parser.add_argument("--kubeconfig", help="the API server that says what is served; default: as kubectl finds it")
     parser.add_argument("--directory", type=Path, help="a JSON file that says what is served, instead of an API server")
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--host", default="127.0.0.1", help="plain HTTP: elsewhere than here, behind a TLS proxy")
     parser.add_argument("--port", type=int, default=PORT_DEFAULT, help="0: a free one, which is printed")
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2))
     parser.add_argument("--metrics", choices=["local", "anyone"], default="local", help="who may read /metrics")

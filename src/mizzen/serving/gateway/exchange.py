@@ -1,5 +1,6 @@
 """One inference request on its way through the gateway: what came, where its answer goes, and what is known of it so
-far."""
+far.
+"""
 
 from collections.abc import Callable
 from typing import Protocol

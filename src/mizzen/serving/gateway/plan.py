@@ -4,6 +4,9 @@ from typing import Literal
 
 import msgspec
 
+EXIT_CONFIGURATION = 2
+"""A process's exit status that says: starting me again will not help."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """What clients may send."""

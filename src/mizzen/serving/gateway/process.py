@@ -1,4 +1,4 @@
-"""One gateway process: granian, the gateway, its directory and its metrics, put together and ended in good order."""
+"""One gateway process: HTTP server, gateway, directory and metrics, put together and ended in good order."""
 
 import asyncio
 import gc
@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from mizzen.kube.errors import ConfigurationError
 from mizzen.kube.process import notify_ready
 from mizzen.serving.gateway.beginning import client_of
 from mizzen.serving.gateway.file import FileDirectory
@@ -21,7 +22,7 @@ from mizzen.serving.gateway.http.handler import Handler
 from mizzen.serving.gateway.http.llhttp import LlhttpServer
 from mizzen.serving.gateway.kubernetes import KubernetesDirectory
 from mizzen.serving.gateway.metrics import MetricsFiles
-from mizzen.serving.gateway.plan import Plan
+from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
 
 log = logging.getLogger("mizzen.gateway")
 
@@ -79,7 +80,11 @@ def main() -> int:
     # What was imported is never collected; requests leave no cycles (a test holds that), so full collections are rare.
     gc.freeze()
     gc.set_threshold(10_000, 50, 100)
-    uvloop.run(run(msgspec.json.decode(sys.argv[1], type=Plan)))
+    try:
+        uvloop.run(run(msgspec.json.decode(sys.argv[1], type=Plan)))
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIGURATION
     return 0
 
 

@@ -9,7 +9,8 @@ Requests that came in one turn of the event loop are assigned together at its en
 batch.
 
 A request waits outside the queue (`parked`) while it is not known what the model takes: no version gets traffic yet, or
-its signature is to be told by its first worker."""
+its signature is to be told by its first worker.
+"""
 
 import asyncio
 import dataclasses
@@ -235,7 +236,8 @@ class Service:
 
     def _move(self, digest: str) -> None:
         """A version gets no traffic any more. Who waits for it goes to its successor if that takes and gives the same;
-        else it may still be answered while the version has workers."""
+        else it may still be answered while the version has workers.
+        """
         old = self._served[digest]
         successor = self._traffic[0] if self._traffic else None
         fits = successor is not None and successor.signature == old.signature

@@ -11,7 +11,8 @@ nearest half), `BYTES` from JSON strings as UTF-8. In floating-point data `null`
 cannot say.
 
 The form is checked first, then each input in turn: name, datatype, shape, data. Each error names the place as the
-client wrote it: `inputs[0].shape: expected [-1, 20], got [3, 19]`."""
+client wrote it: `inputs[0].shape: expected [-1, 20], got [3, 19]`.
+"""
 
 import itertools
 import math
@@ -38,7 +39,8 @@ from mizzen.serving.tensors import (
 
 class BadRequestError(ValueError):
     """What the client sent cannot be answered. The message is for the client: path, what was expected, what was
-    found."""
+    found.
+    """
 
 
 _ABSENT = msgspec.Raw()

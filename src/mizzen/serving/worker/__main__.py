@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import uvloop
@@ -22,6 +23,7 @@ from mizzen.serving.worker.task import Surroundings, Task, TaskError, say_last_w
 
 log = logging.getLogger("mizzen.worker")
 T = TypeVar("T")
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 DRAIN_TIMEOUT_S = 25.0
 """Under the Pod's usual grace period of 30 s."""
 
@@ -111,7 +113,13 @@ def _on_thread(function: Callable[[], T]) -> asyncio.Future[T]:
 
 
 def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use: by its affinity, and by its cgroup's quota where it has one."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_MAX.read_text().split()
+    except (OSError, ValueError):
+        return count
+    return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """A loaded ONNX model: its signature, and batches run on it.
 
 Tensors come and go as raw little-endian bytes; numpy gives ONNX Runtime a view of them, so nothing is copied on the way
-in. `BYTES` are strings to ONNX Runtime, and are decoded as UTF-8."""
+in. `BYTES` are strings to ONNX Runtime, and are decoded as UTF-8.
+"""
 
 import math
 from collections.abc import Sequence

@@ -6,4 +6,5 @@
 Both take connections from the listening socket of the parent, read a whole request within limits of size and time, hand
 it to the `Handler`, and answer from wherever the answer comes, without a task for a request. A client that leaves is
 told to the exchange. What is not HTTP, too large or too slow is refused before anything of it reaches the gateway.
-docs/adr/0006 has what was measured of the two."""
+docs/adr/0006 has what was measured of the two.
+"""

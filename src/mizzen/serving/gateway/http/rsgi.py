@@ -49,7 +49,8 @@ class Scope(Protocol):
 
 class Responder(Protocol):
     """A request's body, its client, and where its answer goes. Whoever drops one unanswered leaves granian to say
-    500."""
+    500.
+    """
 
     def __call__(self) -> Future:
         """The whole body. Its result raises `RuntimeError` where the client left before."""
