@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -24,7 +24,7 @@ APPLY = "application/apply-patch+yaml"
 class Api:
     """Requests of one user; each answers `(status, body)`."""
 
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     server: ApiServer
 
     async def call(
@@ -83,14 +83,14 @@ def definition(plural: str = "widgets", kind: str = "Widget", schema: Json | Non
     }
 
 
-def client_of(server: ApiServer, token: str | None = None) -> httpx.AsyncClient:
+def client_of(server: ApiServer, token: str | None = None) -> httpx2.AsyncClient:
     """A client with the kubeconfig's trust and, unless another is given, its token."""
     config = yaml.safe_load(server.kubeconfig.read_text())
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trust.load_verify_locations(cadata=_ca(config))
     bearer = token or config["users"][0]["user"]["token"]
     headers = {"Authorization": f"Bearer {bearer}", "User-Agent": "test/1"}
-    return httpx.AsyncClient(base_url=server.url, verify=trust, headers=headers, timeout=20)
+    return httpx2.AsyncClient(base_url=server.url, verify=trust, headers=headers, timeout=20)
 
 
 def _ca(config: Json) -> str:

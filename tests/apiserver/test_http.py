@@ -6,7 +6,7 @@ import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import yaml
 from hypothesis import given
@@ -213,8 +213,8 @@ async def test_only_tls_1_3(api: Api) -> None:
     old = ssl.create_default_context()
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
     old.maximum_version = ssl.TLSVersion.TLSv1_2
-    async with httpx.AsyncClient(verify=old) as client:
-        with pytest.raises(httpx.ConnectError):
+    async with httpx2.AsyncClient(verify=old) as client:
+        with pytest.raises(httpx2.ConnectError):
             await client.get(f"{api.server.url}/version")
 
 

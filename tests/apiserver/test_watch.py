@@ -19,7 +19,7 @@ from mizzen.local.apiserver.store import Event, Limits, Record, Store
 from mizzen.local.apiserver.verbs.context import Context, StoreReader
 from mizzen.local.apiserver.verbs.watching import BOOKMARK_S, Frames, Watch, watch
 
-from .conftest import Api, config_map, pod
+from .conftest import Api, config_map, definition, pod
 
 MAPS = ("", "configmaps")
 PATH = "/api/v1/namespaces/default/configmaps"
@@ -294,3 +294,16 @@ async def test_a_field_of_the_status_can_be_selected_by(api: Api) -> None:
         await api.create(pods, pod("p"))
         await api.merge(f"{pods}/p/status", {"status": {"phase": "Running"}})
         assert [(await anext(events))["type"] for _ in range(2)] == ["ADDED", "DELETED"]
+
+
+async def test_watches_of_a_kind_end_when_its_definition_changes(api: Api) -> None:
+    """The client starts again and sees objects as they are now; other watches go on."""
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    widgets = "/apis/example.com/v1/namespaces/default/widgets"
+    made = await api.create(definitions, definition())
+    start = made["metadata"]["resourceVersion"]
+    async with api.watch(widgets, resourceVersion=start) as events, api.watch(PATH, resourceVersion=start) as others:
+        await api.merge(f"{definitions}/widgets.example.com", {"spec": {"names": {"shortNames": ["wd"]}}})
+        assert [event async for event in events] == []
+        await api.create(PATH, config_map("a"))
+        assert (await anext(others))["type"] == "ADDED"

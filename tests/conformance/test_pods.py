@@ -127,11 +127,39 @@ WRONG_SPECS: dict[str, tuple[Json, str, str]] = {
     "deadline": ({"activeDeadlineSeconds": 0}, "activeDeadlineSeconds", "Invalid"),
     "node-selector": ({"nodeSelector": {"-bad": "x"}}, "nodeSelector", "Invalid"),
     "toleration": ({"tolerations": [{"key": "a", "operator": "Maybe"}]}, "tolerations[0].operator", "NotSupported"),
+    "toleration-value": (
+        {"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]},
+        "tolerations[0].operator",
+        "Invalid",
+    ),
     "hostname": ({"hostname": "Bad_Host"}, "hostname", "Invalid"),
+    "dns": ({"dnsPolicy": "None"}, "dnsConfig", "Required"),
+    "os": ({"os": {"name": "plan9"}}, "os", "NotSupported"),
+    "ephemeral": ({"ephemeralContainers": [{"name": "e", "image": "i"}]}, "ephemeralContainers", "Forbidden"),
+    "gate-twice": ({"schedulingGates": [{"name": "a"}, {"name": "a"}]}, "schedulingGates[1]", "Duplicate"),
+    "readiness-gate": ({"readinessGates": [{"conditionType": "a b"}]}, "readinessGates[0].conditionType", "Invalid"),
+    "user": ({"securityContext": {"runAsUser": -1}}, "securityContext.runAsUser", "Invalid"),
+    "no-node-terms": (
+        {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}},
+        "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms",
+        "Required",
+    ),
+    "skew": (
+        {"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}]},
+        "topologySpreadConstraints[0].maxSkew",
+        "Invalid",
+    ),
 }
 WRONG_CONTAINERS: dict[str, tuple[Json, str, str]] = {
     "no-image": ({"image": ""}, "image", "Required"),
+    "image-with-spaces": ({"image": " i:1 "}, "image", "Invalid"),
     "name": ({"name": "A_b"}, "name", "Invalid"),
+    "hook-of-none": ({"lifecycle": {"preStop": {}}}, "lifecycle.preStop", "Required"),
+    "privileged": (
+        {"securityContext": {"privileged": True, "allowPrivilegeEscalation": False}},
+        "securityContext",
+        "Invalid",
+    ),
     "port": ({"ports": [{"containerPort": 70000}]}, "ports[0].containerPort", "Invalid"),
     "port-name": ({"ports": [{"containerPort": 80, "name": "much-too-long-a-name"}]}, "ports[0].name", "Invalid"),
     "protocol": ({"ports": [{"containerPort": 80, "protocol": "ICMP"}]}, "ports[0].protocol", "NotSupported"),
@@ -178,6 +206,17 @@ def test_pods_that_are_wrong(pods: Resource, case: str) -> None:
     with refused(422, "Invalid") as error:
         pods.create(pod("one", **spec))
     assert (f"spec.{field}", f"FieldValue{reason}") in error.causes
+
+
+def test_host_ports_follow_the_host_network(pods: Resource) -> None:
+    """On the host's network a container's port is the host's."""
+    made = pods.create(pod("one", hostNetwork=True, containers=[container(ports=[{"containerPort": 8080}])]))
+    assert made["spec"]["containers"][0]["ports"] == [{"containerPort": 8080, "hostPort": 8080, "protocol": "TCP"}]
+
+
+def test_a_negative_grace_is_a_second(pods: Resource) -> None:
+    """terminationGracePeriodSeconds below zero is taken as one."""
+    assert pods.create(pod("one", terminationGracePeriodSeconds=-5))["spec"]["terminationGracePeriodSeconds"] == 1
 
 
 def test_a_spec_hardly_changes(pods: Resource) -> None:

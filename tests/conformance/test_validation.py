@@ -314,16 +314,16 @@ def test_quantities_are_canonical(pods: Resource) -> None:
     assert got == {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1536Mi"}}
 
 
-def test_warnings_of_deprecated_things(ns: Namespace) -> None:
-    """A use that works but should not be made draws a Warning header of the 299 kind."""
+def test_warnings_of_doubtful_things(ns: Namespace) -> None:
+    """What works but is hardly meant draws a Warning header of the 299 kind: a variable or a port given twice."""
     body = job("one")
-    body["spec"]["template"]["spec"]["containers"][0]["env"] = [
-        {"name": "A", "value": "1"},
-        {"name": "A", "value": "2"},
-    ]
+    main = body["spec"]["template"]["spec"]["containers"][0]
+    main["env"] = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
+    main["ports"] = [{"containerPort": 80}, {"containerPort": 80}]
     response = send(ns("batch/v1/jobs"), json.dumps(body))
     assert response.status_code == 201
     assert any("hides previous definition" in text for text in warnings(response))
+    assert any("duplicate port definition" in text for text in warnings(response))
 
 
 def test_selectors_are_checked(ns: Namespace) -> None:

@@ -2,6 +2,7 @@
 
 MIZZEN_TASK=… REPORTS=FILE [DIE_AT=n] python loading_pod.py
 """
+# ruff: noqa: PLW0603 - one counter for one short-lived process
 
 import os
 import signal

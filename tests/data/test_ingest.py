@@ -65,7 +65,7 @@ class Project:
 def project(file_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.delitem(sys.modules, "source", raising=False)
     return Project(file_store, tmp_path)
 
 
@@ -88,8 +88,8 @@ def test_a_failing_check_commits_nothing(project: Project) -> None:
     """The old version stays, the error carries every result and an example."""
     project.write(source=TWO_CHUNKS)
     project.load(source={"python": "source:rows"})
+    checks = [{"column": "x", "min": 2}, {"column": "s", "notNull": True}, {"column": "x", "max": 3}]
     with pytest.raises(Failure, match=r"x: min 2: 1 of 3 rows, for example x = '1'; s: not null") as caught:
-        checks = [{"column": "x", "min": 2}, {"column": "s", "notNull": True}, {"column": "x", "max": 3}]
         project.load("run-2", source={"python": "source:rows"}, expectations=checks)
     assert [result.passed for result in caught.value.results] == [False, False, True]  # type: ignore[attr-defined]
     assert [commit.run for commit in project.table.history()] == ["run-1"]

@@ -36,7 +36,7 @@ def test_a_file_is_put_and_downloaded_whole(store: Store, tmp_path: Path) -> Non
     store.download("file.bin", target, digest=digest_of(source.read_bytes()))
     assert target.read_bytes() == source.read_bytes()
     target.write_bytes(b"old")
-    with pytest.raises(DigestMismatch, match="file.bin"):
+    with pytest.raises(DigestMismatch, match=r"file\.bin"):
         store.download("file.bin", target, digest=digest_of(b"another"))
     assert target.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []

@@ -10,6 +10,8 @@ import pytest
 from tests.node.cluster import CONFIG_MAP, SECRET, Cluster, is_ready, main_of, terminated, waiting
 from tests.node.programs import HOG, UNTIL_CHANGED
 
+from mizzen.local.node import machine
+from mizzen.local.node.machine import Enforcement
 from mizzen.local.node.registration import LEASE, LEASE_NAMESPACE, NODE
 
 SERVER = """
@@ -170,6 +172,21 @@ async def test_a_container_over_its_memory_is_oom_killed(cluster: Cluster) -> No
         pod = await cluster.until_phase("Failed")
         assert (terminated(pod)["reason"], terminated(pod)["exitCode"]) == ("OOMKilled", 137)
         assert "memory" in await cluster.until_event("OOMKilling")
+
+
+async def test_without_control_groups_a_watchdog_holds_memory(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the Node and the Pod say what is not held."""
+    monkeypatch.setattr(machine, "enforcement", lambda home: Enforcement(None, root=False))
+    async with cluster.node():
+        node = await cluster.client.get(NODE, cluster.node_name)
+        held = next(one for one in node["status"]["conditions"] if one["type"] == "node.mizzen.dev/LimitsEnforced")
+        assert (held["status"], "cpu limits are not enforced" in held["message"]) == ("False", True)
+        await cluster.create(python(HOG, resources={"limits": {"memory": "64Mi", "cpu": "1"}}), restartPolicy="Never")
+        pod = await cluster.until_phase("Failed")
+        assert (terminated(pod)["reason"], terminated(pod)["exitCode"]) == ("OOMKilled", 137)
+        assert await cluster.until_event("Unsupported", saying="resources.limits.cpu is not enforced here")
 
 
 async def test_a_command_that_is_not_there_is_a_start_error(cluster: Cluster) -> None:

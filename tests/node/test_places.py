@@ -99,7 +99,6 @@ SAID = {
     "the default profile": (pod(securityContext={"seccompProfile": {"type": "RuntimeDefault"}}), []),
     "a cpu limit": (pod(container(resources={"limits": {"cpu": "1", "memory": "1Gi"}})), ["limits.cpu is not enforced"]),
     "a device": (pod(container(resources={"limits": {"nvidia.com/gpu": "1"}})), ["limits.nvidia.com/gpu is not enforced"]),
-    "a grpc probe": (pod(container(readinessProbe={"grpc": {"port": 1}})), ["readinessProbe.grpc is not tried"]),
     "a read-only folder": (
         pod(container(volumeMounts=[{"name": "v", "mountPath": "/v", "readOnly": True}]), volumes=[{"name": "v", "emptyDir": {}}]),
         ["mount /v: readOnly is not enforced"],

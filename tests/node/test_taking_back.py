@@ -138,11 +138,11 @@ async def test_a_lost_home_does_not_make_a_job_run_twice(cluster: Cluster, polic
         if policy == "Never":
             pod = await cluster.until_phase("Failed")
             assert terminated(pod)["reason"] == "ContainerStatusUnknown"
-            assert runs.read_text().count("run") == 1
+            assert not runs.exists() or runs.read_text().count("run") == 1
         else:
             last = lambda pod: main_of(pod).get("lastState", {}).get("terminated", {})
             pod = await cluster.until(lambda pod: last(pod).get("reason") == "ContainerStatusUnknown")
-    runs.unlink()
+    runs.unlink(missing_ok=True)
 
 
 async def test_a_killed_shim_is_seen_and_the_container_started_again(cluster: Cluster) -> None:

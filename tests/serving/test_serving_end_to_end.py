@@ -8,7 +8,7 @@ import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
+import httpx2
 import pytest
 
 from mizzen.serving.tensors import pack_strings, unpack_strings
@@ -224,14 +224,14 @@ def test_pipelined_requests_are_answered_in_order(stack):
 
 
 def test_http2_is_spoken_by_granian_only(stack, http):
-    with httpx.Client(http1=False, http2=True, timeout=30) as client:
+    with httpx2.Client(http1=False, http2=True, timeout=30) as client:
         url = f"http://127.0.0.1:{stack.port}/v2/models/m/infer"
         if http == "granian":
             answers = [client.post(url, content=request_body([[float(n), 0.0]])) for n in range(3)]
             assert [answer.http_version for answer in answers] == ["HTTP/2"] * 3
             assert [answer.json()["outputs"][0]["data"][0] for answer in answers] == [0.0, 2.0, 4.0]
         else:
-            with pytest.raises(httpx.HTTPError):
+            with pytest.raises(httpx2.HTTPError):
                 client.post(url, content=request_body([[1.0, 0.0]]))
 
 

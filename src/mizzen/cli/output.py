@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.text import Text
+
+from mizzen.kinds.yamltext import dump
 
 GOOD = frozenset({"True", "Running", "Ready", "Succeeded", "Completed", "Active", "ok", "Bound"})
 BAD = frozenset({"False", "Failed", "Error", "CrashLoopBackOff", "fail", "NotReady", "OOMKilled"})
@@ -47,4 +48,4 @@ def document(value: Any, form: str) -> None:
     if form == "json":
         print(json.dumps(value, indent=2, ensure_ascii=False))
     else:
-        print(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), end="")
+        print(dump(value), end="")

@@ -59,6 +59,8 @@ class Target(NamedTuple):
     namespace: str = ""
     name: str = ""
     subresource: str = ""
+    extra: str = ""
+    """What follows the subresource: nothing that is served here has any."""
     watched: bool = False
     """Whether the path is one of the old ones below `watch/`, which watch without saying so in the query."""
 
@@ -91,7 +93,7 @@ class Request:
 
 def parse_target(path: str) -> Target | None:
     """The resource that a path below /api or /apis names. `path` is not yet unquoted."""
-    parts = path.strip("/").split("/")
+    parts = path.removeprefix("/").rstrip("/").split("/")
     if parts[0] == "api" and len(parts) >= 3:
         group, version, rest = "", parts[1], parts[2:]
     elif parts[0] == "apis" and len(parts) >= 4:
@@ -110,7 +112,7 @@ def parse_target(path: str) -> Target | None:
             rest = rest[2:]
     resource, name = rest[0], rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
-    return Target(group, version, resource, namespace, name, subresource, watched)
+    return Target(group, version, resource, namespace, name, subresource, "/".join(rest[3:]), watched)
 
 
 _COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}

@@ -119,6 +119,7 @@ class ApiServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=_IDLE_CONNECTION_S,
                 timeout_graceful_shutdown=int(_STOP_S),
             )
@@ -154,7 +155,9 @@ class ApiServer:
         pages = Pages(catalog, store, metrics, account_tokens, _version(), address, checks)
         self._logs = Logs(client_context(folder, sources.now()))
         table = handlers(Reviews(authenticator, authorizer, account_tokens), self._logs)
-        app = App(Dispatcher(context, table), pages, authenticator, authorizer, metrics, sources.uid)
+        dispatcher = Dispatcher(context, table)
+        self._custom.changed = dispatcher.end_watches
+        app = App(dispatcher, pages, authenticator, authorizer, metrics, sources.uid)
         return context, app
 
     async def stop(self) -> None:

@@ -138,7 +138,9 @@ class App:
             pump.cancel()
             self._metrics.watches -= 1
             self._streams.discard(stream)
-            await asyncio.gather(pump, gone, return_exceptions=True)
+            ended, _ = await asyncio.gather(pump, gone, return_exceptions=True)
+            if isinstance(ended, Exception):
+                logger.error("a stream broke off", exc_info=ended)
 
     def stop(self) -> None:
         """Ask every stream to end."""

@@ -111,6 +111,8 @@ class Store:
         self._writes = self._commits = 0
         self._commit_s = 0.0
         self._horizon, self._given = self._database.counters()
+        self.problem = ""
+        """Why the last transaction failed; empty while writing works."""
         self.revision = self._given
         """The newest revision that readers can see."""
         self._load()
@@ -250,6 +252,7 @@ class Store:
         self._commits += 1
         self._commit_s += perf_counter() - started
         error = written.exception()
+        self.problem = "" if error is None else str(error)
         if error is not None:
             self._forget = forget + self._forget
             batch, self._queue = batch + self._queue, []
@@ -297,8 +300,7 @@ class Store:
         collection.apply(event)
         self._history.append(_Kept(collection, event))
         self.revision = event.record.revision
-        if event.previous is not None:
-            self._superseded_bytes += len(event.previous.encoded)
+        self._superseded_bytes += _bytes_kept_by(event)
 
     # Forgetting.
 
@@ -309,8 +311,8 @@ class Store:
     def _trim_one(self) -> None:
         collection, event = self._history.popleft()
         self._horizon = max(self._horizon, event.record.revision)
+        self._superseded_bytes -= _bytes_kept_by(event)
         if event.previous is not None:
-            self._superseded_bytes -= len(event.previous.encoded)
             self._forget.append(event.previous.revision)
         if event.type == DELETED:
             self._forget.append(event.record.revision)
@@ -345,6 +347,12 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store {self._database.path} at revision {self.revision}>"
+
+
+def _bytes_kept_by(event: Event) -> int:
+    """What would be free without this event: the state it replaced, and of a deletion the last one too."""
+    size = 0 if event.previous is None else len(event.previous.encoded)
+    return size + (len(event.record.encoded) if event.type == DELETED else 0)
 
 
 def _storage_error(error: BaseException) -> ApiError:

@@ -84,6 +84,7 @@ class LeaseStrategy(Strategy):
 
 class EventStrategy(Strategy):
     create_on_update = True
+    owns = False
 
 
 class EndpointSliceStrategy(Strategy):

@@ -179,7 +179,8 @@ def _mark(write: Write, obj: Json, options: DeleteOptions) -> bool:
         grace_s = metadata["deletionGracePeriodSeconds"]
     else:
         grace_s = 0 if deleting else write.strategy.grace_period_s(obj, options.grace_period_s)
-    _set_finalizers(metadata, options)
+    if write.strategy.owns:
+        _set_finalizers(metadata, options)
     if write.served.key == CRDS and not deleting:
         metadata["finalizers"] = [*metadata.get("finalizers", ()), CRD_FINALIZER]
     if not metadata.get("finalizers"):

@@ -56,24 +56,25 @@ class Encoder(Protocol):
 
 
 class Frames:
-    """Encoded events, for watches that show them the same way. Holds the most recent only."""
+    """Encoded events, for watches that show them the same way. Holds the most recent few megabytes only."""
 
-    def __init__(self, size: int = 1024) -> None:
-        self._size = size
+    def __init__(self, bytes_max: int = 4 << 20) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
         self._frames: dict[tuple[int, str, str], bytes] = {}
 
     def get(self, encoder: Encoder, kind: str, record: Record) -> bytes:
         key = (record.revision, kind, encoder.key)
         frame = self._frames.get(key)
         if frame is None:
-            if len(self._frames) >= self._size:
-                for stale in list(self._frames)[: self._size // 2]:
-                    del self._frames[stale]
             frame = self._frames[key] = encoder(kind, record)
+            self._bytes += len(frame)
+            while self._bytes > self._bytes_max and len(self._frames) > 1:
+                self._bytes -= len(self._frames.pop(next(iter(self._frames))))
         return frame
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Watch:
     """One client's watch. `chunks` yields what to send; `stop` ends it from outside."""
 

@@ -122,9 +122,10 @@ async def update(context: Context, served: Served, request: Request) -> One:
     metadata = obj["metadata"]
     match_namespace(write, metadata)
     name = request.target.name
-    if metadata.get("name", name) != name:
+    if not metadata.get("name"):
+        raise BadRequest(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+    if metadata["name"] != name:
         raise BadRequest(f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})")
-    metadata["name"] = name
     replaced = context.store.head(served.key, write.namespace, name)
     if replaced is None:
         if write.strategy.create_on_update and not write.subresource and not metadata.get("resourceVersion"):
