@@ -174,6 +174,21 @@ async def test_a_draining_worker_is_left_when_it_has_answered():
         assert await notes.next() == ("lost",)
 
 
+async def test_what_a_lost_connection_had_is_forgotten_by_the_next():
+    async with linked() as (link, notes, place):
+        worker = await place.connection()
+        worker.say(HELLO)
+        await notes.next()
+        link.run(batch(), (), [])
+        await worker.heard()
+        await worker.close()
+        assert await notes.next() == ("lost",)
+        again = await place.connection()
+        again.say(HELLO, Drain("bye"))
+        assert [await notes.next(), await notes.next()] == [("joined", 2), ("draining",)]
+        await again.closed()
+
+
 async def test_a_retired_worker_may_finish():
     async with linked() as (link, notes, place):
         worker = await place.connection()
