@@ -29,6 +29,7 @@ from mizzen.serving.tensors import Signature, TensorSpec
 log = logging.getLogger("mizzen.gateway")
 FRAMES_PORT = "frames"
 SOCKET_NAME = "worker.sock"
+BY_VERSION = "model version"
 _HASH = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -54,10 +55,10 @@ class KubernetesDirectory:
 
         def version_changed(_: ModelVersion | None, new: ModelVersion | None) -> None:
             if new is not None:
-                for endpoint in endpoints.list(new.namespace):
-                    if any(traffic.model_version == new.name for traffic in endpoint.status.traffic):
-                        endpoint_changed(endpoint, endpoint)
+                for endpoint in endpoints.by_index(BY_VERSION, f"{new.namespace}/{new.name}"):
+                    endpoint_changed(endpoint, endpoint)
 
+        endpoints.add_index(BY_VERSION, _versions_served)
         endpoints.subscribe(endpoint_changed)
         versions.subscribe(version_changed)
         pods.subscribe(lambda old, new: _tell_pod(listener, old, new))
@@ -67,6 +68,10 @@ class KubernetesDirectory:
                 group.create_task(informer.run())
             await asyncio.gather(*(informer.synced() for informer in (versions, pods, secrets, endpoints)))
             listener.synced()
+
+
+def _versions_served(endpoint: InferenceEndpoint) -> list[str]:
+    return [f"{endpoint.namespace}/{traffic.model_version}" for traffic in endpoint.status.traffic]
 
 
 def _tell_pod(listener: Listener, old: Pod | None, new: Pod | None) -> None:
