@@ -78,7 +78,7 @@ class _Target:
             self.head += f"Authorization: Bearer {user['token']}\r\n"
         else:
             with tempfile.NamedTemporaryFile() as file:
-                file.write(base64.b64decode(user["client-certificate-data"] + ""))
+                file.write(base64.b64decode(user["client-certificate-data"]))
                 file.write(base64.b64decode(user["client-key-data"]))
                 file.flush()
                 self.tls.load_cert_chain(file.name)

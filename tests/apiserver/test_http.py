@@ -185,11 +185,11 @@ async def test_errors_are_statuses(api: Api) -> None:
     assert (other.status_code, other.text) == (404, "404 page not found\n")
 
 
-async def test_a_defect_of_ours_is_a_500_and_the_next_request_is_answered(api: Api, caplog) -> None:
+async def test_a_defect_of_ours_is_a_500_and_the_next_request_is_answered(api: Api, caplog, monkeypatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    api.server._app._dispatcher.answer = broken
+    monkeypatch.setattr("mizzen.local.apiserver.http.dispatch.listing.list_objects", broken)
     status, answer = await api.call("GET", MAPS)
     assert (status, answer["reason"]) == (500, "InternalError")
     assert "a defect" not in json.dumps(answer), "what went wrong inside is for the log"
@@ -276,8 +276,9 @@ async def test_health(api: Api) -> None:
         assert await api.get(f"/{endpoint}") == "ok"
         verbose = await api.get(f"/{endpoint}", verbose="")
         assert verbose.splitlines()[-1] == f"{endpoint} check passed"
-        assert "[+]store ok" in verbose
-        assert "[+]store excluded: ok" in await api.get(f"/{endpoint}", verbose="", exclude="store")
+        assert "[+]ping ok" in verbose
+        assert "[+]ping excluded: ok" in await api.get(f"/{endpoint}", verbose="", exclude="ping")
+        assert ("[+]store ok" in verbose) is (endpoint != "livez")
     assert await api.get("/readyz/store") == "ok"
     assert (await api.call("GET", "/readyz/nothing"))[0] == 404
 
@@ -343,6 +344,6 @@ async def test_events_go_an_hour_after_they_last_happened(tmp_path: Path) -> Non
         moment[0] += timedelta(minutes=50)
         await api.merge(f"{NS}/events/again", {"lastTimestamp": moment[0].strftime("%Y-%m-%dT%H:%M:%SZ"), "count": 2})
         moment[0] += timedelta(minutes=15)
-        await server._housekeeping.sweep()
+        await server.housekeeping.sweep()
         assert [one["metadata"]["name"] for one in (await api.get(f"{NS}/events"))["items"]] == ["again"]
     await server.stop()

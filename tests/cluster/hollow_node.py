@@ -41,15 +41,19 @@ class HollowNode:
         self._addresses = 0
 
     async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.fall_silent()
+
+    async def start(self) -> None:
+        """Registers and begins."""
         labels = {"kubernetes.io/hostname": self.name}
         await self.client.create(Node({"metadata": {"name": self.name, "labels": labels}}))
         await self.say_ready(True)
         await self._renew()
         self._tasks = [asyncio.create_task(self._play()), asyncio.create_task(self._heartbeat())]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.fall_silent()
 
     async def fall_silent(self) -> None:
         """As if the power went."""

@@ -21,7 +21,7 @@ def deployment(replicas: int = 3, status_: Any = None, **spec: Any) -> Any:
 
 
 def replica_set(name: str, replicas: int, available: int, annotations: Any = None, **more: Any) -> Any:
-    counts = {"replicas": replicas, "readyReplicas": available, "availableReplicas": available, **more}
+    counts = {"replicas": replicas, "readyReplicas": available, "availableReplicas": available} | more
     return ReplicaSet(
         {"metadata": {"name": name, "annotations": annotations or {}}, "spec": {"replicas": replicas}, "status": counts}
     )
@@ -76,6 +76,19 @@ def test_a_rollout_that_does_not_move_times_out_and_recovers() -> None:
     moved = replica_set("new", 1, 1)
     found = rollout_status(deployment(status_=found), moved, [moved], 2, at(99))
     assert progressing(found)[:2] == ("True", "ReplicaSetUpdated")
+
+
+def test_a_new_rollout_begins_anew_though_the_last_one_was_done() -> None:
+    """A new template, or one of before: the deadline counts from now, and it can be missed."""
+    done = replica_set("a", 3, 3)
+    one = deployment(status_=rollout_status(deployment(), done, [done], 2, NOW))
+    fresh, back = replica_set("b", 1, 0), replica_set("z", 0, 0)
+    found = rollout_status(one, fresh, [done, fresh], 2, at(100), created=True)
+    assert progressing(found) == ("True", "NewReplicaSetCreated", 'Created new replica set "b"')
+    assert timed_out(deployment(status_=found), at(161))
+    found = rollout_status(one, back, [done, back], 2, at(100))
+    assert progressing(found) == ("True", "FoundNewReplicaSet", 'Found new replica set "z"')
+    assert timed_out(deployment(status_=found), at(161))
 
 
 def test_without_a_deadline_nothing_is_said_of_progress() -> None:

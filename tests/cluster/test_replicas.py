@@ -131,12 +131,14 @@ def test_templates_are_told_apart_by_what_matters() -> None:
     }
     assert same_template(TEMPLATE, labelled)
     assert template_hash(TEMPLATE, 0) == template_hash(labelled, 0)
-    with_empty = {"metadata": TEMPLATE["metadata"], "spec": {**TEMPLATE["spec"], "volumes": [], "hostname": ""}}
+    with_empty = {"metadata": TEMPLATE["metadata"], "spec": {**TEMPLATE["spec"], "volumes": [], "hostname": None}}
     assert same_template(TEMPLATE, with_empty)
     other = {"metadata": TEMPLATE["metadata"], "spec": {"containers": [{"name": "c", "image": "j"}]}}
     assert not same_template(TEMPLATE, other)
     assert template_hash(TEMPLATE, 0) != template_hash(other, 0)
     assert template_hash(TEMPLATE, 0) != template_hash(TEMPLATE, 1)
+    marked = {"metadata": {**TEMPLATE["metadata"], "annotations": {"mark": ""}}, "spec": TEMPLATE["spec"]}
+    assert not same_template(TEMPLATE, marked)
     scratch = {
         "metadata": TEMPLATE["metadata"],
         "spec": {**TEMPLATE["spec"], "volumes": [{"name": "v", "emptyDir": {}}]},

@@ -62,8 +62,8 @@ def test_nodes_are_ready_and_renew_their_lease(api: Api) -> None:
     name = ready[0]["metadata"]["name"]
     assert {"cpu", "memory", "pods"} <= ready[0]["status"]["allocatable"].keys()
     assert ready[0]["status"]["nodeInfo"]["kubeletVersion"]
-    lease = api.resource("coordination.k8s.io/v1/leases", "kube-node-lease").get(name)
-    assert lease["spec"]["holderIdentity"] == name
+    leases = api.resource("coordination.k8s.io/v1/leases", "kube-node-lease")
+    assert leases.wait(name, lambda lease: "renewTime" in lease["spec"])["spec"]["holderIdentity"] == name
 
 
 def test_a_pod_succeeds(pods: Resource) -> None:

@@ -24,6 +24,7 @@ HEALED_WITHIN_S = 90.0
 PAUSE_S_MAX = 0.8
 """Kills come at random moments, up to this long apart."""
 RETRY_S = 0.1
+WRITE_EVERY_S = 0.25
 REQUEST_PATIENCE = 1200
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Answers that say: try again."""
@@ -102,6 +103,7 @@ def test_nothing_acknowledged_is_lost_and_everything_heals() -> None:
             raise AssertionError("a retried request did not succeed")
 
         def write(number: int) -> str | None:
+            pause.wait(WRITE_EVERY_S)
             created = machine.kubectl(
                 "create", "configmap", f"kept-{number}", f"--from-literal=n={number}", code=None, timeout_s=60
             )
@@ -110,17 +112,19 @@ def test_nothing_acknowledged_is_lost_and_everything_heals() -> None:
         loads = [Load(request), Load(request), Load(write)]
         for load in loads:
             load.start()
-        killed = 0
-        while killed < KILLS:
-            if killed % (8 * BURST) == 0:
-                number = killed // (8 * BURST)
-                machine.mizzen("apply", "-f", "-", "--code", str(PROJECT), text=_training(number))
-            for _ in range(BURST):
-                pause.wait(moments.uniform(0, PAUSE_S_MAX))
-                killed += _kill_one(machine, moments)
-            _expect_healed(machine, f"{url}/infer", key, body, pause)
-        for load in loads:
-            load.finish()
+        try:
+            killed = 0
+            while killed < KILLS:
+                if killed % (8 * BURST) == 0:
+                    number = killed // (8 * BURST)
+                    machine.mizzen("apply", "-f", "-", "--code", str(PROJECT), text=_training(number))
+                for _ in range(BURST):
+                    pause.wait(moments.uniform(0, PAUSE_S_MAX))
+                    killed += _kill_one(machine, moments)
+                _expect_healed(machine, f"{url}/infer", key, body, pause)
+        finally:
+            for load in loads:
+                load.finish()
         machine.mizzen("wait", "ie/thing", "--timeout", "120s")
         assert [load.failed for load in loads] == [[], [], []]
         assert len(loads[0].done) + len(loads[1].done) > 100, "there was load"

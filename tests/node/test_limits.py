@@ -81,6 +81,8 @@ def test_a_group_goes_away_and_with_it_the_nodes_folder(groups: ControlGroups) -
     assert groups.names() == {"c"}
     groups.remove_all()
     assert not any(folder.exists() for folder in groups.folders.values())
+    groups.enclose("again", Limits(memory_bytes=1 << 30))
+    assert groups.names() == {"again"}
 
 
 async def test_the_watchdog_kills_what_uses_too_much_and_says_why(tmp_path: Path) -> None:

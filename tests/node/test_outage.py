@@ -12,6 +12,7 @@ from tests.node.test_node import PORTS, SERVER, SLEEP, python
 from tests.node.test_taking_back import processes_of
 
 from mizzen.local.node import kill_all
+from mizzen.local.node.machine import owner_of
 from mizzen.local.node.podspec import POD
 
 
@@ -80,4 +81,5 @@ async def test_everything_can_be_ended_without_any_server(server: OwnServer) -> 
         assert len(processes_of(cluster)) == 2
         assert len(await asyncio.to_thread(kill_all, cluster.home, 1.0)) == 2
         assert processes_of(cluster) == {}
+        assert not list(Path("/sys/fs/cgroup").glob(f"*/{owner_of(cluster.home)}"))
         await asyncio.to_thread(server.start)

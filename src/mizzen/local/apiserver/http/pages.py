@@ -84,17 +84,22 @@ class Pages:
         return encoded(encode(obj), form, pretty=wants_pretty(request))
 
     def _health(self, parts: list[str], request: Request) -> Answer:
-        """All checks, or one: `/readyz/store`. `?exclude=NAME` leaves one out, `?verbose` lists them."""
+        """All checks, or one: `/readyz/store`. `?exclude=NAME` leaves one out, `?verbose` lists them.
+
+        A server that cannot write, say because the disk is full, is not ready; it is alive all the same, because a
+        restart would not help it.
+        """
         endpoint, *named = parts
+        checks = {"ping": self._checks["ping"]} if endpoint == "livez" else self._checks
         if named:
-            check = self._checks.get("/".join(named))
+            check = checks.get("/".join(named))
             if check is None:
                 return PAGE_NOT_FOUND
             problem = check()
             return Answer(problem.encode() or b"ok", 500 if problem else 200, _TEXT)
         excluded = set(request.query.all("exclude"))
         lines, failed = [], False
-        for name, check in self._checks.items():
+        for name, check in checks.items():
             problem = "" if name in excluded else check()
             failed = failed or bool(problem)
             said = "excluded: ok" if name in excluded else "ok"
@@ -106,7 +111,7 @@ class Pages:
         return Answer(b"ok", content_type=_TEXT)
 
     def _paths(self) -> list[str]:
-        paths = {*_FIXED_PATHS, *(f"{endpoint}/{name}" for endpoint in ("/livez", "/readyz") for name in self._checks)}
+        paths = {*_FIXED_PATHS, "/livez/ping", *(f"/readyz/{name}" for name in self._checks)}
         for group in self._catalog.groups() - {""}:
             paths.add(f"/apis/{group}")
             paths |= {f"/apis/{group}/{version}" for version in self._catalog.versions(group)}

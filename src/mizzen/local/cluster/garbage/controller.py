@@ -69,7 +69,7 @@ class GarbageCollector(Controller):
                 self._enqueue(uid_of(new))
             if meta.get("deletionTimestamp") and FOREGROUND in (meta.get("finalizers") or ()):
                 self._enqueue(*self._dependent_uids(uid_of(new)))
-            if old is not None and owner_uids(old) != owner_uids(new):
+            if old is not None and old["metadata"].get("ownerReferences") != meta.get("ownerReferences"):
                 # An owner that is no longer blocked may go.
                 self._enqueue(*owner_uids(old))
 
@@ -148,8 +148,7 @@ class GarbageCollector(Controller):
                 await self._drop_references(informer, meta, uids)
             case Delete(propagation, unblock):
                 if unblock:
-                    await self._unblock(informer, meta)
-                    return None
+                    meta = await self._unblock(informer, meta)
                 await self._client.delete(
                     untyped(informer.info), meta.name, meta.namespace, uid=meta.uid, propagation=propagation,
                     resource_version=meta.resource_version,
@@ -213,19 +212,20 @@ class GarbageCollector(Controller):
         kept = [_reference(owner) for owner in meta.owners if owner.uid not in uids]
         await self._patch(informer, meta, {"ownerReferences": kept})
 
-    async def _unblock(self, informer: Informer[Untyped], meta: Meta) -> None:
+    async def _unblock(self, informer: Informer[Untyped], meta: Meta) -> Meta:
         """Lets the owners go without this one, which itself waits for one of them: else both would wait for ever."""
         references = [{**_reference(owner), "blockOwnerDeletion": False} for owner in meta.owners]
-        await self._patch(informer, meta, {"ownerReferences": references})
+        return await self._patch(informer, meta, {"ownerReferences": references})
 
-    async def _patch(self, informer: Informer[Untyped], meta: Meta, metadata: Json) -> None:
+    async def _patch(self, informer: Informer[Untyped], meta: Meta, metadata: Json) -> Meta:
         """Replaces lists of the metadata; a merge patch with the version, so that it is a conflict if they changed."""
         body = {"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, **metadata}}
         patched = await self._client.patch(untyped(informer.info), meta.name, body, namespace=meta.namespace)
-        if not (meta_of(patched).deleted and not meta_of(patched).finalizers):
-            informer.wrote(
-                metadata_of(informer.info)({key: patched[key] for key in ("apiVersion", "kind", "metadata")})
-            )
+        after = meta_of(patched)
+        if after.deleted is None or after.finalizers:
+            kept = {key: patched[key] for key in ("apiVersion", "kind", "metadata")}
+            informer.wrote(metadata_of(informer.info)(kept))
+        return after
 
 
 def _reference(owner: Owner) -> Json:

@@ -118,19 +118,19 @@ class DeploymentController(Controller):
             if state.is_paused:
                 await self._clean_up(state)
             return await self._say(self._again(state), progress=False)
-        await self._roll_out(state)
-        return await self._say(self._again(state), progress=True)
+        created = await self._roll_out(state)
+        return await self._say(self._again(state), progress=True, created=created)
 
     # -- the rollout
 
-    async def _roll_out(self, state: _State) -> None:
+    async def _roll_out(self, state: _State) -> bool:
+        """Takes the next step. Whether that was to make a ReplicaSet."""
         if state.is_recreate and state.new is None:
             stopped = {name_of(one): 0 for one in state.old if spec_of(one).get("replicas")}
             if await self._resize(state, stopped) or self._old_pods_run(state):
-                return
+                return False
         if state.new is None:
-            await self._create_new(state)
-            return
+            return await self._create_new(state)
         new = await self._keep_annotations(state, state.new)
         state = _State(state.deployment, new, state.old, state.bounds)
         sizes = self._recreated(state, new) if state.is_recreate else roll(_part(new), _parts(state.old), state.bounds)
@@ -138,6 +138,7 @@ class DeploymentController(Controller):
             counts = deployment_status.Counts.of(new, state.all)
             if deployment_status.is_complete(state.deployment, counts):
                 await self._clean_up(state)
+        return False
 
     def _recreated(self, state: _State, new: Untyped) -> Sizes:
         stopped = {name_of(one): 0 for one in state.old if spec_of(one).get("replicas")}
@@ -148,7 +149,7 @@ class DeploymentController(Controller):
     def _old_pods_run(self, state: _State) -> bool:
         return any(not is_finished(pod) for one in state.old for pod in controlled(self._pods, one))
 
-    async def _create_new(self, state: _State) -> None:
+    async def _create_new(self, state: _State) -> bool:
         deployment, bounds = state.deployment, state.bounds
         new = _replica_set_of(state)
         size = bounds.desired if state.is_recreate else grow(_part(new), _parts(state.old), bounds)
@@ -157,14 +158,14 @@ class DeploymentController(Controller):
             made = self._sets.wrote(await self._client.create(new))
         except AlreadyExists:
             await self._on_name_taken(state, name_of(new))
-            return
+            return False
         except ApiError as error:
             await self._write_status(deployment, _failed_to_create(deployment, name_of(new), error, self._clock()))
             raise
         if size:
-            self._events.normal(
-                deployment, "ScalingReplicaSet", f"Scaled up replica set {name_of(made)} from 0 to {size}"
-            )
+            message = f"Scaled up replica set {name_of(made)} from 0 to {size}"
+            self._events.normal(deployment, "ScalingReplicaSet", message)
+        return True
 
     async def _on_name_taken(self, state: _State, name: str) -> None:
         """Another template has the same hash, or the cache is behind: the first is solved by another hash."""
@@ -267,10 +268,12 @@ class DeploymentController(Controller):
         await self._write_status(state.deployment, status)
         return Result(after_s=0.0)
 
-    async def _say(self, state: _State, *, progress: bool) -> Result | None:
+    async def _say(self, state: _State, *, progress: bool, created: bool = False) -> Result | None:
         now = self._clock()
-        say = deployment_status.rollout_status if progress else deployment_status.status
-        status = say(state.deployment, state.new, state.all, state.bounds.least, now)
+        what = (state.deployment, state.new, state.all, state.bounds.least, now)
+        status = (
+            deployment_status.rollout_status(*what, created=created) if progress else deployment_status.status(*what)
+        )  # fmt: skip
         written = await self._write_status(state.deployment, status, state.new)
         left_s = deployment_status.time_left(written, now) if progress else None
         return None if left_s is None else Result(max(0.0, left_s) + 1.0)

@@ -89,8 +89,10 @@ def status(deployment: Object, new: Object | None, all_: Sequence[Object], least
     }
 
 
-def rollout_status(deployment: Object, new: Object | None, all_: Sequence[Object], least: int, now: datetime) -> Json:
-    """The status with how the rollout goes."""
+def rollout_status(
+    deployment: Object, new: Object | None, all_: Sequence[Object], least: int, now: datetime, *, created: bool = False
+) -> Json:
+    """The status with how the rollout goes. `created`: the new ReplicaSet was made just now."""
     after = status(deployment, new, all_, least, now)
     counts = Counts.of(new, all_)
     conditions = after["conditions"]
@@ -104,6 +106,15 @@ def rollout_status(deployment: Object, new: Object | None, all_: Sequence[Object
             conditions = with_deployment_condition(
                 conditions, "Progressing", True, _DONE, f"{what} has successfully progressed.", now
             )
+        elif created:
+            conditions = with_deployment_condition(
+                conditions, "Progressing", True, "NewReplicaSetCreated", f"Created new {_lower(what)}", now, always=True
+            )
+        elif current is not None and current.get("reason") == _DONE:
+            # Back to a template of before: its ReplicaSet is there already, and a new rollout begins.
+            conditions = with_deployment_condition(
+                conditions, "Progressing", True, "FoundNewReplicaSet", f"Found new {_lower(what)}", now
+            )
         elif _has_moved(deployment, counts):
             conditions = with_deployment_condition(
                 conditions, "Progressing", True, "ReplicaSetUpdated", f"{what} is progressing.", now, always=True
@@ -114,6 +125,11 @@ def rollout_status(deployment: Object, new: Object | None, all_: Sequence[Object
             )
     after["conditions"] = _with_failures(conditions, new, all_)
     return after
+
+
+def _lower(what: str) -> str:
+    """`ReplicaSet "x"` in the middle of a sentence, as Kubernetes has it."""
+    return what.replace("ReplicaSet", "replica set").replace("Deployment", "deployment")
 
 
 def _has_moved(deployment: Object, counts: Counts) -> bool:

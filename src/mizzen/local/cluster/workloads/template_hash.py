@@ -43,7 +43,9 @@ def same_template(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _without_empty(value: Any) -> Any:
-    """Absent, null and empty mean the same in a template, but for what is there to be empty (`emptyDir: {}`)."""
+    """Absent, null and an empty list mean the same in a template; an empty text may be a label's value, and an empty
+    object be there to be empty (`emptyDir: {}`).
+    """
     if isinstance(value, dict):
-        return {key: _without_empty(inner) for key, inner in value.items() if inner not in (None, [], "")}
+        return {key: _without_empty(inner) for key, inner in value.items() if inner not in (None, [])}
     return [_without_empty(inner) for inner in value] if isinstance(value, list) else value
