@@ -30,7 +30,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Returns the exit status."""
     arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         sockets = bind(arguments.host, arguments.port, max(1, arguments.processes))
     except OSError as error:
