@@ -1,9 +1,9 @@
 """A Kubernetes client that hides nothing: exact status codes, headers and bodies over HTTPS.
 
-`Api` is one identity at one server. `Api.resource` names a collection once (`resource("apps/v1/deployments", "ns")`) and
-returns a `Resource`, whose verbs give the decoded answer or raise `Refused` with the answer in it; a test that expects a
-refusal writes `with refused(409, "Conflict") as error:` and looks at `error.status`. A `Watch` is a stream of events with
-a deadline for each wait. Nothing here retries, caches or guesses.
+`Api` is one identity at one server. `Api.resource` names a collection once (`resource("apps/v1/deployments", "ns")`)
+and returns a `Resource`, whose verbs give the decoded answer or raise `Refused` with the answer in it; a test that
+expects a refusal writes `with refused(409, "Conflict") as error:` and looks at `error.status`. A `Watch` is a stream of
+events with a deadline for each wait. Nothing here retries, caches or guesses.
 """
 
 import json
@@ -37,7 +37,7 @@ WAIT_S = 20.0
 """How long a test waits for an event that must come: far above what any server needs, so that it means `never`."""
 
 
-class Refused(Exception):  # noqa: N818 - the server's answer, named as a test reads it
+class Refused(Exception):
     """An answer other than 2xx. `status` is the `metav1.Status` of the body, empty where the body is not JSON."""
 
     def __init__(self, response: httpx2.Response) -> None:
@@ -231,6 +231,15 @@ class Api:
         table: Json = response.json()
         assert (table["kind"], table["apiVersion"]) == ("Table", "meta.k8s.io/v1")
         return table
+
+    @contextmanager
+    def lines(self, path: str, **query: Any) -> Iterator[Iterator[str]]:
+        """The lines of a text answer as they come."""
+        with self._http.stream("GET", path, params=query, headers=self._prepared(None)) as response:
+            if not response.is_success:
+                response.read()
+                raise Refused(response)
+            yield response.iter_lines()
 
     @contextmanager
     def watch(self, path: str, *, headers: Json | None = None, **query: Any) -> Iterator[Watch]:

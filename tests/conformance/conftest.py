@@ -1,7 +1,8 @@
 """What every conformance test stands on: the server under test, an identity at it, a namespace of the test's own.
 
-Options: `--kubeconfig PATH` judges that server (administrator's rights needed); without it Mizzen's embedded API server
-is started in a temporary home. `--with-controllers` and `--with-node` say what runs beside the server.
+Options: `--kubeconfig PATH` judges that server (administrator's rights needed), and `--with-controllers` and `--with-node`
+say what runs beside it. Without them Mizzen's embedded API server is started in a temporary home, with the controllers
+beside it, and with a node for the tests that need one.
 """
 
 import secrets
@@ -14,7 +15,7 @@ import pytest
 from .client import Api, Json, Refused, Resource, Server
 from .gaps import GAPS
 from .objects import crd, namespace, service_account
-from .server import embedded
+from .server import embedded, has_part, part
 
 MARKERS = {
     "needs_controllers": "a controller manager must run beside the API server (--with-controllers)",
@@ -34,15 +35,56 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{marker}: {meaning}")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, before any fixture waits for it, what needs more than there is."""
+    for marker, option in {"needs_controllers": "with_controllers", "needs_node": "with_node"}.items():
+        if item.get_closest_marker(marker) and not has_beside(item.config, option):
+            pytest.skip(MARKERS[marker])
+
+
+CLUSTER, NODE = "mizzen.local.cluster", "mizzen.local.node"
+
+
+def given(config: pytest.Config) -> Path | None:
+    """The kubeconfig of a server that is not ours to start."""
+    path: Path | None = config.getoption("kubeconfig", default=None)
+    return path
+
+
+def has_beside(config: pytest.Config, option: str) -> bool:
+    """Whether controllers or a node run beside the server: as said, or as started here."""
+    if given(config) is None:
+        return has_part(CLUSTER)
+    return bool(config.getoption(option, default=False))
+
+
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server under test."""
-    given: Path | None = request.config.getoption("kubeconfig", default=None)
-    if given is not None:
-        yield Server.of(given)
-    else:
-        with embedded(tmp_path_factory.mktemp("home")) as kubeconfig:
-            yield Server.of(kubeconfig)
+    path = given(request.config)
+    if path is not None:
+        yield Server.of(path)
+        return
+    home = tmp_path_factory.mktemp("home")
+    with ExitStack() as stack:
+        kubeconfig = stack.enter_context(embedded(home))
+        if has_part(CLUSTER):
+            stack.enter_context(part(CLUSTER, home / "cluster.log", kubeconfig=kubeconfig))
+        yield Server.of(kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def node_ready(
+    request: pytest.FixtureRequest, server: Server, api: Api, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """A node that is ready: one of those there, or one of ours while the module's tests run."""
+    with ExitStack() as stack:
+        if given(request.config) is None:
+            home = tmp_path_factory.mktemp("node")
+            stack.enter_context(part(NODE, home / "node.log", kubeconfig=server.kubeconfig, home=home))
+        with api.watch("/api/v1/nodes") as nodes:
+            nodes.until(lambda event: has_condition(event.object, "Ready"))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -63,13 +105,6 @@ def _known_gap(request: pytest.FixtureRequest) -> None:
     reason = GAPS.get(f"{request.path.stem}::{request.node.name}")
     if reason and request.getfixturevalue("is_mizzen"):
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-
-
-@pytest.fixture(autouse=True)
-def _needs(request: pytest.FixtureRequest) -> None:
-    for marker, option in {"needs_controllers": "with_controllers", "needs_node": "with_node"}.items():
-        if request.node.get_closest_marker(marker) and not request.config.getoption(option, default=False):
-            pytest.skip(f"{MARKERS[marker]}")
 
 
 @pytest.fixture
@@ -93,7 +128,8 @@ class Namespace:
         try:
             self("serviceaccounts").create(service_account("default"))
         except Refused as error:
-            assert error.code == 409
+            if error.code != 409:
+                raise
         return self
 
 
@@ -151,9 +187,14 @@ def own(api: Api) -> Iterator[Callable[[str, Json], Json]]:
 CRDS = "apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
+def has_condition(thing: Json, type_: str, status: str = "True") -> bool:
+    """Whether an object's status has this condition."""
+    found = thing.get("status", {}).get("conditions") or []
+    return any((one["type"], one["status"]) == (type_, status) for one in found)
+
+
 def is_established(definition: Json) -> bool:
-    conditions = {one["type"]: one["status"] for one in definition.get("status", {}).get("conditions") or []}
-    return conditions.get("Established") == "True"
+    return has_condition(definition, "Established")
 
 
 @contextmanager

@@ -1,8 +1,15 @@
 """What Mizzen's embedded API server is known to lack, each with the reason.
 
 The only place where the suite knows one server from another. A test named here must fail on a server that says it is
-Mizzen's (`/version`, `gitVersion`), and must pass on all others; when the gap is closed the run fails until its line goes.
+Mizzen's (`/version`, `gitVersion`) and must pass on all others; once the gap is closed the run fails until its line is
+taken out.
 """
 
-GAPS: dict[str, str] = {}
+NO_CEL = "rules in CEL are kept with the definition and not evaluated (docs/scope.md)"
+
+GAPS: dict[str, str] = {
+    "test_crd::test_rules_in_cel": NO_CEL,
+    "test_crd::test_transition_rules_in_cel": NO_CEL,
+    "test_crd::test_rules_in_cel_are_compiled": NO_CEL,
+}
 """`test_file::test_name[parameters]` -> why it fails."""

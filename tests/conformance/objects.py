@@ -38,7 +38,11 @@ def pod(name: str, *, labels: Json | None = None, **spec: Any) -> Json:
 
 
 def template(labels: Json | None = None, **spec: Any) -> Json:
-    return {"metadata": {"labels": labels or WEB_LABELS}, "spec": {"containers": [container()]} | spec}
+    """A Pod template that no scheduler takes, so that a test may play the kubelet beside a real one."""
+    return {
+        "metadata": {"labels": labels or WEB_LABELS},
+        "spec": {"containers": [container()], "schedulerName": "none"} | spec,
+    }
 
 
 def deployment(name: str, **spec: Any) -> Json:
@@ -59,7 +63,7 @@ def job(name: str, **spec: Any) -> Json:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": meta(name),
-        "spec": {"template": {"spec": {"containers": [container()], "restartPolicy": "Never"}}} | spec,
+        "spec": {"template": {"spec": template(restartPolicy="Never")["spec"]}} | spec,
     }
 
 
@@ -117,7 +121,7 @@ def account(name: str, namespace_name: str) -> Json:
 
 
 def crd(group: str, schema: Json | None = None, **changes: Any) -> Json:
-    """A namespaced kind `Widget` in `group`. `version` changes the one version, `names` the names, the rest the spec."""
+    """A namespaced kind `Widget`. `version` changes its one version, `names` its names, the rest its spec."""
     version: Json = {"name": "v1", "served": True, "storage": True}
     version["schema"] = {"openAPIV3Schema": schema or OPEN_SCHEMA}
     version |= changes.pop("version", {})

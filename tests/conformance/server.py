@@ -1,10 +1,11 @@
-"""Mizzen's embedded API server as a child process, for a run without `--kubeconfig`."""
+"""Mizzen's embedded API server, and what runs beside it, as child processes: for a run without `--kubeconfig`."""
 
+import importlib.util
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -15,8 +16,13 @@ START_S = 30.0
 TICK_S = 0.02
 
 
-class NotStarted(Exception):  # noqa: N818
+class NotStarted(Exception):
     """The server ended, or did not become ready in time; the text is what it wrote."""
+
+
+def has_part(module: str) -> bool:
+    """Whether `python -m MODULE` is there to be run."""
+    return importlib.util.find_spec(f"{module}.__main__") is not None
 
 
 def free_port() -> int:
@@ -44,10 +50,11 @@ def _ready(kubeconfig: Path) -> bool:
 
 
 @contextmanager
-def child(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of ours from start to end; what it writes goes to `log`."""
+def part(module: str, log: Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m MODULE --OPTION VALUE` from start to end; what it writes goes to `log`."""
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([sys.executable, "-m", module, *words], stdout=output, stderr=subprocess.STDOUT)
         try:
             yield process
         finally:
@@ -61,17 +68,15 @@ def child(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def embedded(home: Path) -> Iterator[Path]:
-    """Start the server in `home` on a free port and wait until it is ready. Yields the kubeconfig."""
-    kubeconfig, log = home / "kubeconfig", home / "apiserver.log"
+    """The server in `home` on a free port, once it is ready. Yields its kubeconfig."""
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mizzen.local.apiserver", "--home", str(home), "--port", str(free_port())]
-    with ExitStack() as stack:
-        process = stack.enter_context(child(command, log))
+    kubeconfig, log = home / "kubeconfig", home / "apiserver.log"
+    with part("mizzen.local.apiserver", log, home=home, port=free_port()) as process:
         for _ in range(int(START_S / TICK_S)):
             if _ended(process):
-                raise NotStarted(f"{' '.join(command)} ended with {process.returncode}:\n{log.read_text()}")
+                raise NotStarted(f"the API server ended with {process.returncode}:\n{log.read_text()}")
             if kubeconfig.exists() and _ready(kubeconfig):
                 break
         else:
-            raise NotStarted(f"{' '.join(command)} was not ready in {START_S:g} s:\n{log.read_text()}")
+            raise NotStarted(f"the API server was not ready in {START_S:g} s:\n{log.read_text()}")
         yield kubeconfig

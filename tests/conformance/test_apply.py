@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
-from .client import Api, Json, Resource, refused
+from .client import Api, Json, Refused, Resource, refused
 from .conftest import Namespace, served
 from .objects import config_map, container, custom, deployment, fields, schema, service
 
@@ -244,7 +244,7 @@ def test_apply_with_a_version(maps: Resource) -> None:
 
 def test_unknown_fields_are_refused(maps: Resource) -> None:
     """An apply of a field that the type does not have is refused, whatever fieldValidation says."""
-    with pytest.raises(Exception, match="(field not declared in schema|unknown field)"):
+    with pytest.raises(Refused, match=r"(field not declared in schema|unknown field)"):
         maps.apply(config_map("one") | {"datas": {"a": "1"}}, "m", fieldValidation="Strict")
 
 
@@ -253,7 +253,7 @@ def test_duplicate_keys_are_refused(ns: Namespace) -> None:
     body = deployment(
         "web", template={"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [container("a")] * 2}}
     )
-    with pytest.raises(Exception, match="(duplicate|Duplicate)"):
+    with pytest.raises(Refused, match=r"(duplicate|Duplicate)"):
         ns("apps/v1/deployments").apply(body)
 
 

@@ -146,7 +146,7 @@ def test_a_role_allows_its_verbs(robot: Api, ns: Namespace, namespaces) -> None:
         lambda: maps.delete("one"),
         lambda: maps.patch("one", {"data": {}}),
         lambda: maps.replace(config_map("one")),
-        lambda: maps.delete_all(),
+        maps.delete_all,
         lambda: ns("secrets", robot).list(),
         lambda: namespaces()("configmaps", robot).list(),
         lambda: robot.resource("configmaps").list(),
@@ -205,7 +205,7 @@ def test_rules(api: Api, robot: Api, ns: Namespace, rules, allowed, denied) -> N
 
 
 def may(api: Api, who: str, verb: str, resource: str, name: str = "", namespace: str = "", *groups: str) -> bool:
-    """What SubjectAccessReview says. `resource` is `group/plural/subresource`, with the group for those that have one."""
+    """What SubjectAccessReview says of `resource`: `plural/subresource`, after `group/` where it has one."""
     parts = resource.split("/")
     group = parts.pop(0) if "." in parts[0] or parts[0] == "apps" else ""
     attributes = {"verb": verb, "group": group, "resource": parts[0], "namespace": namespace, "name": name}

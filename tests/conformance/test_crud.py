@@ -7,7 +7,7 @@ import pytest
 
 from .client import Api, Resource, refused
 from .conftest import Namespace
-from .objects import config_map, namespace
+from .objects import config_map, deployment, namespace
 
 RFC3339_SECONDS = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -324,7 +324,7 @@ def test_binary_and_awkward_data_survive(maps: Resource) -> None:
     assert got["binaryData"] == {"b": "AP8Q"}
 
 
-def test_null_in_a_map_is_kept_or_dropped_as_a_zero_value(maps: Resource) -> None:
+def test_null_in_a_map_is_a_zero_value(maps: Resource) -> None:
     """A null for a string in a typed map is its zero value."""
     maps.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}, "data": {"a": None, "b": "1"}})
     assert maps.get("one")["data"] == {"a": "", "b": "1"}
@@ -335,6 +335,20 @@ def test_empty_collections_are_left_out(maps: Resource) -> None:
     made = maps.create(config_map("one", {}, labels={}, annotations={}, finalizers=[], ownerReferences=[]))
     assert set(made) == {"kind", "apiVersion", "metadata"}
     assert set(made["metadata"]) == {"name", "namespace", "uid", "resourceVersion", "creationTimestamp"}
+
+
+def test_zero_values_of_typed_objects(ns: Namespace) -> None:
+    """Built-in types are as Go writes them: optional fields at zero are left out, required ones are there."""
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "one"}, "rules": []}
+    assert ns("rbac.authorization.k8s.io/v1/roles").create(role)["rules"] is None
+    web = ns("apps/v1/deployments")
+    web.create(deployment("web", paused=True))
+    conditions = [{"type": "Odd", "status": "True"}]
+    status = web.patch("web", {"status": {"replicas": 0, "conditions": conditions}}, subresource="status")["status"]
+    assert "replicas" not in status
+    assert [one for one in status["conditions"] if one["type"] == "Odd"] == [
+        conditions[0] | {"lastTransitionTime": None, "lastUpdateTime": None}
+    ]
 
 
 def test_immutable_config_map(maps: Resource) -> None:

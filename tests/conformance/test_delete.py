@@ -286,7 +286,7 @@ def test_namespaces_have_no_deletecollection(ns: Namespace) -> None:
         ns.api.resource("namespaces").delete_all(labelSelector="no-such-label=x")
 
 
-def test_deleted_pod_containers_are_kept_in_the_answer(pods: Resource) -> None:
+def test_the_answer_to_the_delete_of_a_pod(pods: Resource) -> None:
     """The answer to the delete of a Pod is the Pod, not a Status."""
     pods.create(pod("one", schedulerName="none", containers=[container("x")]))
     answer = pods.delete("one")

@@ -122,7 +122,7 @@ def test_namespaces(ns: Namespace) -> None:
     assert ns.api.resource("namespaces").get(ns.name)["status"]["phase"] == "Active"
 
 
-def test_token_requests_and_bindings(pods: Resource) -> None:
+def test_bindings(pods: Resource) -> None:
     """A dry binding binds nothing."""
     pods.create(pod("one", schedulerName="none"))
     target = {

@@ -120,6 +120,36 @@ def test_a_body_in_a_type_nobody_reads(maps: Resource) -> None:
     assert "application/json" in status["message"]
 
 
+def protobuf(number: int, content: bytes) -> bytes:
+    """One length-delimited field of a protobuf message."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def test_bodies_in_protobuf(maps: Resource) -> None:
+    """Go clients send built-in types as protobuf, and take JSON where protobuf is not made."""
+    metadata = protobuf(1, b"one")
+    data = protobuf(1, b"a") + protobuf(2, b"1")
+    raw = protobuf(1, metadata) + protobuf(2, data)
+    type_meta = protobuf(1, b"v1") + protobuf(2, b"ConfigMap")
+    content = b"k8s\x00" + protobuf(1, type_meta) + protobuf(2, raw)
+    headers = {
+        "Content-Type": "application/vnd.kubernetes.protobuf",
+        "Accept": "application/vnd.kubernetes.protobuf, application/json",
+    }
+    response = maps.api.request("POST", maps.path, content=content, headers=headers)
+    assert response.status_code == 201, response.text
+    assert response.headers["content-type"] in {"application/json", "application/vnd.kubernetes.protobuf"}
+    if response.headers["content-type"] == "application/vnd.kubernetes.protobuf":
+        assert response.content.startswith(b"k8s\x00")
+    assert maps.get("one")["data"] == {"a": "1"}
+
+
+def test_protobuf_that_is_none(maps: Resource) -> None:
+    """Bytes that only claim to be protobuf are a bad request."""
+    headers = {"Content-Type": "application/vnd.kubernetes.protobuf"}
+    assert_status(maps.api.request("POST", maps.path, content=b"k8s\x00\xff\xff", headers=headers), 400, "BadRequest")
+
+
 def test_a_body_without_a_type_is_json(maps: Resource) -> None:
     """A body without Content-Type is read as JSON."""
     response = maps.api.request("POST", maps.path, content=json.dumps(config_map("one")).encode())

@@ -122,6 +122,14 @@ def test_new_events_are_strict(ns: Namespace) -> None:
     }
 
 
+def test_new_events_are_strict_in_the_old_api(events: Resource, ns: Namespace) -> None:
+    """An eventTime makes an event of the core group a new one, with the same requirements."""
+    body = event("one", ns, eventTime=MICRO)
+    with refused(422, "Invalid") as error:
+        events.create(body)
+    assert {field for field, _ in error.causes} >= {"reportingComponent", "reportingInstance", "action"}
+
+
 def test_counting_up(events: Resource, ns: Namespace) -> None:
     """A repeated event is patched: count and lastTimestamp."""
     events.create(event("one", ns))

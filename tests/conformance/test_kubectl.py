@@ -179,7 +179,7 @@ def test_custom_kinds(kubectl: Kubectl, api: Api, unique: Callable[[], str]) -> 
         kubectl("wait", f"{things}/one", "--for=condition=Ready", "--timeout=20s")
         kubectl("delete", things, "--all")
         eventually(lambda: f"apis/{group}/v1" in api.get("/openapi/v3")["paths"], "the document of a new kind")
-        assert "How big it is." in kubectl("explain", f"{things}.spec.size", f"--api-version={group}/v1")
+        assert "How big it is." in kubectl("explain", "widgets.spec.size", f"--api-version={group}/v1")
     finally:
         kubectl("delete", "crd", f"widgets.{group}", "--wait=false")
 

@@ -43,6 +43,14 @@ def test_numbers_are_checked(leases: Resource, spec, field: str) -> None:
     assert error.causes == [(field, "FieldValueInvalid")]
 
 
+def test_an_update_may_create(leases: Resource) -> None:
+    """A Lease may be created by an update of its name; an update of one that is there needs its version."""
+    made = leases.replace(lease("one", holderIdentity="me"))
+    assert made["spec"] == {"holderIdentity": "me"}
+    with refused(422, "Invalid", "must be specified for an update"):
+        leases.replace(lease("one", holderIdentity="you"))
+
+
 def test_only_one_takes_a_lease(leases: Resource) -> None:
     """Of many who read the same lease and update it, one succeeds: that is what leader election stands on."""
     seen = leases.create(lease("one", holderIdentity="", leaseDurationSeconds=15))

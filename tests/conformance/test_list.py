@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from .client import Api, Json, Resource, refused
+from .client import Api, Json, Refused, Resource, refused
 from .conftest import Namespace
 from .objects import WEB_LABELS, config_map, pod, secret
 
@@ -232,6 +232,18 @@ def test_exact_is_that_moment(maps: Resource) -> None:
         assert got["metadata"]["resourceVersion"] == version
         ours = [item for item in got["items"] if item["metadata"]["name"] != "kube-root-ca.crt"]
         assert [(item["metadata"]["name"], item.get("data")) for item in ours] == [("one", {"a": "1"}), ("two", None)]
+
+
+def test_exact_of_long_ago(maps: Resource) -> None:
+    """The list of a version that is not kept any more is 410 Expired; of one that is, it is the list of that time."""
+    maps.create(config_map("one"))
+    try:
+        got = maps.list(resourceVersion="1", resourceVersionMatch="Exact")
+    except Refused as error:
+        if (error.code, error.status["reason"]) != (410, "Expired"):
+            raise
+    else:
+        assert got["items"] == []
 
 
 def test_exact_with_pages(ten: Resource) -> None:

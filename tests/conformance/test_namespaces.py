@@ -52,7 +52,7 @@ def test_nothing_new_in_a_dying_namespace(api: Api, ns: Namespace, widgets_group
         lambda: ns("configmaps").create(config_map("late")),
         lambda: widgets.create(custom(widgets_group, "late")),
     ):
-        with refused(403, "Forbidden", f"because it is being terminated") as error:
+        with refused(403, "Forbidden", "because it is being terminated") as error:
             attempt()
         assert error.details["causes"][0]["reason"] == "NamespaceTerminating"
         assert ns.name in error.message

@@ -3,7 +3,6 @@
 import pytest
 
 from .client import Api, Json, Refused, Resource, refused
-from .conftest import Namespace
 from .objects import container, node, pod
 
 
@@ -106,116 +105,118 @@ def test_volume_defaults(pods: Resource) -> None:
     assert made["spec"]["containers"][0]["env"][0]["valueFrom"]["fieldRef"]["apiVersion"] == "v1"
 
 
-WRONG: dict[str, tuple[Json, str, str]] = {
-    "no-containers": ({"containers": []}, "spec.containers", "FieldValueRequired"),
-    "no-image": ({"containers": [{"name": "a"}]}, "spec.containers[0].image", "FieldValueRequired"),
-    "no-name": ({"containers": [{"image": "a"}]}, "spec.containers[0].name", "FieldValueRequired"),
-    "bad-name": ({"containers": [container("A_b")]}, "spec.containers[0].name", "FieldValueInvalid"),
-    "two-of-a-name": ({"containers": [container("a"), container("a")]}, "spec.containers[1].name", "FieldValueDuplicate"),
-    "port": (
-        {"containers": [container(ports=[{"containerPort": 70000}])]},
-        "spec.containers[0].ports[0].containerPort",
-        "FieldValueInvalid",
-    ),
-    "port-name": (
-        {"containers": [container(ports=[{"containerPort": 80, "name": "much-too-long-a-name"}])]},
-        "spec.containers[0].ports[0].name",
-        "FieldValueInvalid",
-    ),
-    "protocol": (
-        {"containers": [container(ports=[{"containerPort": 80, "protocol": "ICMP"}])]},
-        "spec.containers[0].ports[0].protocol",
-        "FieldValueNotSupported",
-    ),
-    "env-name": ({"containers": [container(env=[{"name": "a=b", "value": "1"}])]}, "spec.containers[0].env[0].name", "FieldValueInvalid"),
-    "env-both": (
-        {"containers": [container(env=[{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}])]},
-        "spec.containers[0].env[0].valueFrom",
-        "FieldValueInvalid",
-    ),
-    "field-path": (
-        {"containers": [container(env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nope"}}}])]},
-        "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath",
-        "FieldValueInvalid",
-    ),
-    "mount-of-nothing": (
-        {"containers": [container(volumeMounts=[{"name": "v", "mountPath": "/x"}])]},
-        "spec.containers[0].volumeMounts[0].name",
-        "FieldValueNotFound",
-    ),
+EMPTY = {"name": "v", "emptyDir": {}}
+MOUNT = {"name": "v", "mountPath": "/x"}
+NAME_FIELD = {"fieldRef": {"fieldPath": "metadata.name"}}
+
+WRONG_SPECS: dict[str, tuple[Json, str, str]] = {
+    "no-containers": ({"containers": []}, "containers", "Required"),
+    "no-name": ({"containers": [{"image": "a"}]}, "containers[0].name", "Required"),
+    "two-of-a-name": ({"containers": [container("a"), container("a")]}, "containers[1].name", "Duplicate"),
+    "init-of-the-same-name": ({"initContainers": [container()]}, "initContainers[0].name", "Duplicate"),
+    "secret-of-no-name": ({"volumes": [{"name": "v", "secret": {}}]}, "volumes[0].secret.secretName", "Required"),
+    "volume-of-two": ({"volumes": [EMPTY | {"secret": {"secretName": "s"}}]}, "volumes[0].secret", "Forbidden"),
+    "volume-twice": ({"volumes": [EMPTY, EMPTY]}, "volumes[1].name", "Duplicate"),
     "mount-twice": (
-        {
-            "volumes": [{"name": "v", "emptyDir": {}}],
-            "containers": [container(volumeMounts=[{"name": "v", "mountPath": "/x"}, {"name": "v", "mountPath": "/x"}])],
-        },
-        "spec.containers[0].volumeMounts[1].mountPath",
-        "FieldValueInvalid",
+        {"volumes": [EMPTY], "containers": [container(volumeMounts=[MOUNT, MOUNT])]},
+        "containers[0].volumeMounts[1].mountPath",
+        "Invalid",
     ),
-    "volume-of-nothing": ({"volumes": [{"name": "v", "secret": {}}]}, "spec.volumes[0].secret.secretName", "FieldValueRequired"),
-    "volume-of-two": (
-        {"volumes": [{"name": "v", "emptyDir": {}, "secret": {"secretName": "s"}}]},
-        "spec.volumes[0].secret",
-        "FieldValueForbidden",
+    "restart-policy": ({"restartPolicy": "Sometimes"}, "restartPolicy", "NotSupported"),
+    "dns-policy": ({"dnsPolicy": "Sometimes"}, "dnsPolicy", "NotSupported"),
+    "deadline": ({"activeDeadlineSeconds": 0}, "activeDeadlineSeconds", "Invalid"),
+    "node-selector": ({"nodeSelector": {"-bad": "x"}}, "nodeSelector", "Invalid"),
+    "toleration": ({"tolerations": [{"key": "a", "operator": "Maybe"}]}, "tolerations[0].operator", "NotSupported"),
+    "toleration-value": (
+        {"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]},
+        "tolerations[0].operator",
+        "Invalid",
     ),
-    "volume-twice": (
-        {"volumes": [{"name": "v", "emptyDir": {}}, {"name": "v", "emptyDir": {}}]},
-        "spec.volumes[1].name",
-        "FieldValueDuplicate",
+    "hostname": ({"hostname": "Bad_Host"}, "hostname", "Invalid"),
+    "dns": ({"dnsPolicy": "None"}, "dnsConfig", "Required"),
+    "os": ({"os": {"name": "plan9"}}, "os", "NotSupported"),
+    "ephemeral": ({"ephemeralContainers": [{"name": "e", "image": "i"}]}, "ephemeralContainers", "Forbidden"),
+    "gate-twice": ({"schedulingGates": [{"name": "a"}, {"name": "a"}]}, "schedulingGates[1]", "Duplicate"),
+    "readiness-gate": ({"readinessGates": [{"conditionType": "a b"}]}, "readinessGates[0].conditionType", "Invalid"),
+    "user": ({"securityContext": {"runAsUser": -1}}, "securityContext.runAsUser", "Invalid"),
+    "no-node-terms": (
+        {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}},
+        "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms",
+        "Required",
     ),
+    "skew": (
+        {"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}]},
+        "topologySpreadConstraints[0].maxSkew",
+        "Invalid",
+    ),
+}
+WRONG_CONTAINERS: dict[str, tuple[Json, str, str]] = {
+    "no-image": ({"image": ""}, "image", "Required"),
+    "image-with-spaces": ({"image": " i:1 "}, "image", "Invalid"),
+    "name": ({"name": "A_b"}, "name", "Invalid"),
+    "hook-of-none": ({"lifecycle": {"preStop": {}}}, "lifecycle.preStop", "Required"),
+    "privileged": (
+        {"securityContext": {"privileged": True, "allowPrivilegeEscalation": False}},
+        "securityContext",
+        "Invalid",
+    ),
+    "port": ({"ports": [{"containerPort": 70000}]}, "ports[0].containerPort", "Invalid"),
+    "port-name": ({"ports": [{"containerPort": 80, "name": "much-too-long-a-name"}]}, "ports[0].name", "Invalid"),
+    "protocol": ({"ports": [{"containerPort": 80, "protocol": "ICMP"}]}, "ports[0].protocol", "NotSupported"),
+    "env-name": ({"env": [{"name": "a=b", "value": "1"}]}, "env[0].name", "Invalid"),
+    "env-both": ({"env": [{"name": "A", "value": "1", "valueFrom": NAME_FIELD}]}, "env[0].valueFrom", "Invalid"),
+    "field-path": (
+        {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nope"}}}]},
+        "env[0].valueFrom.fieldRef.fieldPath",
+        "Invalid",
+    ),
+    "mount-of-nothing": ({"volumeMounts": [MOUNT]}, "volumeMounts[0].name", "NotFound"),
     "request-above-limit": (
-        {"containers": [container(resources={"requests": {"cpu": "2"}, "limits": {"cpu": "1"}})]},
-        "spec.containers[0].resources.requests",
-        "FieldValueInvalid",
+        {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}},
+        "resources.requests",
+        "Invalid",
     ),
-    "negative-request": (
-        {"containers": [container(resources={"requests": {"cpu": "-1"}})]},
-        "spec.containers[0].resources.requests[cpu]",
-        "FieldValueInvalid",
-    ),
-    "odd-resource": (
-        {"containers": [container(resources={"requests": {"apples": "1"}})]},
-        "spec.containers[0].resources.requests[apples]",
-        "FieldValueInvalid",
-    ),
-    "restart-policy": ({"restartPolicy": "Sometimes"}, "spec.restartPolicy", "FieldValueNotSupported"),
-    "dns-policy": ({"dnsPolicy": "Sometimes"}, "spec.dnsPolicy", "FieldValueNotSupported"),
-    "deadline": ({"activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds", "FieldValueInvalid"),
-    "grace": ({"terminationGracePeriodSeconds": -1}, "", ""),
-    "node-selector": ({"nodeSelector": {"-bad": "x"}}, "spec.nodeSelector", "FieldValueInvalid"),
-    "toleration": ({"tolerations": [{"key": "a", "operator": "Maybe"}]}, "spec.tolerations[0].operator", "FieldValueNotSupported"),
+    "negative-request": ({"resources": {"requests": {"cpu": "-1"}}}, "resources.requests[cpu]", "Invalid"),
+    "odd-resource": ({"resources": {"requests": {"apples": "1"}}}, "resources.requests[apples]", "Invalid"),
     "probe-of-two": (
-        {"containers": [container(livenessProbe={"tcpSocket": {"port": 1}, "exec": {"command": ["x"]}})]},
-        "spec.containers[0].livenessProbe.tcpSocket",
-        "FieldValueForbidden",
+        {"livenessProbe": {"tcpSocket": {"port": 1}, "exec": {"command": ["x"]}}},
+        "livenessProbe.tcpSocket",
+        "Forbidden",
     ),
-    "probe-of-none": ({"containers": [container(livenessProbe={})]}, "spec.containers[0].livenessProbe", "FieldValueRequired"),
+    "probe-of-none": ({"livenessProbe": {}}, "livenessProbe", "Required"),
     "probe-success": (
-        {"containers": [container(livenessProbe={"tcpSocket": {"port": 1}, "successThreshold": 2})]},
-        "spec.containers[0].livenessProbe.successThreshold",
-        "FieldValueInvalid",
+        {"livenessProbe": {"tcpSocket": {"port": 1}, "successThreshold": 2}},
+        "livenessProbe.successThreshold",
+        "Invalid",
     ),
-    "pull-policy": ({"containers": [container(imagePullPolicy="Perhaps")]}, "spec.containers[0].imagePullPolicy", "FieldValueNotSupported"),
-    "hostname": ({"hostname": "Bad_Host"}, "spec.hostname", "FieldValueInvalid"),
-    "init-container-name": (
-        {"initContainers": [container("main")], "containers": [container("main")]},
-        "spec.initContainers[0].name",
-        "FieldValueDuplicate",
-    ),
-    "message-policy": (
-        {"containers": [container(terminationMessagePolicy="Never")]},
-        "spec.containers[0].terminationMessagePolicy",
-        "FieldValueNotSupported",
-    ),
-}  # fmt: skip
+    "pull-policy": ({"imagePullPolicy": "Perhaps"}, "imagePullPolicy", "NotSupported"),
+    "message-policy": ({"terminationMessagePolicy": "Never"}, "terminationMessagePolicy", "NotSupported"),
+}
+"""name -> (fields, the field that is wrong, below `spec` or the container; the reason without `FieldValue`)"""
 
 
-@pytest.mark.parametrize("case", [name for name, rule in WRONG.items() if rule[1]])
+@pytest.mark.parametrize("case", [*WRONG_SPECS, *WRONG_CONTAINERS])
 def test_pods_that_are_wrong(pods: Resource, case: str) -> None:
     """Each rule names its field and says what kind of wrong it is."""
-    spec, field, reason = WRONG[case]
+    if case in WRONG_SPECS:
+        spec, field, reason = WRONG_SPECS[case]
+    else:
+        fields, field, reason = WRONG_CONTAINERS[case]
+        spec, field = {"containers": [container() | fields]}, f"containers[0].{field}"
     with refused(422, "Invalid") as error:
         pods.create(pod("one", **spec))
-    assert (field, reason) in error.causes
+    assert (f"spec.{field}", f"FieldValue{reason}") in error.causes
+
+
+def test_host_ports_follow_the_host_network(pods: Resource) -> None:
+    """On the host's network a container's port is the host's."""
+    made = pods.create(pod("one", hostNetwork=True, containers=[container(ports=[{"containerPort": 8080}])]))
+    assert made["spec"]["containers"][0]["ports"] == [{"containerPort": 8080, "hostPort": 8080, "protocol": "TCP"}]
+
+
+def test_a_negative_grace_is_a_second(pods: Resource) -> None:
+    """terminationGracePeriodSeconds below zero is taken as one."""
+    assert pods.create(pod("one", terminationGracePeriodSeconds=-5))["spec"]["terminationGracePeriodSeconds"] == 1
 
 
 def test_a_spec_hardly_changes(pods: Resource) -> None:
@@ -272,7 +273,7 @@ def test_bindings_that_are_wrong(pods: Resource) -> None:
         bind(pods, "absent", "nowhere")
     pods.create(pod("one", schedulerName="none"))
     body = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "one"}, "target": {"kind": "Node", "name": ""}}
-    with pytest.raises(Refused, match="target.name"):
+    with pytest.raises(Refused, match=r"target.name"):
         pods.post("one", "binding", body)
     assert "nodeName" not in pods.get("one")["spec"]
 
@@ -364,13 +365,3 @@ def test_nodes(api: Api, own, unique) -> None:
     assert got["spec"]["unschedulable"] is True
     with refused(422, "Invalid"):
         nodes.patch(name, {"spec": {"podCIDR": "10.2.0.0/24"}})
-
-
-@pytest.mark.needs_node
-def test_a_pod_runs(ns: Namespace, pods: Resource) -> None:
-    """With a node: a Pod that ends well is Succeeded, and its output is its log."""
-    command = ["python", "-c", "print('hello from the pod')"]
-    pods.create(pod("one", restartPolicy="Never", containers=[container(image="python:3", command=command)]))
-    got = pods.wait("one", lambda one: one["status"]["phase"] in {"Succeeded", "Failed"})
-    assert got["status"]["phase"] == "Succeeded"
-    assert pods.api.request("GET", pods.at("one", "log")).text == "hello from the pod\n"

@@ -107,8 +107,10 @@ def test_node_ports(services: Resource) -> None:
         ({"clusterIP": "not-an-address"}, "spec.clusterIPs[0]", "FieldValueInvalid"),
         ({"type": "ExternalName"}, "spec.externalName", "FieldValueRequired"),
         ({"selector": {"-bad": "x"}}, "spec.selector", "FieldValueInvalid"),
+        ({"ports": [{"port": 80, "nodePort": 30100}]}, "spec.ports[0].nodePort", "FieldValueForbidden"),
+        ({"externalTrafficPolicy": "Local"}, "spec.externalTrafficPolicy", "FieldValueInvalid"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_services_that_are_wrong(services: Resource, spec: Json, field: str, reason: str) -> None:
     """Each rule names its field."""
@@ -157,9 +159,12 @@ def test_slices(ns: Namespace) -> None:
         ({"endpoints": [{"addresses": []}]}, "endpoints[0].addresses"),
         ({"endpoints": [{"addresses": ["x"]}]}, "endpoints[0].addresses[0]"),
         ({"endpoints": [{"addresses": ["127.0.0.1"]}]}, "endpoints[0].addresses[0]"),
+        ({"endpoints": [{"addresses": ["169.254.0.1"]}]}, "endpoints[0].addresses[0]"),
+        ({"endpoints": [{"addresses": ["0.0.0.0"]}]}, "endpoints[0].addresses[0]"),
+        ({"endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "Bad_"}]}, "endpoints[0].nodeName"),
         ({"ports": [{"name": "a", "port": 80}, {"name": "a", "port": 81}]}, "ports[1].name"),
     ],
-    ids=range(5),
+    ids=["type", "no-address", "no-ip", "loopback", "link-local", "unspecified", "node", "port-names"],
 )
 def test_slices_that_are_wrong(ns: Namespace, fields: Json, field: str) -> None:
     """Each rule names its field; loopback is no address of an endpoint."""

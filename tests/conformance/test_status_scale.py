@@ -128,6 +128,13 @@ def test_generation_of_workloads(ns: Namespace, build) -> None:
     assert things.patch("web", {"metadata": {"labels": {"l": "1"}}})["metadata"]["generation"] == 2
 
 
+def test_annotations_of_a_deployment_count(ns: Namespace) -> None:
+    """A Deployment's generation grows with its annotations too: its controller copies them to the ReplicaSets."""
+    web = ns("apps/v1/deployments")
+    web.create(deployment("web", replicas=0))
+    assert web.patch("web", {"metadata": {"annotations": {"a": "1"}}})["metadata"]["generation"] == 2
+
+
 # Scale
 
 

@@ -255,15 +255,19 @@ def test_a_watch_ends_after_its_timeout(ns: Namespace) -> None:
 
 
 def test_a_bookmark_comes_before_the_end(ns: Namespace) -> None:
-    """A client that allows bookmarks gets any there are as objects that hold kind and version alone."""
+    """A quiet watch that allows bookmarks gets one before its end: kind and version alone, the version up to date.
+
+    From it the client goes on when the watch has ended, however much has been written elsewhere meanwhile.
+    """
     leases = ns("coordination.k8s.io/v1/leases")
-    leases.create(lease("one"))
-    with leases.watch(timeoutSeconds=3, allowWatchBookmarks="true", resourceVersion=now(leases)) as watch:
-        events = watch.rest()
-    assert [event.type for event in events] in ([], ["BOOKMARK"], ["BOOKMARK"] * 2)
-    for event in events:
-        assert set(event.object) <= {"kind", "apiVersion", "metadata", "spec"}
-        assert event.object["metadata"].keys() <= {"resourceVersion"}
+    start = now(leases)
+    elsewhere = ns("configmaps").create(config_map("one"))
+    with leases.watch(timeoutSeconds=4, allowWatchBookmarks="true", resourceVersion=start) as watch:
+        event = watch.next()
+    assert event.type == "BOOKMARK"
+    assert (event.object["kind"], event.object["apiVersion"]) == ("Lease", "coordination.k8s.io/v1")
+    assert event.object["metadata"].keys() == {"resourceVersion"}
+    assert version_of(event.object) >= version_of(elsewhere)
 
 
 def test_a_version_that_is_not_reached(maps: Resource) -> None:
@@ -272,6 +276,18 @@ def test_a_version_that_is_not_reached(maps: Resource) -> None:
     version = str(int(now(maps)) + 1_000_000)
     with maps.watch(resourceVersion=version, timeoutSeconds=1) as watch:
         assert [event.type for event in watch.rest() if event.type != "ERROR"] == []
+
+
+def test_a_version_that_is_long_gone(maps: Resource) -> None:
+    """A watch from the first version there ever was either tells all that happened since, or says that it expired."""
+    maps.create(config_map("one", labels={"mine": "1"}))
+    with maps.watch(resourceVersion="1", labelSelector="mine") as watch:
+        event = watch.next()
+    if event.type == "ERROR":
+        assert (event.object["kind"], event.object["reason"], event.object["code"]) == ("Status", "Expired", 410)
+        assert "too old resource version" in event.object["message"]
+    else:
+        assert event.brief == ("ADDED", "one")
 
 
 @pytest.mark.parametrize("version", ["x", "-5"])

@@ -159,8 +159,8 @@ def test_what_of_a_job_cannot_change(ns: Namespace) -> None:
     assert (got["spec"]["parallelism"], got["spec"]["activeDeadlineSeconds"]) == (2, 100)
 
 
-def test_a_job_that_is_deleted_orphans_its_pods_unless_told(ns: Namespace) -> None:
-    """batch/v1 deletes dependents in the background by default, with a warning to clients that do not say."""
+def test_a_job_can_be_deleted_in_the_background(ns: Namespace) -> None:
+    """A Job goes at once when Background is asked for."""
     jobs = ns(JOBS)
     jobs.create(job("one", suspend=True))
     jobs.delete("one", propagationPolicy="Background")

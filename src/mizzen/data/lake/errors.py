@@ -12,7 +12,6 @@ Every message is one line that names the path or URL.
 """
 
 
-
 class LakeError(Exception):
     """Root of what this package raises."""
 
