@@ -249,6 +249,11 @@ def test_secret_string_data(ns: Namespace) -> None:
     assert "stringData" not in secrets.get("one")
 
 
+def test_a_secret_may_hold_nothing(ns: Namespace) -> None:
+    """An empty value is a value."""
+    assert ns("secrets").create(secret("one", {"a": ""}, stringData={"b": ""}))["data"] == {"a": "", "b": ""}
+
+
 @pytest.mark.parametrize(
     ("type_", "data", "field"),
     [
