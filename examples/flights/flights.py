@@ -147,7 +147,7 @@ def features(tables: Tables) -> pd.DataFrame:
     return rows.sort_values(["scheduled_at", "carrier", "flight", "origin"], kind="stable").reset_index(drop=True)
 
 
-def codes(*parts: "pd.Series[object]") -> Codes:
+def codes(*parts: "pd.Series[str] | pd.Series[int]") -> Codes:
     """A number for each combination of values; what the numbers are does not matter."""
     text = parts[0].astype(str)
     for part in parts[1:]:

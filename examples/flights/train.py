@@ -1,8 +1,10 @@
 """Trains the late-arrival model: January to September to learn from, October held out, November left for the replay."""
 
 import lightgbm as lgb
+import numpy as np
 import pandas as pd
 from flights import FACTS
+from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from mizzen.training import Context, TrainedModel
@@ -44,12 +46,13 @@ def fit(ctx: Context) -> TrainedModel:
         num_boost_round=rounds,
         callbacks=[tell],
     )
-    metrics = scores(held_out["late"].astype(int), booster.predict(held_out[features]))
+    probability = np.asarray(booster.predict(held_out[features]))
+    metrics = scores(held_out["late"].astype(int), probability)
     print(f"trained on {len(train):,} flights, held out {len(held_out):,}: {metrics}")
     return TrainedModel(booster, metrics, example=train[features].head(16), holdout=held_out[features])
 
 
-def scores(late: "pd.Series[int]", probability: "pd.Series[float]") -> dict[str, float]:
+def scores(late: "pd.Series[int]", probability: NDArray[np.float64]) -> dict[str, float]:
     """How good the probabilities are: ranking, calibration, both; and how often flights were late."""
     return {
         "roc_auc": float(roc_auc_score(late, probability)),

@@ -73,6 +73,7 @@ def test_get_describe_logs_events_and_status_tell(serving: Machine) -> None:
 
 def test_applying_again_changes_nothing_and_diff_says_so(serving: Machine) -> None:
     manifest = str(PROJECT / "resources.yaml")
+    serving.mizzen("apply", "-f", manifest)
     assert serving.mizzen("apply", "-f", manifest).count("unchanged") == 4
     assert serving.mizzen("diff", "-f", manifest) == ""
     changed = (PROJECT / "resources.yaml").read_text().replace("atLeast: 0.8", "atLeast: 0.85")

@@ -1,10 +1,12 @@
 """One test's part of a cluster: a namespace, a node's name, a home, and words to work with Pods."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from mizzen.kube.client import Client
 from mizzen.kube.errors import AlreadyExists, ApiError, NotFound
 from mizzen.kube.resources import ResourceInfo, untyped
 from mizzen.local.node import Node, NodeOptions, kill_all
+from mizzen.local.node.moments import Clock, now
 from mizzen.local.node.podspec import POD
 from mizzen.local.node.registration import NODE
 
@@ -24,6 +27,36 @@ CONFIG_MAP = untyped(ResourceInfo("", "v1", "ConfigMap", "configmaps", namespace
 SECRET = untyped(ResourceInfo("", "v1", "Secret", "secrets", namespaced=True))
 EVENT = untyped(ResourceInfo("", "v1", "Event", "events", namespaced=True))
 LIMIT_S = 60.0
+
+
+class OwnServer:
+    """Our own API server, as a process that can be killed and started again at the same place."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.kubeconfig = home, home / "kubeconfig"
+        self._process: subprocess.Popen[str] | None = None
+        self._port = "0"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mizzen.local.apiserver", "--home", str(self.home), "--port", self._port]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert "KUBECONFIG" in line, "the API server does not start"
+        self._port = line.split()[0].rpartition(":")[2]
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.communicate()
+
 
 Condition = Callable[[dict[str, Any]], object]
 
@@ -37,16 +70,17 @@ class Cluster:
         self.namespace, self.node_name = f"node-test-{mark}", f"node-{mark}"
         self.home = Path(tempfile.mkdtemp(prefix="mz-"))
         self.client = Client.from_kubeconfig(kubeconfig)
+        self._processes: list[NodeProcess] = []
 
     async def __aenter__(self) -> Self:
         await self.client.create(NAMESPACE(metadata={"name": self.namespace}))
-        try:
+        with contextlib.suppress(AlreadyExists):
             await self.client.create(ACCOUNT(metadata={"name": "default", "namespace": self.namespace}))
-        except AlreadyExists:
-            pass
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for node in self._processes:
+            await node.kill()
         await asyncio.to_thread(kill_all, self.home, 0.0)
         for pod in await self.client.list(POD, self.namespace):
             try:
@@ -63,9 +97,9 @@ class Cluster:
 
     # -- the node
 
-    def node(self, **options: Any) -> Node:
+    def node(self, clock: Clock = now, **options: Any) -> Node:
         named = NodeOptions(name=self.node_name, taints=("node-test=true:NoSchedule",), **options)
-        return Node(self.client, self.home, named)
+        return Node(self.client, self.home, named, clock=clock)
 
     async def process(self) -> "NodeProcess":
         """The node as a process of its own, which can be killed."""
@@ -80,7 +114,9 @@ class Cluster:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), LIMIT_S)
         assert b"registered" in line, (self.home / "node.log").read_text()
-        return NodeProcess(process)
+        node = NodeProcess(process)
+        self._processes.append(node)
+        return node
 
     # -- Pods
 
@@ -152,7 +188,7 @@ class Cluster:
 
     async def until_event(self, reason: str, name: str = "p", saying: str = "") -> str:
         """The message of the first event of that reason about a Pod."""
-        said = lambda event: event["reason"] == reason and saying in event["message"]  # noqa: E731
+        said = lambda event: event["reason"] == reason and saying in event["message"]
         event = await self._until(EVENT, {"involvedObject.name": name}, said)
         return str(event["message"])
 
@@ -164,7 +200,8 @@ class NodeProcess:
         self.process = process
 
     async def kill(self, number: int = signal.SIGKILL) -> None:
-        self.process.send_signal(number)
+        if self.process.returncode is None:
+            self.process.send_signal(number)
         await self.process.wait()
         assert self.process.stdout is not None
         await self.process.stdout.read()

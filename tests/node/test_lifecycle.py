@@ -1,10 +1,15 @@
 """The life of a Pod, decided in virtual time."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.node.builders import container, deleted, pod
+from tests.node import simulation
+from tests.node.builders import EPOCH_S, container, deleted, pod
 from tests.node.simulation import Behaviour, Simulation
+
+from mizzen.local.node.moments import Moment
 
 CRASHES = Behaviour(runs_s=1.0, code=1)
 
@@ -19,7 +24,7 @@ def crashing(name: str, attempt: int) -> Behaviour:
 def test_back_off_doubles_from_ten_seconds_to_five_minutes() -> None:
     """The first restart is at once; then 10 s, 20 s, ... 5 min after the end, as the kubelet has it."""
     starts = Simulation(pod(), crashing).run(2000).times("start main")
-    waits = [round(b - a - 1.01, 3) for a, b in zip(starts, starts[1:], strict=False)]
+    waits = [round(b - a - 1.01, 3) for a, b in itertools.pairwise(starts)]
     assert waits[:9] == [0, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
@@ -30,7 +35,15 @@ def test_back_off_is_forgotten_after_ten_minutes_of_running() -> None:
         return Behaviour(runs_s=601.0 if attempt == 3 else 1.0, code=1)
 
     starts = Simulation(pod(), script).run(650).times("start main")
-    assert [round(b - a, 2) for a, b in zip(starts, starts[1:], strict=False)] == [1.01, 11.01, 21.01, 601.01, 11.01]
+    assert [round(b - a, 2) for a, b in itertools.pairwise(starts)] == [1.01, 11.01, 21.01, 601.01, 11.01]
+
+
+def test_back_off_counts_true_seconds_whatever_the_wall_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock jumps by a day, back and forth, at every look."""
+    jumps = itertools.cycle([86400.0, -86400.0, 0.0])
+    monkeypatch.setattr(simulation, "moment", lambda steady: Moment(EPOCH_S + steady + next(jumps), steady))
+    starts = Simulation(pod(), crashing).run(80).times("start main")
+    assert [round(b - a - 1.01, 3) for a, b in itertools.pairwise(starts)] == [0, 10, 20, 40]
 
 
 RESTARTS = {
@@ -49,7 +62,7 @@ def test_restart_policy_decides_what_is_started_again(policy: str, code: int) ->
 
 def test_a_refused_container_is_tried_again_without_counting_as_a_restart() -> None:
     """A missing ConfigMap is no crash: the attempt's number stays, and it is tried every 10 s."""
-    script = lambda name, attempt: Behaviour(refused=True)  # noqa: E731
+    script = lambda name, attempt: Behaviour(refused=True)
     simulation = Simulation(pod(), script).run(25)
     assert simulation.times("start main") == [0.0, 10.01, 20.02]
     assert simulation.state.containers["main"].attempt == -1
@@ -59,7 +72,7 @@ def test_a_refused_container_is_tried_again_without_counting_as_a_restart() -> N
 
 
 def test_init_containers_run_one_after_the_other_before_the_main_ones() -> None:
-    script = lambda name, attempt: Behaviour(runs_s=1.0 if name.startswith("i") else None)  # noqa: E731
+    script = lambda name, attempt: Behaviour(runs_s=1.0 if name.startswith("i") else None)
     simulation = Simulation(
         pod(container("a"), container("b"), initContainers=[container("i1"), container("i2")]), script
     ).run(10)
@@ -85,8 +98,8 @@ def test_sidecars_are_up_before_and_end_after_what_they_serve() -> None:
     """A sidecar must have started (its startup probe passed) before the next; all end when the main ones have."""
     first = container("s1", restartPolicy="Always", startupProbe={"tcpSocket": {"port": 1}})
     second = container("s2", restartPolicy="Always")
-    script = lambda name, attempt: Behaviour(runs_s=5.0) if name == "main" else Behaviour()  # noqa: E731
-    answers = lambda name, kind, age_s: age_s > 1  # noqa: E731
+    script = lambda name, attempt: Behaviour(runs_s=5.0) if name == "main" else Behaviour()
+    answers = lambda name, kind, age_s: age_s > 1
     simulation = Simulation(pod(initContainers=[first, second], restartPolicy="Never"), script, answers).run(100)
     assert [what for what in simulation.words() if "ready" not in what] == [
         "start s1", "started s1", "start s2", "start main", "end main 0", "stop s2 30", "end s2 143", "stop s1 30",
@@ -114,7 +127,7 @@ def test_deletion_stops_everything_with_its_grace_and_finishes() -> None:
 
 
 def test_what_does_not_heed_the_stop_is_killed_when_the_grace_is_over() -> None:
-    script = lambda name, attempt: Behaviour(heeds_stop_after_s=None)  # noqa: E731
+    script = lambda name, attempt: Behaviour(heeds_stop_after_s=None)
     simulation = Simulation(pod(), script).at(5, lambda p: deleted(p, 7)).run(100)
     assert simulation.times("end main 137") == [12.0]
     assert simulation.times("finish") == [12.0]
@@ -122,7 +135,7 @@ def test_what_does_not_heed_the_stop_is_killed_when_the_grace_is_over() -> None:
 
 def test_a_shorter_grace_replaces_a_longer_one() -> None:
     """`kubectl delete --force` after a plain delete does not wait for the first one's grace."""
-    script = lambda name, attempt: Behaviour(heeds_stop_after_s=None)  # noqa: E731
+    script = lambda name, attempt: Behaviour(heeds_stop_after_s=None)
     simulation = Simulation(pod(), script).at(5, deleted).at(8, lambda p: deleted(p, 1)).run(100)
     assert simulation.times("end main 137") == [9.0]
 
@@ -133,13 +146,13 @@ def test_a_pod_deleted_before_it_started_finishes_at_once() -> None:
 
 
 def test_deletion_while_a_container_is_being_started_waits_for_it_and_stops_it() -> None:
-    script = lambda name, attempt: Behaviour(starts_after_s=3.0)  # noqa: E731
+    script = lambda name, attempt: Behaviour(starts_after_s=3.0)
     simulation = Simulation(pod(), script).at(1, deleted).run(100)
     assert simulation.words() == ["start main", "stop main 28", "end main 143", "Failed", "finish"]
 
 
 def test_sidecars_get_what_is_left_of_the_grace_but_no_less_than_two_seconds() -> None:
-    script = lambda name, attempt: Behaviour(heeds_stop_after_s=None)  # noqa: E731
+    script = lambda name, attempt: Behaviour(heeds_stop_after_s=None)
     given_pod = pod(initContainers=[container("s", restartPolicy="Always")])
     simulation = Simulation(given_pod, script).at(5, lambda p: deleted(p, 10)).run(100)
     assert simulation.times("end main 137") == [15.0]
@@ -167,7 +180,7 @@ def test_readiness_is_found_within_a_quarter_of_the_time_it_took() -> None:
     """Probes are eager until the first success: no wait for the next period."""
     probe = {"httpGet": {"port": 1}, "periodSeconds": 10}
     for needs_s in (0.05, 0.3, 1.0, 4.0):
-        answers = lambda name, kind, age_s, needs_s=needs_s: age_s >= needs_s  # noqa: E731
+        answers = lambda name, kind, age_s, needs_s=needs_s: age_s >= needs_s
         simulation = Simulation(pod(container(readinessProbe=probe)), answers=answers).run(30)
         (ready,) = simulation.times("ready main")
         assert ready - 0.01 <= needs_s * 1.35 + 0.03
@@ -176,7 +189,7 @@ def test_readiness_is_found_within_a_quarter_of_the_time_it_took() -> None:
 def test_readiness_comes_and_goes_at_the_period_once_it_was_there() -> None:
     """After the first success a failure counts at its period only, and `failureThreshold` of them in a row."""
     probe = {"httpGet": {"port": 1}, "periodSeconds": 5, "failureThreshold": 2}
-    answers = lambda name, kind, age_s: not 12 < age_s < 30  # noqa: E731
+    answers = lambda name, kind, age_s: not 12 < age_s < 30
     simulation = Simulation(pod(container(readinessProbe=probe)), answers=answers).run(60)
     changes = [(round(time), what) for time, what in simulation.trace if "ready" in what]
     assert changes == [(0, "ready main"), (20, "not ready main"), (30, "ready main")]
@@ -184,7 +197,7 @@ def test_readiness_comes_and_goes_at_the_period_once_it_was_there() -> None:
 
 def test_a_container_that_fails_liveness_is_stopped_and_started_again() -> None:
     probe = {"exec": {"command": ["x"]}, "periodSeconds": 10, "failureThreshold": 3, "initialDelaySeconds": 5}
-    answers = lambda name, kind, age_s: age_s < 20  # noqa: E731
+    answers = lambda name, kind, age_s: age_s < 20
     simulation = Simulation(pod(container(livenessProbe=probe)), answers=answers).run(46)
     assert [what for _, what in simulation.trace] == ["start main", "stop main 30", "end main 143", "start main"]
     assert round(simulation.times("stop main 30")[0]) == 45
@@ -196,7 +209,7 @@ def test_liveness_waits_for_the_startup_probe() -> None:
         "startupProbe": {"tcpSocket": {"port": 1}, "periodSeconds": 10, "failureThreshold": 30},
         "livenessProbe": {"tcpSocket": {"port": 1}, "periodSeconds": 1, "failureThreshold": 1},
     }
-    answers = lambda name, kind, age_s: age_s > 100  # noqa: E731
+    answers = lambda name, kind, age_s: age_s > 100
     simulation = Simulation(pod(container(**probes)), answers=answers).run(300)
     assert [what for what in simulation.words() if "stop" in what] == []
     assert 100 <= simulation.times("started main")[0] <= 111
@@ -304,7 +317,9 @@ def test_nothing_is_started_twice_and_never_means_once(simulation: Simulation) -
             assert begun <= 1
     settled = [index for index, what in enumerate(simulation.words()) if what in {"Succeeded", "Failed"}]
     assert len(settled) <= 1
-    assert [what for what in simulation.words()[settled[0] + 1 :] if what.startswith("start ")] == [] if settled else True
+    assert (
+        [what for what in simulation.words()[settled[0] + 1 :] if what.startswith("start ")] == [] if settled else True
+    )
 
 
 @given(simulations())

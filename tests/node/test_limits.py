@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.node.programs import HOG, PARENT_OF_HOG, WITHOUT_MARK
 from tests.node.running import python, until
 
 from mizzen.local.node import processes, watchdog
 from mizzen.local.node.limits import ControlGroups, Limits, control_groups, pids_in
 from mizzen.local.node.machine import node_facts
-
-HOG = "import time\nheld = []\nwhile True:\n held.append(bytearray(4 << 20)); time.sleep(0.005)"
 
 
 @pytest.fixture
@@ -46,7 +45,9 @@ async def test_a_cpu_limit_slows_down(groups: ControlGroups, tmp_path: Path) -> 
     """A tenth of a core: computing for 0.15 s takes about 1.5 s of the wall; half of that is asked for."""
     needs(groups, "cpu")
     enclosure = groups.enclose("c", Limits(cpu=0.1))
-    code = "import time\nbegan = time.monotonic()\nwhile time.process_time() < 0.15: pass\nprint(time.monotonic() - began)"
+    code = (
+        "import time\nbegan = time.monotonic()\nwhile time.process_time() < 0.15: pass\nprint(time.monotonic() - began)"
+    )
     started = await python(tmp_path, code, groups=enclosure.groups)
     await started.end()
     assert float(await started.text()) > 0.75
@@ -64,14 +65,7 @@ async def test_a_process_limit_holds(groups: ControlGroups, tmp_path: Path) -> N
 async def test_what_clears_its_environment_is_found_by_its_group(groups: ControlGroups, tmp_path: Path) -> None:
     """The last resort when a shim was killed: no mark, another session, but still in the group."""
     enclosure = groups.enclose("c", Limits())
-    code = """
-import os, sys, time
-if os.fork() == 0:
-    os.setsid()
-    os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(1000)"], {})
-time.sleep(1000)
-"""
-    started = await python(tmp_path, code, groups=enclosure.groups)
+    started = await python(tmp_path, WITHOUT_MARK, groups=enclosure.groups)
     await until(lambda: len(pids_in(groups.members("c"))) == 2)
     (child,) = pids_in(groups.members("c")) - {started.running().pid}
     await until(lambda: processes.ROOTFS_VARIABLE.encode() not in Path(f"/proc/{child}/environ").read_bytes())
@@ -87,12 +81,13 @@ def test_a_group_goes_away_and_with_it_the_nodes_folder(groups: ControlGroups) -
     assert groups.names() == {"c"}
     groups.remove_all()
     assert not any(folder.exists() for folder in groups.folders.values())
+    groups.enclose("again", Limits(memory_bytes=1 << 30))
+    assert groups.names() == {"again"}
 
 
 async def test_the_watchdog_kills_what_uses_too_much_and_says_why(tmp_path: Path) -> None:
     """Without control groups: the whole tree counts, and the end is OOMKilled all the same."""
-    code = "import os, time\nif os.fork() == 0:\n exec(os.environ['HOG'])\ntime.sleep(1000)"
-    started = await python(tmp_path, code, environment={"HOG": HOG.replace("0.005", "0.02")})
+    started = await python(tmp_path, PARENT_OF_HOG, environment={"HOG": HOG.replace("0.005", "0.02")})
     assert watchdog.check(started.attempt, 1 << 40) is False
     await until(lambda: watchdog.check(started.attempt, 64 << 20))
     end = await started.end()

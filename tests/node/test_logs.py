@@ -15,7 +15,9 @@ from mizzen.local.node.logs import LogOptions
 pieces = st.lists(st.text(alphabet="ab\n\r", max_size=12).map(str.encode), max_size=20)
 
 
-def write(folder: Path, chunks: list[bytes], bytes_max: int = 200, files_max: int = 10_000, flush: bool = False) -> None:
+def write(
+    folder: Path, chunks: list[bytes], bytes_max: int = 200, files_max: int = 10_000, flush: bool = False
+) -> None:
     """What the shim does with the output of a container, without the container."""
     log = shim.Log(str(folder), bytes_max, files_max)
     reading, writing = os.pipe()
@@ -89,7 +91,12 @@ def test_old_files_are_deleted_and_readers_begin_with_what_is_left(tmp_path: Pat
 
 def test_times_in_front_of_each_line_and_only_later_ones(tmp_path: Path) -> None:
     stamps = ["2026-01-31T12:00:00.000000000Z", "2026-01-31T12:00:01.500000000Z", "2026-01-31T12:00:02.000000000Z"]
-    lines = [f"{stamps[0]} stdout F one", f"{stamps[1]} stderr P tw", f"{stamps[1]} stderr P o", f"{stamps[2]} stderr F !"]
+    lines = [
+        f"{stamps[0]} stdout F one",
+        f"{stamps[1]} stderr P tw",
+        f"{stamps[1]} stderr P o",
+        f"{stamps[2]} stderr F !",
+    ]
     (tmp_path / "log.1").write_text("\n".join(lines) + "\n")
     assert read(tmp_path, timestamps=True).decode() == f"{stamps[0]} one\n{stamps[1]} two!\n"
     since = datetime(2026, 1, 31, 12, 0, 1, tzinfo=UTC)

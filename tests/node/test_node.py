@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-import os
 import stat
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.node.cluster import CONFIG_MAP, SECRET, Cluster, is_ready, main_of, terminated, waiting
+from tests.node.programs import HOG, UNTIL_CHANGED
 
+from mizzen.local.node import machine
+from mizzen.local.node.machine import Enforcement
 from mizzen.local.node.registration import LEASE, LEASE_NAMESPACE, NODE
 
 SERVER = """
@@ -107,7 +109,9 @@ print(json.dumps({
     assert found["downward"] == 'app="x"'
     assert env["S_K"] == "v"
     assert env["WHERE"] == f"secret@{env['KUBERNETES_SERVICE_HOST']}"
-    assert cluster.client.connection.server.endswith(f"{env['KUBERNETES_SERVICE_HOST']}:{env['KUBERNETES_SERVICE_PORT']}")
+    assert cluster.client.connection.server.endswith(
+        f"{env['KUBERNETES_SERVICE_HOST']}:{env['KUBERNETES_SERVICE_PORT']}"
+    )
     assert found["python"] == str(Path(env["PATH"].split(":")[0]) / "python")
     assert len(env["MIZZEN_RUN_DIR"]) < 70
     assert len(env["TMPDIR"] + "/pymp-12345678/listener-12345678") < 104
@@ -163,12 +167,26 @@ async def test_how_a_pod_that_never_restarts_ends(cluster: Cluster, how: str) ->
 
 
 async def test_a_container_over_its_memory_is_oom_killed(cluster: Cluster) -> None:
-    code = "import time\nheld = []\nwhile True: held.append(bytearray(8 << 20)); time.sleep(0.01)"
     async with cluster.node():
-        await cluster.create(python(code, resources={"limits": {"memory": "64Mi"}}), restartPolicy="Never")
+        await cluster.create(python(HOG, resources={"limits": {"memory": "64Mi"}}), restartPolicy="Never")
         pod = await cluster.until_phase("Failed")
         assert (terminated(pod)["reason"], terminated(pod)["exitCode"]) == ("OOMKilled", 137)
         assert "memory" in await cluster.until_event("OOMKilling")
+
+
+async def test_without_control_groups_a_watchdog_holds_memory(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the Node and the Pod say what is not held."""
+    monkeypatch.setattr(machine, "enforcement", lambda home: Enforcement(None, root=False))
+    async with cluster.node():
+        node = await cluster.client.get(NODE, cluster.node_name)
+        held = next(one for one in node["status"]["conditions"] if one["type"] == "node.mizzen.dev/LimitsEnforced")
+        assert (held["status"], "cpu limits are not enforced" in held["message"]) == ("False", True)
+        await cluster.create(python(HOG, resources={"limits": {"memory": "64Mi", "cpu": "1"}}), restartPolicy="Never")
+        pod = await cluster.until_phase("Failed")
+        assert (terminated(pod)["reason"], terminated(pod)["exitCode"]) == ("OOMKilled", 137)
+        assert await cluster.until_event("Unsupported", saying="resources.limits.cpu is not enforced here")
 
 
 async def test_a_command_that_is_not_there_is_a_start_error(cluster: Cluster) -> None:
@@ -218,14 +236,9 @@ async def test_what_is_missing_is_waited_for_and_used_at_once(cluster: Cluster) 
 async def test_a_changed_config_map_reaches_a_running_pod(cluster: Cluster) -> None:
     meta = {"name": "settings", "namespace": cluster.namespace}
     await cluster.client.create(CONFIG_MAP(metadata=meta, data={"a": "1"}))
-    code = """
-import os, time
-path = os.environ["MIZZEN_ROOTFS"] + "/s/a"
-while open(path).read() != "2": time.sleep(0.01)
-"""
     async with cluster.node():
         await cluster.create(
-            python(code, volumeMounts=[{"name": "s", "mountPath": "/s"}]),
+            python(UNTIL_CHANGED, volumeMounts=[{"name": "s", "mountPath": "/s"}]),
             volumes=[{"name": "s", "configMap": {"name": "settings"}}],
             restartPolicy="Never",
         )

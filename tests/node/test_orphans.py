@@ -6,9 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.node.builders import pod_object
+from tests.node.builders import moment, pod_object
+from tests.node.programs import DAEMONS, FOREVER, STUBBORN
 from tests.node.running import Started, living, python, until
-from tests.node.test_shim import DAEMONS
 
 from mizzen.local.node import kill_all
 from mizzen.local.node.orphans import HomeLock, NodeRunningError
@@ -18,19 +18,18 @@ from mizzen.local.node.podfolder import PodFolder
 async def start_in(home: Path, uid: str, code: str, *arguments: str) -> Started:
     """A container of a Pod of this home, without a node."""
     folder = PodFolder(home, uid)
-    folder.open(pod_object(meta={"uid": uid, "name": uid}))
+    folder.open(pod_object(meta={"uid": uid, "name": uid}), moment(0), moment(0))
     return await python(folder.root, code, *arguments)
 
 
 async def test_everything_ends_and_is_named(tmp_path: Path) -> None:
     """What heeds SIGTERM, what does not, daemons, what a killed shim left: all of it, and the logs stay."""
-    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(1000)"
     numbers = [tmp_path / "a", tmp_path / "b"]
     started = [
-        await start_in(tmp_path, "kind", "import time; time.sleep(1000)"),
-        await start_in(tmp_path, "stubborn", stubborn),
-        await start_in(tmp_path, "daemons", DAEMONS + "import time; time.sleep(1000)", str(numbers[0])),
-        await start_in(tmp_path, "shimless", DAEMONS + "import time; time.sleep(1000)", str(numbers[1])),
+        await start_in(tmp_path, "kind", FOREVER),
+        await start_in(tmp_path, "stubborn", STUBBORN),
+        await start_in(tmp_path, "daemons", DAEMONS + FOREVER, str(numbers[0])),
+        await start_in(tmp_path, "shimless", DAEMONS + FOREVER, str(numbers[1])),
     ]
     for one in started[1:]:
         await until(lambda one=one: b"up" in (one.attempt.folder / "log.1").read_bytes())
@@ -44,13 +43,14 @@ async def test_everything_ends_and_is_named(tmp_path: Path) -> None:
     assert ended[:3] == [f"container main of pod default/{name}" for name in ("daemons", "kind", "stubborn")]
     assert len([name for name in ended if name.startswith("process ")]) == 3
     assert (started[1].attempt.folder / "log.1").exists()
+    assert [one.attempt.was_taken_down for one in started] == [True, True, True, False]
     assert kill_all(tmp_path) == []
     for one in started[:3]:
         await one.end()
 
 
 async def test_another_homes_pods_are_left_alone(tmp_path: Path) -> None:
-    other = await start_in(tmp_path / "other", "u", "import time; time.sleep(1000)")
+    other = await start_in(tmp_path / "other", "u", FOREVER)
     assert kill_all(tmp_path / "mine") == []
     assert kill_all(tmp_path) == []
     assert living([other.running().pid])
@@ -60,7 +60,7 @@ async def test_another_homes_pods_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_home_whose_node_runs_is_refused(tmp_path: Path) -> None:
     """It would start again what is killed here; and two nodes on one home are one too many."""
-    PodFolder(tmp_path, "u").open(pod_object())
+    PodFolder(tmp_path, "u").open(pod_object(), moment(0), moment(0))
     lock = HomeLock(tmp_path)
     lock.take()
     with pytest.raises(NodeRunningError, match="another node process"):

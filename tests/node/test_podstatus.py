@@ -82,8 +82,9 @@ def test_a_crashing_container_says_so_while_it_waits() -> None:
     status = status_of(simulation)
     assert status["phase"] == "Running"
     assert status["containerStatuses"][0]["restartCount"] == 1
-    assert "back-off 10s restarting failed container=main pod=p_default(" in (
-        status["containerStatuses"][0]["state"]["waiting"]["message"]
+    assert (
+        "back-off 10s restarting failed container=main pod=p_default("
+        in (status["containerStatuses"][0]["state"]["waiting"]["message"])
     )
 
 
@@ -158,5 +159,10 @@ def test_a_pod_that_ended_stays_ended_whatever_else_is_known() -> None:
 def test_reading_a_pod_takes_kubernetes_defaults() -> None:
     found = PodSpec.parse(pod(container(livenessProbe={"tcpSocket": {"port": 1}})).raw)
     probe = found.containers[0].probes["liveness"]
-    assert (found.restart_policy, found.grace_s, found.active_limit_s, found.deletion_grace_s) == ("Always", 30, None, None)
+    assert (found.restart_policy, found.grace_s, found.active_limit_s, found.deletion_grace_s) == (
+        "Always",
+        30,
+        None,
+        None,
+    )
     assert (probe.period_s, probe.timeout_s, probe.success_threshold, probe.failure_threshold) == (10, 1, 1, 3)

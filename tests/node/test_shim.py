@@ -11,34 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.node.programs import DAEMONS, FOREVER, FORK_BOMB, POLITE, PROMPT, STUBBORN
 from tests.node.running import living, python, read_log, start, until
 
 from mizzen.local.node import moments, processes
 from mizzen.local.node.attempts import Attempt, attempts, wait_until_ended
-
-DAEMONS = """
-import os, signal, sys, time
-def fork():
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            with open(sys.argv[1], "a") as file:
-                file.write(f"{os.getpid()}\\n")
-            time.sleep(1000)
-        os._exit(0)
-for _ in range(3):
-    fork()
-while True:
-    with open(sys.argv[1], "a+") as file:
-        file.seek(0)
-        if len(file.readlines()) == 3:
-            break
-    time.sleep(0.01)
-print("up", flush=True)
-"""
-"""Three daemons that left the session and ignore SIGTERM; their process numbers are in the file named."""
-
 
 # -- how it ends
 
@@ -88,7 +65,7 @@ async def test_output_of_both_streams_is_logged_and_a_last_line_without_end_too(
 
 async def test_a_prompt_is_logged_before_its_line_ends(tmp_path: Path) -> None:
     """A progress bar shows while it goes on, and not only when its line is complete."""
-    started = await python(tmp_path, "import sys, time; sys.stdout.write('50 %'); sys.stdout.flush(); time.sleep(1000)")
+    started = await python(tmp_path, PROMPT)
     await until(lambda: b"P 50 %" in (started.attempt.folder / "log.1").read_bytes())
     started.attempt.request_stop(0)
     await started.end()
@@ -123,7 +100,7 @@ print(json.dumps({
 
 
 async def test_the_shim_is_small_and_knows_nothing_of_where_it_was_started(tmp_path: Path) -> None:
-    started = await python(tmp_path, "import time; time.sleep(1000)")
+    started = await python(tmp_path, FOREVER)
     shim = psutil.Process(started.shim)
     assert shim.memory_info().rss < 20 * 2**20
     assert shim.cwd() == "/"
@@ -136,8 +113,7 @@ async def test_the_shim_is_small_and_knows_nothing_of_where_it_was_started(tmp_p
 
 
 async def test_a_command_that_heeds_the_stop_ends_as_it_likes(tmp_path: Path) -> None:
-    code = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('up', flush=True); time.sleep(1000)"
-    started = await python(tmp_path, code)
+    started = await python(tmp_path, POLITE)
     await until(lambda: b"up" in (started.attempt.folder / "log.1").read_bytes())
     started.attempt.request_stop(1000)
     assert (await started.end()).code == 7
@@ -145,8 +121,7 @@ async def test_a_command_that_heeds_the_stop_ends_as_it_likes(tmp_path: Path) ->
 
 async def test_a_command_that_does_not_is_killed_after_the_grace(tmp_path: Path) -> None:
     """And a later, shorter grace replaces a longer one."""
-    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(1000)"
-    started = await python(tmp_path, code)
+    started = await python(tmp_path, STUBBORN)
     await until(lambda: b"up" in (started.attempt.folder / "log.1").read_bytes())
     started.attempt.request_stop(1000)
     started.attempt.request_stop(0.1)
@@ -156,15 +131,17 @@ async def test_a_command_that_does_not_is_killed_after_the_grace(tmp_path: Path)
 
 async def test_a_stopped_process_can_be_stopped(tmp_path: Path) -> None:
     """A command frozen by SIGSTOP dies all the same when its grace is over."""
-    started = await python(tmp_path, "import time; time.sleep(1000)")
-    os.kill(started.running().pid, signal.SIGSTOP)
+    started = await python(tmp_path, FOREVER)
+    command = psutil.Process(started.running().pid)
+    command.suspend()
+    await until(lambda: command.status() == psutil.STATUS_STOPPED)
     started.attempt.request_stop(0.05)
     assert (await started.end()).code == 137
 
 
 async def test_no_daemon_survives_its_container(tmp_path: Path) -> None:
     """Whether the container ends by itself or is stopped: what left its session and ignores SIGTERM dies with it."""
-    for number, after in enumerate(("", "import time; time.sleep(1000)")):
+    for number, after in enumerate(("", FOREVER)):
         numbers = tmp_path / f"pids{number}"
         started = await python(tmp_path, DAEMONS + after, str(numbers), number=number)
         await until(lambda started=started: b"up" in (started.attempt.folder / "log.1").read_bytes())
@@ -178,20 +155,7 @@ async def test_no_daemon_survives_its_container(tmp_path: Path) -> None:
 
 async def test_a_fork_bomb_is_cleaned_up(tmp_path: Path) -> None:
     """A tree that grows while it is killed is killed all the same."""
-    code = """
-import os, time
-for _ in range(6):
-    os.fork()
-time.sleep(0.01)
-while True:
-    if os.fork() == 0:
-        if os.fork() == 0:
-            time.sleep(0.05)
-        os._exit(0)
-    os.waitpid(-1, 0)
-    time.sleep(0.005)
-"""
-    started = await python(tmp_path, code)
+    started = await python(tmp_path, FORK_BOMB)
     await until(lambda: len(psutil.Process(started.shim).children(recursive=True)) > 60)
     started.attempt.request_stop(0)
     await started.end()
@@ -204,7 +168,7 @@ while True:
 async def test_a_killed_shim_takes_its_container_down(tmp_path: Path) -> None:
     """kill -9 of the shim: the command dies with it, its daemons are found by their mark, the end is 137 Error."""
     numbers = tmp_path / "pids"
-    started = await python(tmp_path, DAEMONS + "import time; time.sleep(1000)", str(numbers))
+    started = await python(tmp_path, DAEMONS + FOREVER, str(numbers))
     await until(lambda: b"up" in (started.attempt.folder / "log.1").read_bytes())
     command = started.running().pid
     os.kill(started.shim, signal.SIGKILL)

@@ -259,6 +259,20 @@ def test_a_lost_workers_batch_is_run_once_more_each_request_alone():
         assert story.answer(batch) == [request]
 
 
+def test_who_was_with_a_lost_worker_stays_alone_though_it_is_given_back_unrun():
+    story = Story()
+    suspect = story.offer()
+    story.queue.join("a", LANE, 1)
+    story.one_batch()
+    story.queue.lost("a")
+    story.queue.join("b", LANE, 1)
+    story.queue.returned(story.one_batch())
+    other = story.offer()
+    story.queue.join("c", LANE, 1)
+    story.queue.grant("b", 1)
+    assert [batch.requests for batch in story.assign()] == [[suspect], [other]]
+
+
 def test_a_request_that_kills_two_workers_fails_and_takes_no_other_with_it():
     story = Story()
     killer, innocent = story.offer(), story.offer()

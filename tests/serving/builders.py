@@ -52,18 +52,6 @@ def doubling_model(columns: int = 2, factor: float = 2.0) -> bytes:
     )
 
 
-def slow_model(size: int = 256, rounds: int = 40) -> bytes:
-    """`y = x` after `rounds` multiplications with an identity matrix: takes time, and gives back what it got."""
-    nodes = [
-        helper.make_node("MatMul", [f"h{i}" if i else "x", "eye"], [f"h{i + 1}" if i < rounds - 1 else "y"])
-        for i in range(rounds)
-    ]
-    eye = numpy_helper.from_array(np.eye(size, dtype="f4"), "eye")
-    return _model(
-        nodes, [_value("x", TensorProto.FLOAT, ["n", size])], [_value("y", TensorProto.FLOAT, ["n", size])], [eye]
-    )
-
-
 def picky_model() -> bytes:
     """`y = table[x]` for a table of four rows: a batch with any other index is refused by the runtime."""
     table = numpy_helper.from_array(np.array([10.0, 11.0, 12.0, 13.0], "f4"), "table")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mizzen.serving.oip import BadRequestError, ResponseEncoder, decode_request, error_body
+from mizzen.serving.oip import BadRequestError, InferenceRequest, RequestDecoder, ResponseEncoder, error_body
 from mizzen.serving.tensors import DATATYPES, BadTensorError, Signature, Tensor, pack_strings, unpack_strings
 
 from .builders import UNHURRIED, signature, spec, tensor
@@ -18,6 +18,10 @@ from .builders import UNHURRIED, signature, spec, tensor
 BOUNDS = {"UINT8": (0, 2**8), "UINT16": (0, 2**16), "UINT32": (0, 2**32), "UINT64": (0, 2**64)} | {
     f"INT{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1)) for bits in (8, 16, 32, 64)
 }
+
+
+def decode_request(body: bytes, json_size: int | None, expects: Signature) -> InferenceRequest:
+    return RequestDecoder(expects).decode(body, json_size)
 
 
 def elements(datatype: str) -> st.SearchStrategy:
@@ -208,8 +212,8 @@ WRONG = [
     (body_of(entry(shape=(3, 19)), K), "inputs[0].shape: expected [-1, 2], got [3, 19]"),
     (body_of(entry(shape=(2,)), K), "inputs[0].shape: expected [-1, 2], got [2]"),
     (body_of(entry(shape=(-1, 2)), K), "inputs[0].shape: expected [-1, 2], got [-1, 2]"),
-    (body_of(entry(shape=(0, 2), data=[]), entry("k", (0,), "INT8", [])), "inputs[0].shape: expected at least 1 row"),
-    (body_of(entry(), entry("k", (2,), "INT8", [1, 2])), "inputs[1].shape: expected 1 rows as 'x' has, got 2"),
+    (body_of(entry(shape=(0, 2), data=[]), entry("k", (0,), "INT8", [])), "input 'x': expected at least 1 row, got 0"),
+    (body_of(entry(), entry("k", (2,), "INT8", [1, 2])), "input 'k': expected 1 rows as 'x' has, got 2"),
     (body_of(entry(data=[1.0]), K), "inputs[0].data: expected 2 elements for shape [1, 2], got 1"),
     (body_of(entry(data=[1.0, "2"]), K), "inputs[0].data[1]: expected float | null, got str"),
     (body_of(entry(), entry("k", (1,), "INT8", [None])), "inputs[1].data[0]: expected int, got null"),

@@ -1,6 +1,7 @@
 """One endpoint's shell around the queue: what clients are told, whatever workers, versions and clocks do."""
 
 import asyncio
+import gc
 import json
 import struct
 
@@ -410,3 +411,50 @@ async def test_what_happened_is_counted(stage):
     measures = stage.gateway.measures["default", "m"]
     assert measures.outcomes == {"ok": 1, "bad_request": 1, "cancelled": 1}
     assert (measures.rows, sum(measures.batch_rows.counts), sum(measures.request_s.counts)) == (2, 1, 1)
+
+
+async def test_requests_leave_nothing_for_the_garbage_collector(stage):
+    """However they end, what was made for them goes with the last reference: memory is flat without a collection."""
+    link = stage.worker()
+
+    async def some_requests() -> None:
+        calls = [stage.call(float(number)) for number in range(6)]
+        await turn()
+        calls[0].leave()
+        link.answer()
+        stage.call(1.0, request_timeout_ms="1")
+        stage.call(body=b"?")
+        await asyncio.sleep(0.01)
+        link.fail()
+        stage.call(1.0)
+        stage.call(2.0)
+        await turn()
+        link.answer()
+
+    await some_requests()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await some_requests()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+async def test_a_bug_in_one_answer_is_one_answer_of_500(stage, monkeypatch):
+    link = stage.worker()
+    calls = [stage.call(1.0), stage.call(2.0)]
+    await turn()
+    served = stage.gateway.services["default", "m"]._traffic[0]
+    encode, seen = served.encoder.encode, []
+
+    def encode_but_the_first(request, outputs):
+        seen.append(request)
+        if len(seen) == 1:
+            raise RuntimeError("a bug")
+        return encode(request, outputs)
+
+    monkeypatch.setattr(served.encoder, "encode", encode_but_the_first)
+    link.answer()
+    assert (calls[0].reply.status, calls[1].reply.values) == (500, [4.0])

@@ -24,7 +24,7 @@ from mizzen.kinds import Dataset, InferenceEndpoint, Model, ModelVersion, Traini
 from mizzen.kube.client import Client
 from mizzen.kube.errors import AlreadyExists, NotFound
 from mizzen.kube.resources import info_of
-from mizzen.local.supervisor.home import Home
+from mizzen.local.supervisor.home import Home, HomeError
 from mizzen.local.supervisor.processes import StartError, recorded
 from mizzen.local.supervisor.supervisor import Addresses, Settings, addresses_of
 from mizzen.local.supervisor.supervisor import down as end_all
@@ -70,7 +70,7 @@ def demo(
             kubeconfig = kubeconfig.absolute() if kubeconfig is not None else None
             addresses = lifecycle.start_detached(_settings(place, kubeconfig))
         replay = asyncio.run(_flights(addresses, example, began))
-    except StartError as error:
+    except (HomeError, StartError) as error:
         raise CommandError(str(error)) from error
     finally:
         if not keep and not already:

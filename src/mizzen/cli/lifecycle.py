@@ -41,7 +41,7 @@ def up(
     inference_port: InferencePort = 7080,
     gateways: Annotated[int, typer.Option(help="Gateway processes.", min=1)] = 1,
     kubeconfig: Annotated[
-        Path | None, typer.Option(help="Use that control plane instead of starting the embedded one.")
+        Path | None, typer.Option(help="Use that control plane instead of the embedded one.", exists=True)
     ] = None,
 ) -> None:
     """Bring Mizzen up on this machine."""
@@ -69,7 +69,7 @@ async def _in_foreground(settings: Settings, started: float) -> None:
 
 
 def start_detached(settings: Settings) -> Addresses:
-    """Starts a supervisor that outlives this command; returns when all is up. Raises `StartError`."""
+    """Starts a supervisor that outlives this command; returns when all is up. Raises `HomeError`, `StartError`."""
     command = [
         sys.executable, "-m", "mizzen.local.supervisor",
         "--home", str(settings.home.root),
@@ -80,7 +80,11 @@ def start_detached(settings: Settings) -> Addresses:
     ]  # fmt: skip
     if settings.kubeconfig is not None:
         command += ["--kubeconfig", str(settings.kubeconfig)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True)
+    settings.home.prepare()
+    with (settings.home.logs / "supervisor.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
     with process:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from mizzen.kinds.yamltext import dump
 
 GOOD = frozenset({"True", "Running", "Ready", "Succeeded", "Completed", "Active", "ok", "Bound"})
 BAD = frozenset({"False", "Failed", "Error", "CrashLoopBackOff", "fail", "NotReady", "OOMKilled"})
@@ -23,19 +23,24 @@ def is_terminal() -> bool:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns under headers, as kubectl prints them: two spaces apart, nothing cut."""
-    grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold" if is_terminal() else "")
-    for header in headers:
-        grid.add_column(header.upper(), no_wrap=True, overflow="ignore")
-    for row in rows:
-        grid.add_row(*(_cell(value) for value in row))
-    console.print(grid, crop=False, overflow="ignore", no_wrap=True)
+    """Columns under headers, as kubectl prints them: three spaces apart, nothing cut or folded."""
+    lines = [[header.upper() for header in headers], *([_words(value) for value in row] for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(headers))]
+    for number, line in enumerate(lines):
+        text = Text()
+        for index, (cell, width) in enumerate(zip(line, widths, strict=True)):
+            last = index == len(line) - 1
+            text.append(cell if last else cell.ljust(width + 3), style="bold" if number == 0 else _style(cell))
+        text.rstrip()
+        console.print(text, crop=False, overflow="ignore", no_wrap=True)
 
 
-def _cell(value: object) -> Text:
-    text = "" if value is None else str(value)
-    style = "green" if text in GOOD else "red" if text in BAD else ""
-    return Text(text, style=style)
+def _words(value: object) -> str:
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _style(cell: str) -> str:
+    return "green" if cell in GOOD else "red" if cell in BAD else ""
 
 
 def document(value: Any, form: str) -> None:
@@ -43,4 +48,4 @@ def document(value: Any, form: str) -> None:
     if form == "json":
         print(json.dumps(value, indent=2, ensure_ascii=False))
     else:
-        print(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), end="")
+        print(dump(value), end="")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from mizzen.cli import options
 from mizzen.kinds.crd import crds as all_crds
+from mizzen.kinds.yamltext import dump
 from mizzen.local.supervisor.home import Home
 
 app = typer.Typer()
@@ -28,7 +28,7 @@ def _kubeconfig(path: Path | None) -> list[str]:
 @app.command()
 def crds() -> None:
     """Print the CustomResourceDefinitions: `mizzen crds | kubectl apply -f -`."""
-    print(yaml.safe_dump_all(all_crds(), sort_keys=False, allow_unicode=True), end="")
+    print("---\n".join(dump(crd) for crd in all_crds()), end="")
 
 
 @app.command()

@@ -161,7 +161,7 @@ ABSENT = Outcome("Absent")
 def outcome(job: Job | None, pods: Iterable[Pod]) -> Outcome:
     """How the Job stands, told from its conditions and, where those say too little, from its last Pod."""
     if job is None or job.status is None:
-        return ABSENT if job is None else Outcome("Waiting")
+        return ABSENT if job is None else Outcome("Waiting", "PodStarting", "the Pod is starting")
     status = job.status
     started = status.startTime
     last = max(pods, key=_created, default=None)
@@ -176,7 +176,7 @@ def outcome(job: Job | None, pods: Iterable[Pod]) -> Outcome:
     waiting = _waiting(last)
     if waiting is not None:
         return Outcome("Waiting", *waiting, started)
-    return Outcome("Running" if last is not None else "Waiting", started_at=started)
+    return Outcome("Running", started_at=started)
 
 
 def _created(pod: Pod) -> str:
@@ -201,8 +201,11 @@ def _failure(reason: str, message: str, pod: Pod | None) -> tuple[str, str]:
 
 
 def _waiting(pod: Pod | None) -> tuple[str, str] | None:
-    """Why the Pod does not start, where it says."""
-    if pod is None or pod.status is None or pod.status.phase != "Pending":
+    """Why the Pod does not run yet, in its own words where it says."""
+    starting = "PodStarting", "the Pod is starting"
+    if pod is None or pod.status is None:
+        return starting
+    if pod.status.phase not in {None, "Pending"}:
         return None
     for condition in pod.status.conditions or ():
         if condition.type == "PodScheduled" and condition.status == "False":
@@ -211,4 +214,4 @@ def _waiting(pod: Pod | None) -> tuple[str, str] | None:
         waiting = status.state.waiting if status.state is not None else None
         if waiting is not None and waiting.message:
             return waiting.reason or "Waiting", waiting.message
-    return "PodStarting", "the Pod is starting"
+    return starting

@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 TaskT = TypeVar("TaskT", bound=Wire)
 
 
-class Failure(Exception):  # noqa: N818 - raised for an end that was foreseen, and tells of it
+class Failure(Exception):
     """Why a run ended without its result: a CamelCase reason for programs, a sentence for people, an exit code.
 
     `details` are further lines for whoever reads the Pod's status: the end of a traceback.

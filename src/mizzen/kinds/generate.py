@@ -8,20 +8,11 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
-
 from mizzen.kinds.catalog import KINDS
 from mizzen.kinds.crd import crd_of
 from mizzen.kinds.meta import GROUP
 from mizzen.kinds.schema import editor
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what is there twice twice."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
-        return True
-
+from mizzen.kinds.yamltext import dump
 
 _HEADER = "# Generated from src/mizzen/kinds by `python -m mizzen.kinds.generate`; changes here are overwritten.\n"
 
@@ -30,7 +21,7 @@ def files() -> dict[Path, str]:
     """What is to be written, by path."""
     written: dict[Path, str] = {}
     for kind in KINDS:
-        crd = yaml.dump(crd_of(kind), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+        crd = dump(crd_of(kind))
         written[Path("deploy/crds") / f"{kind.plural}.{GROUP}.yaml"] = _HEADER + crd
         schema = json.dumps(editor(kind), indent=2, ensure_ascii=False)
         written[Path("docs/schemas") / f"{kind.__name__.lower()}.json"] = f"{schema}\n"

@@ -96,7 +96,9 @@ def _finding(kind: type[Resource], value: Any, detail: ErrorDetails) -> Finding:
         return Finding(path, text.removeprefix("expected "), found)
     if name == "literal_error":
         return _of_literal(path, context["expected"], detail["input"])
-    return Finding(path, _expectation(name, context, detail), found)
+    quote = name == "string_type" and isinstance(detail["input"], bool | int | float)
+    hint = 'texts that look like something else need quotes: "y", "5"' if quote else ""
+    return Finding(path, _expectation(name, context, detail), found, hint)
 
 
 def _walk(value: Any, loc: tuple[int | str, ...]) -> tuple[Path, Any]:

@@ -90,6 +90,30 @@ def as_number(text: str) -> int | float:
     return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that Go would take for something else, and writes what is there twice twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    try:
+        plain = scalar(text) is text
+    except ValueError:
+        plain = False
+    style = ("|" if "\n" in text else None) if plain else '"'
+    return dumper.represent_scalar(f"{_TAG}str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def dump(value: Any) -> str:
+    """A JSON value as YAML that means the same to us, to kubectl and to PyYAML, in the order of its keys."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
 def documents(text: str | bytes) -> Iterator[Document]:
     """Each document in turn.
 
@@ -117,7 +141,8 @@ def _events(text: str | bytes) -> Iterator[yaml.Event]:
         problem = f"{error.problem} {error.context}" if error.context else str(error.problem)
         if mark is not None and _character_at(text, mark) == "\t":
             problem = "found a tab, where YAML takes only spaces"
-        raise YamlError(problem, (mark.line if mark is not None else 0) + 1) from error
+        line = (mark.line if mark is not None else 0) + 1
+        raise YamlError(problem, min(line, _line_at(text, max(0, len(text.rstrip()))))) from error
     except yaml.reader.ReaderError as error:
         raise YamlError(f"expected text in UTF-8: {error.reason}", _line_at(text, error.position)) from error
     except (yaml.YAMLError, UnicodeError) as error:
@@ -145,6 +170,7 @@ class _Frame:
     size: int = 1
     key: str | None = None
     key_line: int = 0
+    key_merges: bool = False
     seen: dict[str, int] = field(default_factory=dict)
     merged: dict[str, Any] = field(default_factory=dict)
 
@@ -185,7 +211,7 @@ class _Builder:
             if self._stack:
                 self._add(value, size, at)
             else:
-                root = value
+                root = "<<" if value is _MERGE else value
         return Document(root, self._lines, self._repeated)
 
     def _leaf(self, event: yaml.Event, at: int) -> tuple[Any, int, str | None]:
@@ -233,20 +259,21 @@ class _Builder:
         """Puts a value that is complete into the one around it."""
         frame = self._stack[-1]
         frame.size += size
+        merges, value = value is _MERGE, "<<" if value is _MERGE else value
         if isinstance(frame.value, list):
             self._lines.setdefault((*frame.path, len(frame.value)), at)
             frame.value.append(value)
         elif frame.key is None:
             if isinstance(value, dict | list):
                 raise YamlError("expected a key that is a text, got a mapping or a list", at)
-            frame.key, frame.key_line = _key_text(value), at
+            frame.key, frame.key_line, frame.key_merges = _key_text(value), at, merges
         else:
             self._set(frame, value)
 
     def _set(self, frame: _Frame, value: Any) -> None:
         key, line = frame.key or "", frame.key_line
         frame.key = None
-        if key == "<<":
+        if frame.key_merges:
             for other in value if isinstance(value, list) else [value]:
                 if not isinstance(other, dict):
                     raise YamlError("expected a mapping, or a list of them, to merge", line)
@@ -261,15 +288,17 @@ class _Builder:
 
 
 _NO_PLACE: Path = ("",)
+_MERGE = object()
+"""A plain `<<`: as a key it merges, quoted it does not."""
 
 
 def _scalar_of(event: yaml.ScalarEvent) -> Any:
     tag, text = (event.tag or "").removeprefix(_TAG), event.value
     if event.implicit[0] and not event.tag:
-        return scalar(text)
+        return _MERGE if text == "<<" else scalar(text)
     if tag in {"int", "float", "bool", "null"}:
         return scalar(text)
-    return base64.b64decode(text).decode(errors="replace") if tag == "binary" else text
+    return base64.b64decode("".join(text.split()), validate=True).decode(errors="replace") if tag == "binary" else text
 
 
 def _key_text(value: Any) -> str:

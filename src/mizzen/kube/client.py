@@ -43,6 +43,8 @@ _PATCH_TYPES = {
     "apply": "application/apply-patch+yaml",
 }
 _PAGE = 500
+_METADATA = "application/json;g=meta.k8s.io;v=v1;as=PartialObjectMetadata"
+_OR_ALL = ",application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +153,18 @@ class Client:
         labels: Selector | None = None,
         fields: Selector | None = None,
         resource_version: str | None = None,
+        metadata_only: bool = False,
     ) -> ListResult[RawObject]:
-        """As `list`, the objects as JSON."""
+        """As `list`, the objects as JSON; with `metadata_only` just that of each, where the server can do so."""
+        accept = f"{_METADATA}List{_OR_ALL}" if metadata_only else "application/json"
         selection = _selection(labels, fields)
         first = selection | ({} if resource_version is None else {"resourceVersion": resource_version})
         params = first | {"limit": str(_PAGE)}
         items: list[RawObject] = []
         while True:
             try:
-                page = _list_page.decode((await self._send("GET", info.path(namespace), params=params)).content)
+                response = await self._send("GET", info.path(namespace), params=params, accept=accept)
+                page = _list_page.decode(response.content)
             except Expired:
                 # The rest of a slow listing is gone: one unpaged list is consistent and cannot expire.
                 if "continue" not in params:
@@ -207,8 +212,10 @@ class Client:
         timeout_s: float | None = None,
         bookmarks: bool = True,
         send_initial_events: bool = False,
+        metadata_only: bool = False,
     ) -> AsyncGenerator[WatchEvent[RawObject], None]:
-        """As `watch`, the objects as JSON."""
+        """As `watch`, the objects as JSON; with `metadata_only` just that of each, where the server can do so."""
+        accept = f"{_METADATA}{_OR_ALL}" if metadata_only else "application/json"
         params = _selection(labels, fields) | {"watch": "true", "allowWatchBookmarks": str(bookmarks).lower()}
         if resource_version is not None:
             params["resourceVersion"] = resource_version
@@ -218,7 +225,7 @@ class Client:
             params["timeoutSeconds"] = str(max(1, int(timeout_s)))
         silence_s = None if timeout_s is None else timeout_s + 15.0
         async with (
-            self._transport.stream(info.path(namespace), params=params, silence_s=silence_s) as chunks,
+            self._transport.stream(info.path(namespace), params=params, silence_s=silence_s, accept=accept) as chunks,
             aclosing(events_of(chunks)) as events,
         ):
             async for event in events:

@@ -13,6 +13,7 @@ reads and a server shows under events.k8s.io too.
 """
 
 import asyncio
+import copy
 import logging
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -74,6 +75,8 @@ class Note:
     type: EventType
     reason: str
     message: str
+    component: str = ""
+    """Who speaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,8 @@ class Correlator:
         combined = self._is_one_of_many(note, now_s)
         if self._is_too_much(note.subject, now_s):
             return None
-        slot = (note.subject.identity, note.type, note.reason, _COMBINED if combined else note.message)
+        words = _COMBINED if combined else note.message
+        slot = (note.component, note.subject.identity, note.type, note.reason, words)
         written = self._written.get(slot) or self._written.put(slot, _Written(None, 0))
         written.count += 1
         message = f"{_COMBINED}{note.message}" if combined else note.message
@@ -180,16 +184,24 @@ class RecorderStatistics:
     waiting: int
 
 
+@dataclass(slots=True)
+class _Counts:
+    written: int = 0
+    dropped: int = 0
+    failed: int = 0
+    named: int = 0
+
+
 class Recorder:
     """Writes Events for one component. `run` does the writing; without it, notes wait and the oldest are dropped."""
 
     def __init__(self, client: Client, component: str, *, clock: Clock = utc_now) -> None:
         self._client = client
-        self._component = component
+        self.component = component
         self._clock = clock
         self._correlator = Correlator()
         self._notes: asyncio.Queue[Note] = asyncio.Queue(_WAITING_MAX)
-        self._written = self._dropped = self._failed = self._named = 0
+        self._counts = _Counts()
 
     def record(self, about: object, type_: EventType, reason: str, message: str) -> None:
         """Notes what happened to an object (or `Subject`). Never waits, never raises."""
@@ -197,8 +209,14 @@ class Recorder:
         if self._notes.full():
             self._notes.get_nowait()
             self._notes.task_done()
-            self._dropped += 1
-        self._notes.put_nowait(Note(subject, type_, reason, message[:1024]))
+            self._counts.dropped += 1
+        self._notes.put_nowait(Note(subject, type_, reason, message[:1024], self.component))
+
+    def speaking_as(self, component: str) -> "Recorder":
+        """The same recorder, its notes in the name of another component: the queue and the task are shared."""
+        other = copy.copy(self)
+        other.component = component
+        return other
 
     def normal(self, about: object, reason: str, message: str) -> None:
         """Something happened as it should."""
@@ -216,7 +234,7 @@ class Recorder:
                 await self._write(note)
             except ApiError as error:
                 # An Event is not worth trying twice: the server has more important things to do now.
-                self._failed += 1
+                self._counts.failed += 1
                 log.debug("event %s about %s not written: %s", note.reason, note.subject.name, error)
             finally:
                 self._notes.task_done()
@@ -230,32 +248,33 @@ class Recorder:
             log.info("%d events not written in time", self._notes.qsize())
 
     def statistics(self) -> RecorderStatistics:
-        return RecorderStatistics(self._written, self._dropped, self._failed, self._notes.qsize())
+        counts = self._counts
+        return RecorderStatistics(counts.written, counts.dropped, counts.failed, self._notes.qsize())
 
     async def _write(self, note: Note) -> None:
         write = self._correlator.decide(note, asyncio.get_running_loop().time())
         if write is None:
-            self._dropped += 1
+            self._counts.dropped += 1
             return
         if write.event_name is not None:
             body = {"count": write.count, "lastTimestamp": format_time(self._clock()), "message": write.message}
             namespace = note.subject.namespace or "default"
             try:
                 await self._client.patch(Event, write.event_name, body, namespace=namespace)
-                self._written += 1
+                self._counts.written += 1
                 return
             except NotFound:
                 self._correlator.gone(write)
                 write = Write(write.message, 1, None, write.slot)
         event = await self._client.create(self._event(note, write))
         self._correlator.wrote(write, meta_of(event).name)
-        self._written += 1
+        self._counts.written += 1
 
     def _event(self, note: Note, write: Write) -> Event:
         now, subject = self._clock(), note.subject
         # The moment and a number of our own make the name unique, as in client-go; recorders differ by moment.
-        self._named += 1
-        name = f"{subject.name[:220]}.{int(now.timestamp() * 1e6):x}{self._named:04x}"
+        self._counts.named += 1
+        name = f"{subject.name[:220]}.{int(now.timestamp() * 1e6):x}{self._counts.named:04x}"
         return Event(
             metadata=ObjectMeta(name=name, namespace=subject.namespace or "default"),
             involvedObject=ObjectReference(
@@ -272,7 +291,7 @@ class Recorder:
             count=write.count,
             firstTimestamp=now,
             lastTimestamp=now,
-            source=EventSource(component=self._component),
-            reportingComponent=self._component,
+            source=EventSource(component=note.component),
+            reportingComponent=note.component,
             reportingInstance="",
         )

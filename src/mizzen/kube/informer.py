@@ -26,7 +26,7 @@ from mizzen.kube.backoff import Backoff
 from mizzen.kube.cache import Cache, Change, IndexFunction, is_newer
 from mizzen.kube.client import Client, Selector, selector_text
 from mizzen.kube.errors import ApiError, BadRequest, DecodeError, Expired, Invalid, KubeError
-from mizzen.kube.resources import Key, ResourceInfo, decode, info_of, meta_of
+from mizzen.kube.resources import Key, ResourceInfo, Untyped, decode, info_of, meta_of
 from mizzen.kube.watching import RawObject, WatchEvent
 
 T = TypeVar("T")
@@ -80,6 +80,7 @@ class Informer(Generic[T]):
     ) -> None:
         self.cls = cls
         self.info: ResourceInfo = info_of(cls)
+        self._metadata_only = issubclass(cls, Untyped) and cls.metadata_only
         self._client = client
         self._namespace, self._labels, self._fields = namespace, labels, fields
         self._relist_after_s = relist_after_s
@@ -260,6 +261,7 @@ class Informer(Generic[T]):
             fields=self._fields,
             timeout_s=_WATCH_S * (1.0 + self._rng()),
             send_initial_events=due,
+            metadata_only=self._metadata_only,
         )
         self._watches += 1
         async with aclosing(events):
@@ -270,7 +272,7 @@ class Informer(Generic[T]):
 
     async def _list(self) -> None:
         listed = await self._client.list_raw(
-            self.info, self._namespace, labels=self._labels, fields=self._fields, resource_version=None
+            self.info, self._namespace, labels=self._labels, fields=self._fields, metadata_only=self._metadata_only
         )
         self._replace(listed.items, listed.resource_version)
 

@@ -61,12 +61,20 @@ class Untyped(dict[str, Any]):
     """An object as plain JSON. Made by `untyped(info)`; the class knows its kind, the object is an ordinary dict."""
 
     info: ClassVar[ResourceInfo]
+    metadata_only: ClassVar[bool] = False
+    """Whether only the metadata is asked for and kept."""
 
 
 @cache
 def untyped(info: ResourceInfo) -> type[Untyped]:
     """The class of plain-JSON objects of that kind: the same one at each call."""
     return type(f"Untyped{info.kind}", (Untyped,), {"info": info})
+
+
+@cache
+def metadata_of(info: ResourceInfo) -> type[Untyped]:
+    """The class of objects of that kind of which only the metadata is asked for and kept: for who watches all kinds."""
+    return type(f"MetadataOf{info.kind}", (Untyped,), {"info": info, "metadata_only": True})
 
 
 _infos: dict[type[Any], ResourceInfo] = {}
@@ -247,9 +255,12 @@ def decode(cls: type[T], wire: bytes | msgspec.Raw) -> T:
     """An object from its JSON. Raises `DecodeError` where the class cannot hold it."""
     try:
         if issubclass(cls, Untyped):
-            return cast(
-                "T", cls({"apiVersion": cls.info.api_version, "kind": cls.info.kind} | _json_object.decode(wire))
-            )
+            # Items of a list of a built-in kind come without these two, and of metadata alone with others.
+            head = {"apiVersion": cls.info.api_version, "kind": cls.info.kind}
+            if cls.metadata_only:
+                meta = _json_object.decode(wire).get("metadata") or {}
+                return cast("T", cls(head | {"metadata": {k: v for k, v in meta.items() if k != "managedFields"}}))
+            return cast("T", cls(head | _json_object.decode(wire)))
         if issubclass(cls, Resource):
             return cast("T", cls.from_server(_json_object.decode(wire)))
         return _decode_struct(cls, wire)

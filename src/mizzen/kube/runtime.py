@@ -93,10 +93,12 @@ class Controller(ABC):
     """Keys reconciled at the same time."""
     timeout_s: float = 120.0
     """A reconcile that takes longer is cancelled and counts as failed."""
+    queue: WorkQueue[Key]
+    """Set before `run` and the first `reconcile`, for a controller that finds keys by itself."""
 
     @abstractmethod
     def watches(self) -> Sequence[Watch[Any]]:
-        """What to follow; the first is the kind that this controller makes true."""
+        """What to follow; the first is the kind that this controller makes true. May be empty: see `run`, `queue`."""
 
     @abstractmethod
     async def reconcile(self, key: Key) -> Result | None:
@@ -140,19 +142,20 @@ class _Running:
 
     controller: Controller
     queue: WorkQueue[Key]
+    watches: tuple[Watch[Any], ...] = ()
+    """The first is of the kind that the controller makes true."""
     errors: dict[Key, str] = field(default_factory=dict)
     permanent: set[Key] = field(default_factory=set)
     reconciled: int = 0
     failed: int = 0
 
     def attach(self) -> None:
-        for watch in self.controller.watches():
+        self.controller.queue = self.queue
+        self.watches = tuple(self.controller.watches())
+        for watch in self.watches:
             watch.informer.subscribe(self._subscriber(watch))
-        self.primary.informer.subscribe_unreadable(self.queue.add)
-
-    @property
-    def primary(self) -> Watch[Any]:
-        return self.controller.watches()[0]
+        for watch in self.watches[:1]:
+            watch.informer.subscribe_unreadable(self.queue.add)
 
     def _subscriber(self, watch: Watch[Any]) -> Callable[[Any, Any], None]:
         def changed(old: Any, new: Any) -> None:
@@ -167,10 +170,11 @@ class _Running:
         return changed
 
     def resync(self) -> None:
-        for obj in self.primary.informer.list():
-            for key in self.primary.keys(obj):
-                if key not in self.permanent:
-                    self.queue.add(key)
+        for primary in self.watches[:1]:
+            for obj in primary.informer.list():
+                for key in primary.keys(obj):
+                    if key not in self.permanent:
+                        self.queue.add(key)
 
     def statistics(self) -> ControllerStatistics:
         errors = {str(key): error for key, error in self.errors.items()}
@@ -333,13 +337,13 @@ class Runtime:
 
     @staticmethod
     async def _look_and_reconcile(one: _Running, key: Key) -> Result | None:
-        informer = one.primary.informer
-        unreadable = informer.unreadable.get(key)
-        if unreadable is not None:
-            await one.controller.on_unreadable(key, unreadable)
-            if informer.at(key) is None:
-                # It is there, and yet we know nothing of it: to reconcile would be to take it for deleted.
-                return None
+        for primary in one.watches[:1]:
+            unreadable = primary.informer.unreadable.get(key)
+            if unreadable is not None:
+                await one.controller.on_unreadable(key, unreadable)
+                if primary.informer.at(key) is None:
+                    # It is there, and yet we know nothing of it: to reconcile would be to take it for deleted.
+                    return None
         return await one.controller.reconcile(key)
 
     @staticmethod

@@ -146,7 +146,12 @@ class Transport:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, *, params: Mapping[str, str] | None = None, silence_s: float | None = None
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        silence_s: float | None = None,
+        accept: str = "*/*",
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The body of a GET as it comes. `silence_s`: how long nothing may come before the connection counts as lost.
 
@@ -158,7 +163,7 @@ class Transport:
         self._streams += 1
         try:
             async with self._http.stream(
-                "GET", path, params=params, timeout=timeout, headers={"Accept-Encoding": "identity"}
+                "GET", path, params=params, timeout=timeout, headers={"Accept-Encoding": "identity", "Accept": accept}
             ) as response:
                 if response.status_code >= 400:
                     raise _error_of(response.status_code, response.headers, await response.aread(), said)

@@ -3,7 +3,8 @@ theory.
 
 Requests that fit together form a group: a heap by deadline, then arrival. A request that goes leaves its place behind,
 which is dropped when it comes up, or together with others once most places are such; `Request.home` tells which is
-which."""
+which.
+"""
 
 import enum
 import heapq
@@ -69,6 +70,12 @@ class Batch:
     def live(self) -> list[Request]:
         """Those that still wait for the answer."""
         return [request for request in self.requests if request.phase is RUNNING]
+
+    def close(self) -> list[Request]:
+        """It is over: returns the live ones. No request leads back to it, so that nothing is left for the collector."""
+        for request in self.requests:
+            request.batch = None
+        return self.live()
 
 
 @dataclass(slots=True, eq=False)

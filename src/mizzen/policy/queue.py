@@ -193,7 +193,7 @@ class Queue:
         self._workers_lost += bool(running)
         for batch in running:
             self._batches_running -= 1
-            for request in batch.live():
+            for request in batch.close():
                 if request.lost:
                     request.phase = GONE
                     failed.append(Failed(request, "two workers were lost while they ran this request", lost=True))
@@ -228,17 +228,15 @@ class Queue:
 
     def answered(self, batch: Batch, now: float) -> list[Request]:
         """The worker answered. Returns the requests that still waited for it."""
-        self._finish(batch)
+        _, wanted = self._finish(batch)
         self._answers.append((now, batch.rows))
-        wanted = batch.live()
         for request in wanted:
             request.phase = GONE
         return wanted
 
     def failed(self, batch: Batch, message: str) -> list[Failed]:
         """The model refused the batch. One request alone is at fault; of several, each half is tried."""
-        lane = self._finish(batch)
-        live = batch.live()
+        lane, live = self._finish(batch)
         if len(batch.requests) == 1:
             for request in live:
                 request.phase = GONE
@@ -252,8 +250,8 @@ class Queue:
 
     def returned(self, batch: Batch) -> None:
         """The worker gave the batch back unrun (it is going, or was told that nobody waits)."""
-        lane = self._finish(batch)
-        for request in batch.live():
+        lane, live = self._finish(batch)
+        for request in live:
             lane.add(request)
 
     def statistics(self) -> QueueStatistics:
@@ -291,9 +289,10 @@ class Queue:
         lane.place(key)
         return batch
 
-    def _finish(self, batch: Batch) -> Lane:
+    def _finish(self, batch: Batch) -> tuple[Lane, list[Request]]:
+        """It runs no more. Returns its lane, and those of it that still wait for an answer."""
         lane = self._lane_of[batch.worker]
         lane.workers[batch.worker].running.remove(batch)
         self._batches_running -= 1
         lane.place(batch.worker)
-        return lane
+        return lane, batch.close()

@@ -9,7 +9,6 @@
 
 `reason` is the CamelCase word that ends in a status.
 """
-# ruff: noqa: N818 - the names say what is wrong
 
 
 class RegistryError(Exception):

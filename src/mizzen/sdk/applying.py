@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from lightkube.resources.core_v1 import ConfigMap
 
 from mizzen.data.lake import code
@@ -21,6 +20,7 @@ from mizzen.kinds.errors import ManifestErrors
 from mizzen.kinds.manifests import Manifest, load
 from mizzen.kinds.meta import API_VERSION
 from mizzen.kinds.names import SETTINGS_CONFIG_MAP, SYSTEM_NAMESPACE
+from mizzen.kinds.yamltext import dump
 from mizzen.kube.client import Client
 from mizzen.kube.errors import NotFound
 from mizzen.kube.resources import ResourceInfo, Untyped, untyped
@@ -207,4 +207,4 @@ def _shown(obj: Untyped) -> dict[str, Any]:
 
 
 def _yaml(obj: Untyped) -> str:
-    return yaml.safe_dump(_shown(obj), sort_keys=False, allow_unicode=True)
+    return dump(_shown(obj))

@@ -26,8 +26,12 @@ gateways. A batch number is chosen by the gateway and unique in its connection. 
 unless the connection breaks, which means: what was not answered may or may not have been computed (inference has no
 effects, so it may be run again elsewhere).
 
+There is no authentication: a Unix socket is for its user only, and a TCP port is for a network (a Kubernetes
+NetworkPolicy) that only gateways are in.
+
 Every length is checked before it is used. `FrameError` means that the other end does not speak this protocol (or
-another version of it), and the connection is of no more use."""
+another version of it), and the connection is of no more use.
+"""
 
 import enum
 from collections.abc import Sequence

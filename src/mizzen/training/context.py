@@ -20,7 +20,7 @@ from mizzen.training.result import finite
 _LOG = logging.getLogger(__name__)
 
 
-class UnknownDataset(LookupError):  # noqa: N818 - says what is wrong
+class UnknownDataset(LookupError):
     """The job declares no dataset of that name."""
 
 

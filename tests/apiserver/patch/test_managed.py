@@ -1,6 +1,7 @@
 """Who owns which fields: scenarios as the real API server answers them, then properties on generated objects."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from mizzen.local.apiserver.errors import BadRequest, Conflict, InternalError
 from mizzen.local.apiserver.patch import managed
 from mizzen.local.apiserver.patch.entries import UPDATE_ENTRIES_MAX
 from mizzen.local.apiserver.patch.fields import covers, difference, intersection, path_text, paths, union
+from mizzen.local.apiserver.schema.builtin import BUILTIN_TYPES
 from mizzen.local.apiserver.types import Json
 
 MAP = "kubectl.kubernetes.io/last-applied-configuration"
@@ -406,9 +408,11 @@ def test_duplicates_that_are_already_there_do_no_harm() -> None:
     assert applied["spec"]["set"] == ["a", "a", "b", "c"]
 
 
-def test_a_list_that_cannot_be_taken_apart_has_no_owners() -> None:
+def test_a_list_that_cannot_be_taken_apart_has_no_owners_and_cannot_be_applied_to() -> None:
     made = WIDGETS.create(WIDGETS.object({"items": [{"value": "no name"}]}))
     assert "managedFields" not in made["metadata"]
+    with pytest.raises(InternalError, match=r"failed to create typed live object \(/it; example.dev/v1, Kind=Widget\)"):
+        WIDGETS.apply(made, WIDGETS.object({"items": [{"name": "a"}]}))
 
 
 @pytest.mark.parametrize(
@@ -427,16 +431,27 @@ def test_null_applied_over_parts_takes_none_away(spec: Json, expected: Json) -> 
 
 
 def test_writing_what_an_endpoint_does_not_take_makes_nobody_its_owner() -> None:
-    made = managed.updated(
-        None,
-        {**PODS.object({"containers": [{"name": "c"}]}), "status": {"phase": "Running"}},
-        schema=PODS.schema,
-        manager="m",
-        api_version="v1",
-        now="2026-01-01T00:00:00Z",
-        reset={"f:status": {}},
-    )
-    assert owned(made, "m") == {"f:spec": {"f:containers": {'k:{"name":"c"}': {".": {}, "f:name": {}}}}}
+    pods = next(rtype for rtype in BUILTIN_TYPES if rtype.kind == "Pod")
+    pod = {**PODS.object({"containers": [{"name": "c"}]}, labels={"a": "b"}), "status": {"phase": "Running"}}
+    to_the_spec = {"f:spec": {"f:containers": {'k:{"name":"c"}': {".": {}, "f:name": {}}}}}
+    labels, status = {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}}, {"f:status": {"f:phase": {}}}
+    for rtype, endpoint, expected in (
+        (pods, "", labels | to_the_spec),
+        (pods, "status", labels | status),
+        (replace(pods, custom=True), "status", status),
+        (replace(pods, subresources=frozenset()), "", labels | to_the_spec | status),
+        (pods, "scale", labels | to_the_spec | status),
+    ):
+        made = managed.updated(
+            None,
+            pod,
+            schema=PODS.schema,
+            manager="m",
+            api_version="v1",
+            now="2026-01-01T00:00:00Z",
+            reset=managed.reset_by(rtype, endpoint),
+        )
+        assert owned(made, "m") == expected
 
 
 # kubectl, from client-side to server-side apply and back
@@ -478,7 +493,7 @@ def test_an_annotation_that_says_nothing_settles_nothing(annotation: str) -> Non
 def test_an_annotation_too_large_is_dropped() -> None:
     live = CONFIG_MAPS.create(client_side({"data": {"a": "1"}}), "kubectl")
     taken = CONFIG_MAPS.apply(live, {**CONFIG_MAPS.object(), "data": {"a": "x" * 300_000}}, "kubectl", force=True)
-    assert MAP not in taken["metadata"]["annotations"]
+    assert "annotations" not in taken["metadata"]
 
 
 # Properties

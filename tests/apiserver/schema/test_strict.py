@@ -65,13 +65,17 @@ MISTYPED: list[tuple[Json, str]] = [
     ({**pod(), "spec": []}, f"{GO} array into Go struct field Pod.spec of type v1.PodSpec"),
     (
         {**pod(), "metadata": {"creationTimestamp": "x"}},
-        'Pod in version "v1" cannot be handled as a Pod: parsing time "x" as "2006-01-02T15:04:05Z07:00": '
-        'cannot parse "x" as "2006"',
+        (
+            'Pod in version "v1" cannot be handled as a Pod: parsing time "x" as "2006-01-02T15:04:05Z07:00": '
+            'cannot parse "x" as "2006"'
+        ),
     ),
     (
         pod(containers=[{"resources": {"limits": {"cpu": "x"}}}]),
-        'Pod in version "v1" cannot be handled as a Pod: quantities must match the regular expression '
-        "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        (
+            'Pod in version "v1" cannot be handled as a Pod: quantities must match the regular expression '
+            "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+        ),
     ),
 ]
 

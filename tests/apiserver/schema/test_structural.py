@@ -1,7 +1,7 @@
 """Validation, defaulting and pruning by structural schemas.
 
-Validation has a fast form that says yes or no and a slow one that says why: they must agree, and with a naive reading of
-the schema. Texts are those of a Kubernetes 1.36 API server for the same schema and object.
+Validation has a fast form that says yes or no and a slow one that says why: they must agree, and with a naive reading
+of the schema. Texts are those of a Kubernetes 1.36 API server for the same schema and object.
 """
 
 import copy
@@ -109,15 +109,19 @@ WRONG: list[tuple[Any, list[str]]] = [
         {"num": 1, "e": {"kind": "A_", "metadata": {"name": "A/", "labels": {"a": "_"}}}},
         [
             "spec.e.apiVersion: Required value",
-            'spec.e.kind: Invalid value: "A_": may have mixed case, but should otherwise match: a DNS-1035 label must '
-            "consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an "
-            "alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
-            "'[a-z]([-a-z0-9]*[a-z0-9])?')",
+            (
+                'spec.e.kind: Invalid value: "A_": may have mixed case, but should otherwise match: a DNS-1035 label '
+                "must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and "
+                "end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
+                "'[a-z]([-a-z0-9]*[a-z0-9])?')"
+            ),
             "spec.e.metadata.name: Invalid value: \"A/\": may not contain '/'",
-            'spec.e.metadata.labels: Invalid value: "_": a valid label must be an empty string or consist of '
-            "alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. "
-            "'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-            "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+            (
+                'spec.e.metadata.labels: Invalid value: "_": a valid label must be an empty string or consist of '
+                "alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. "
+                "'MyValue',  or 'my_value',  or '12345', regex used for validation is "
+                "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+            ),
         ],
     ),
 ]
@@ -318,7 +322,8 @@ def test_defaulting_fills_in_once_and_changes_nothing_that_is_said(schema: dict[
     filled = default(whole, obj)
     assert obj == before
     assert default(whole, filled) is filled
-    assert "b" in filled and filled.get("c", "") is not None
+    assert "b" in filled
+    assert filled.get("c", "") is not None
     kept = {name: item for name, item in obj.items() if not isinstance(item, dict | list) and item is not None}
     assert kept.items() <= filled.items()
 

@@ -77,7 +77,8 @@ def decide(
     else:
         moment.state(status, RESOLVED, "False", *target)
     _serve(endpoint, status, plan, workers, settings)
-    _state_ready(endpoint, status, plan, target, moment)
+    serving = workers.get(plan.traffic.name) if plan.traffic is not None else None
+    _state_ready(endpoint, status, plan, target, serving.trouble if serving is not None else "", moment)
     return Decision(status, plan.deployments, _events(endpoint, plan, target))
 
 
@@ -116,12 +117,14 @@ def _state_ready(
     status: InferenceEndpointStatus,
     plan: Plan,
     target: Version | tuple[str, str],
+    trouble: str,
     moment: Moment,
 ) -> None:
     """Ready: what the endpoint asks for is what answers, by as many workers as it asks for."""
     replicas = endpoint.spec.scaling.replicas
     enough = plan.traffic is not None and status.ready_replicas >= replicas
-    counted = f"{status.ready_replicas} of {replicas} workers ready"
+    why = f": {trouble}" if trouble and not enough else ""
+    counted = f"{status.ready_replicas} of {replicas} workers ready{why}"
     moment.state(status, WORKERS_READY, "True" if enough else "False", "Ready" if enough else "WorkersMissing", counted)
     meanwhile = f"; {status.serving} stays served" if status.serving is not None else ""
     candidate = plan.candidate
@@ -132,8 +135,8 @@ def _state_ready(
         message = f"version {candidate.version} did not come up: {candidate.message}{meanwhile}"
         moment.state(status, READY, "False", "VersionFailed", message)
     elif candidate is not None:
-        trouble = f" ({candidate.message})" if candidate.message else ""
-        message = f"version {candidate.version} is being brought up{trouble}{meanwhile}"
+        said = f" ({candidate.message})" if candidate.message else ""
+        message = f"version {candidate.version} is being brought up{said}{meanwhile}"
         moment.state(status, READY, "False", "VersionStarting", message)
     elif not enough:
         moment.state(status, READY, "False", "WorkersMissing", f"{status.serving}: {counted}")

@@ -2,7 +2,7 @@
 # ruff: noqa: S608 - SQL is put together of quoted names and constants; values are parameters
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ class SpooledRows:
             elif isinstance(check, CountCheck):
                 results.append(_count_result(check, total))
             else:
-                newest = self._one(f"SELECT max({quoted(check.column)}) FROM rows")[0]
-                results.append(_age_result(check, newest, now))
+                newest_us = self._one(f"SELECT epoch_us(max({quoted(check.column)})) FROM rows")[0]
+                results.append(_age_result(check, newest_us, now))
         return results
 
     def set_aside(self, checks: Sequence[RowCheck], run: str, folder: Path) -> tuple[list[Part], list[Part], pa.Schema]:
@@ -123,14 +123,13 @@ def _count_result(check: CountCheck, total: int) -> CheckResult:
     return CheckResult(check=check.words, passed=False, action="fail", message=f"found {total} rows")
 
 
-def _age_result(check: AgeCheck, newest: datetime | date | None, now: datetime) -> CheckResult:
-    if newest is None:
-        return CheckResult(
-            check=check.words, passed=False, action="fail", message=f"no row has a value of {check.column}"
-        )
-    moment = newest if isinstance(newest, datetime) else datetime(newest.year, newest.month, newest.day, tzinfo=UTC)
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    if now - moment <= check.max_age:
+def _age_result(check: AgeCheck, newest_us: int | None, now: datetime) -> CheckResult:
+    """`newest_us` is in microseconds since 1970, UTC."""
+    if newest_us is None:
+        message = f"no row has a value of {check.column}"
+        return CheckResult(check=check.words, passed=False, action="fail", message=message)
+    newest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest_us)
+    if now - newest <= check.max_age:
         return CheckResult(check=check.words, passed=True)
-    found = f"the newest is {moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, now it is {now:%Y-%m-%dT%H:%M:%SZ}"
+    found = f"the newest is {newest:%Y-%m-%dT%H:%M:%SZ}, now it is {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return CheckResult(check=check.words, passed=False, action="fail", message=found)

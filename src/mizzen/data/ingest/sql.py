@@ -11,8 +11,8 @@ _MEMORY = "512MB"
 
 
 def connect(work: Path) -> duckdb.DuckDBPyConnection:
-    """A new connection. Rows keep the order in which they were written."""
-    return duckdb.connect(
+    """A new connection. Rows keep the order in which they were written; times without a zone are UTC."""
+    connection = duckdb.connect(
         config={
             "memory_limit": _MEMORY,
             "temp_directory": str(work / "duckdb"),
@@ -22,6 +22,8 @@ def connect(work: Path) -> duckdb.DuckDBPyConnection:
             "preserve_insertion_order": True,
         }
     )
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
 
 
 def quoted(name: str) -> str:

@@ -10,7 +10,6 @@
 
 Every message is one line that names the path or URL.
 """
-# ruff: noqa: N818 - the names say what is wrong
 
 
 class LakeError(Exception):

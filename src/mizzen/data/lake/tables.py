@@ -56,9 +56,9 @@ class Commit:
 class TableVersion:
     """A table as it was at one version: always the same rows in the same order."""
 
-    def __init__(self, table: DeltaTable, location: str) -> None:
-        self._table = table
-        self.location = location
+    def __init__(self, table: DeltaTable, store: Store, path: str) -> None:
+        self._table, self._store, self._path = table, store, path
+        self.location = store.url_of(path)
         self.version: int = table.version()
 
     def __repr__(self) -> str:
@@ -66,8 +66,7 @@ class TableVersion:
 
     @cached_property
     def _commit(self) -> dict[str, Any]:
-        entry = self._table.history(1)[0]
-        return entry if entry.get("version") == self.version else {}
+        return _commit_info(self._store, self._path, self.version)
 
     @cached_property
     def _files(self) -> list[dict[str, Any]]:
@@ -131,12 +130,12 @@ class TableVersion:
         """As a relation of `connection` (by default a new one): `rows.filter("distance > 500").df()`."""
         return (connection if connection is not None else duckdb.connect()).from_arrow(self.dataset())
 
-    def verify(self, store: Store, path: str) -> None:
+    def verify(self) -> None:
         """Reads every data file again. Raises `DigestMismatch` where they are not those of the commit."""
         hashes = []
         for file in self._files:
             hashed = hashlib.sha256()
-            for piece in store.stream(f"{path}/{file['path']}"):
+            for piece in self._store.stream(f"{self._path}/{file['path']}"):
                 hashed.update(piece)
             hashes.append(hashed.hexdigest())
         found = version_digest(self.schema, hashes)
@@ -167,7 +166,7 @@ class Table:
         table = self._open(version)
         if table is None or table.version() == 0:
             raise VersionMissing(f"{self.location}: the table has no version {'yet' if version is None else version}")
-        return TableVersion(table, self.location)
+        return TableVersion(table, self._store, self.path)
 
     def committed_by(self, run: str) -> TableVersion | None:
         """The version that a load made; `None` where it has made none."""
@@ -177,17 +176,17 @@ class Table:
 
     def history(self, limit: int | None = None) -> list[Commit]:
         """The versions, newest first."""
-        newest = self._open(None)
-        entries = [] if newest is None else newest.history(limit)
-        return [
-            Commit(entry["version"], entry.get(_RUN), entry.get(_DIGEST), int(entry["timestamp"]))
-            for entry in entries
-            if entry["version"] > 0
-        ]
+        newest = self._newest_version()
+        oldest = 1 if limit is None else max(1, newest - limit + 1)
+        commits = []
+        for version in range(newest, oldest - 1, -1):
+            entry = _commit_info(self._store, self.path, version)
+            commits.append(Commit(version, entry.get(_RUN), entry.get(_DIGEST), int(entry["timestamp"])))
+        return commits
 
     def verify(self, version: int | None = None) -> None:
         """Raises `DigestMismatch` where the version's stored bytes are not those that were committed."""
-        self.at(version).verify(self._store, self.path)
+        self.at(version).verify()
 
     def commit(self, parts: Sequence[Part], schema: pa.Schema, run: str, facts: str = "") -> TableVersion:
         """Makes the parts the table's next version, unless `run` made one already; returns the one it made.
@@ -197,10 +196,12 @@ class Table:
         digest = version_digest(schema, [part.sha256 for part in parts])
         actions = [self._upload(part, f"{run}-{index:05d}") for index, part in enumerate(parts)]
         for _ in range(_ATTEMPTS):
-            if (committed := self.committed_by(run)) is not None:
-                return committed
             try:
-                return self.at(self._commit_once(actions, schema, run, {_DIGEST: digest, _FACTS: facts}))
+                newest = self._open(None) or self._create()
+                # Asked of the snapshot that the commit is made on: a commit of this run since then makes ours fail.
+                if (made := newest.transaction_version(run)) is not None:
+                    return self.at(made)
+                return self.at(_commit(newest, actions, schema, run, {_DIGEST: digest, _FACTS: facts}))
             except CommitFailedError:
                 continue  # someone committed first: look again, on top of theirs
             except (DeltaError, OSError) as error:
@@ -219,28 +220,23 @@ class Table:
             stats=json.dumps({"numRecords": part.rows}),
         )
 
-    def _commit_once(self, actions: list[AddAction], schema: pa.Schema, run: str, facts: dict[str, str]) -> int:
-        newest = self._open(None) or self._create()
-        number: int = newest.version() + 1
-        properties = CommitProperties(
-            custom_metadata={_RUN: run, **facts},
-            max_commit_retries=0,  # a retry inside would land on another version than the transaction says
-            app_transactions=[Transaction(run, number)],
-        )
-        newest.create_write_transaction(
-            [*actions], mode="overwrite", schema=Schema.from_arrow(schema), commit_properties=properties
-        )
-        return number
-
     def _create(self) -> DeltaTable:
-        create_table_with_add_actions(
-            self.location,
-            Schema.from_arrow(_EMPTY),
-            [],
-            mode="ignore",
-            configuration=_KEEP_ALL,
-            storage_options=self._store.table_options,
-        )
+        """Makes version 0, which holds nothing, unless someone else is first."""
+        try:
+            create_table_with_add_actions(
+                self.location,
+                Schema.from_arrow(_EMPTY),
+                [],
+                mode="error",
+                configuration=_KEEP_ALL,
+                storage_options=self._store.table_options,
+                commit_properties=CommitProperties(max_commit_retries=0),  # a retry would make an empty version 1
+            )
+        except DeltaError:
+            made = self._open(None)
+            if made is None:
+                raise
+            return made
         return DeltaTable(self.location, storage_options=self._store.table_options)
 
     def _open(self, version: int | None) -> DeltaTable | None:
@@ -259,6 +255,27 @@ class Table:
     def _newest_version(self) -> int:
         newest = self._open(None)
         return -1 if newest is None else newest.version()
+
+
+def _commit(table: DeltaTable, actions: list[AddAction], schema: pa.Schema, run: str, facts: dict[str, str]) -> int:
+    """The version after `table`'s. Raises `CommitFailedError` where that is taken."""
+    number: int = table.version() + 1
+    properties = CommitProperties(
+        custom_metadata={_RUN: run, **facts},
+        max_commit_retries=0,  # a retry inside would land on another version than the transaction says
+        app_transactions=[Transaction(run, number)],
+    )
+    table.create_write_transaction(
+        [*actions], mode="overwrite", schema=Schema.from_arrow(schema), commit_properties=properties
+    )
+    return number
+
+
+def _commit_info(store: Store, path: str, version: int) -> dict[str, Any]:
+    """What a commit says of itself. (The library's own history counts back from the newest version it has seen.)"""
+    lines = store.get(f"{path}/_delta_log/{version:020d}.json").splitlines()
+    actions = (json.loads(line) for line in lines)
+    return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
 
 def columns_of(schema: pa.Schema) -> list[Column]:

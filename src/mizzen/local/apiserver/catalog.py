@@ -24,6 +24,8 @@ class Served:
     """What its objects are stored under."""
     stored_api_version: str
     """The `apiVersion` they are stored with."""
+    schema_revision: int = 0
+    """The revision at which its definition last changed: older objects may lack what the schema now gives."""
     terminating: bool = False
     """The definition is being deleted: nothing new may be created."""
 
@@ -66,11 +68,12 @@ class Catalog:
     def versions(self, group: str) -> set[str]:
         return {version for g, version, _ in self._served if g == group}
 
-    def install(self, crd: Json, types: Iterable[ResourceType]) -> None:
+    def install(self, crd: Json, types: Iterable[ResourceType], schema_revision: int) -> None:
         """Serve what a definition says, in place of what it said before."""
         terminating = "deletionTimestamp" in crd["metadata"]
         self._custom[crd["metadata"]["name"]] = tuple(
-            Served(rtype, rtype.key, f"{rtype.group}/{rtype.storage_version}", terminating) for rtype in types
+            Served(rtype, rtype.key, f"{rtype.group}/{rtype.storage_version}", schema_revision, terminating)
+            for rtype in types
         )
         self._rebuild()
 

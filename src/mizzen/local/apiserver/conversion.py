@@ -2,10 +2,15 @@
 
 The versions of a custom resource differ in `apiVersion` alone. `events.k8s.io/v1` names the fields of a core Event
 differently; both are one object in one place, as in Kubernetes.
+
+An object that was written before its definition last changed is read as if it had been written after: with the
+defaults that came since, and without the fields that went. The stored bytes stay as they are until it is written again.
 """
 
 from mizzen.local.apiserver.catalog import EVENTS, Served
-from mizzen.local.apiserver.schema import events
+from mizzen.local.apiserver.schema import events, structural
+from mizzen.local.apiserver.store import Record
+from mizzen.local.apiserver.store.records import encode
 from mizzen.local.apiserver.types import Json
 
 
@@ -16,8 +21,19 @@ def to_stored(served: Served, obj: Json) -> Json:
     return events.to_core(obj) if served.key == EVENTS else {**obj, "apiVersion": served.stored_api_version}
 
 
-def from_stored(served: Served, obj: Json) -> Json:
-    """A kept object in the served version."""
+def read(served: Served, record: Record) -> Json:
+    """A kept object in the served version; the caller may change it."""
+    obj = record.object()
+    if record.revision < served.schema_revision:
+        schema = served.rtype.schema
+        obj = structural.default(schema, structural.prune(schema, obj)[0])
     if served.direct:
         return obj
     return events.from_core(obj) if served.key == EVENTS else {**obj, "apiVersion": served.rtype.api_version}
+
+
+def read_bytes(served: Served, record: Record) -> bytes:
+    """A kept object in the served version, as JSON: the stored bytes wherever they are just that."""
+    if served.direct and record.revision >= served.schema_revision:
+        return record.encoded
+    return encode(read(served, record))

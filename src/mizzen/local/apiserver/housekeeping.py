@@ -53,7 +53,7 @@ class Housekeeping:
             self._furnish(namespace.name)
         await self._aggregate()
         store.listen(self._on_event)
-        self._tasks = [asyncio.create_task(self._keep_aggregates()), asyncio.create_task(self._sweep_events())]
+        self._tasks = [asyncio.create_task(self._keep_aggregates()), asyncio.create_task(self._keep_sweeping())]
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -115,13 +115,22 @@ class Housekeeping:
             except ApiError as error:
                 logger.warning("aggregating ClusterRole %s: %s", role["metadata"]["name"], error)
 
-    async def _sweep_events(self) -> None:
+    async def _keep_sweeping(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
-            ends = self._context.now() - EVENT_LIFETIME
-            for record in list(self._context.store.records(EVENTS)):
-                if last_happened(record.object()) < ends:
-                    await internal.delete(self._context, ("", "v1", "events"), record.namespace, record.name)
+            try:
+                await self.sweep()
+            except ApiError as error:
+                logger.warning("sweeping events: %s", error)
+
+    async def sweep(self) -> None:
+        """Delete the events whose time is over."""
+        ends = self._context.now() - EVENT_LIFETIME
+        served = self._context.catalog.find("", "v1", "events")
+        assert served is not None
+        for record in list(self._context.store.records(EVENTS)):
+            if last_happened(record.object()) < ends:
+                await internal.delete_record(self._context, served, record)
 
 
 def last_happened(event: Json) -> datetime:

@@ -44,7 +44,7 @@ def client_context(folder: Path, now: datetime) -> ssl.SSLContext:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(

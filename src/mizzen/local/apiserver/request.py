@@ -59,8 +59,10 @@ class Target(NamedTuple):
     namespace: str = ""
     name: str = ""
     subresource: str = ""
-    rest: str = ""
-    """What follows the subresource: the path that a proxy passes on."""
+    extra: str = ""
+    """What follows the subresource: nothing that is served here has any."""
+    watched: bool = False
+    """Whether the path is one of the old ones below `watch/`, which watch without saying so in the query."""
 
 
 @dataclass(slots=True)
@@ -91,13 +93,16 @@ class Request:
 
 def parse_target(path: str) -> Target | None:
     """The resource that a path below /api or /apis names. `path` is not yet unquoted."""
-    parts = path.strip("/").split("/")
+    parts = path.removeprefix("/").rstrip("/").split("/")
     if parts[0] == "api" and len(parts) >= 3:
         group, version, rest = "", parts[1], parts[2:]
     elif parts[0] == "apis" and len(parts) >= 4:
         group, version, rest = parts[1], parts[2], parts[3:]
     else:
         return None
+    watched = len(rest) > 1 and rest[0] == "watch"
+    if watched:
+        rest = rest[1:]
     if "%" in path:
         rest = [unquote(part) for part in rest]
     namespace = ""
@@ -107,7 +112,7 @@ def parse_target(path: str) -> Target | None:
             rest = rest[2:]
     resource, name = rest[0], rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
-    return Target(group, version, resource, namespace, name, subresource, "/".join(rest[3:]))
+    return Target(group, version, resource, namespace, name, subresource, "/".join(rest[3:]), watched)
 
 
 _COLLECTION_VERBS = {"GET": "list", "HEAD": "list", "POST": "create", "DELETE": "deletecollection"}
@@ -118,6 +123,8 @@ def verb_of(method: str, target: Target | None, query: Query) -> str:
     """The verb that authorization rules name."""
     if target is None:
         return method.lower()
+    if target.watched:
+        return "watch" if method in {"GET", "HEAD"} else ""
     if target.name:
         return _OBJECT_VERBS.get(method, "")
     verb = _COLLECTION_VERBS.get(method, "")

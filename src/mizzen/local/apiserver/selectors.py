@@ -156,13 +156,15 @@ class FieldTerm(NamedTuple):
 
 
 _FIELD_TERM = re.compile(r"(?P<field>.*?)(?P<operator>!=|==|=)(?P<value>.*)", re.DOTALL)
+_TERMS = re.compile(r"(?:\\.|[^,\\]|\\$)+", re.DOTALL)
+"""What stands between commas that are not escaped."""
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
 def parse_fields(text: str, refusal: Callable[[str], str]) -> tuple[FieldTerm, ...]:
     """The terms of a field selector, all of which must hold; `refusal` says what is wrong with a field, if anything."""
     terms = []
-    for part in re.split(r"(?<!\\)(?:\\\\)*,", text):
+    for part in _TERMS.findall(text):
         if not part:
             continue
         match = _FIELD_TERM.fullmatch(part)

@@ -8,14 +8,18 @@ await server.stop()         # watches end, what was submitted is durable, the ho
 
 import asyncio
 import errno
+import logging
 import platform
 import random
 import socket
+import ssl
 import uuid
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import uvicorn
 
@@ -44,9 +48,12 @@ from mizzen.local.apiserver.verbs.reviews import Reviews
 from mizzen.local.apiserver.verbs.subresources import handlers
 from mizzen.version import __version__
 
+logger = logging.getLogger(__name__)
+
 KUBERNETES_VERSION = "1.34.0"
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-_STOP_S = 5.0
+_STOP_S = 5
+_RENEW_S = 24 * 3600.0
 _LIMITS = Limits()
 _IDLE_CONNECTION_S = 180
 
@@ -64,8 +71,19 @@ class Sources:
     name_suffix: Callable[[], str] = lambda: "".join(random.choices(_SUFFIX_LETTERS, k=5))  # noqa: S311 - not a secret
 
 
+class _Parts(NamedTuple):
+    """What `start` has put together and `stop` must end."""
+
+    context: Context
+    app: App
+    custom: CustomResources
+    logs: Logs
+
+
 class ApiServer:
     """Serves the Kubernetes API from `home/server`. `port` 0 takes a free one; `port` says which after `start`."""
+
+    housekeeping: Housekeeping
 
     def __init__(
         self,
@@ -82,95 +100,105 @@ class ApiServer:
         self._sources = sources or Sources()
         self._limits = limits
         self._store: Store | None = None
-        self._custom: CustomResources | None = None
-        self._housekeeping: Housekeeping | None = None
-        self._logs: Logs | None = None
-        self._app: App | None = None
-        self._server: uvicorn.Server | None = None
-        self._serving: asyncio.Task[None] | None = None
-        self._sockets: list[socket.socket] = []
+        self._running = AsyncExitStack()
 
     @property
     def url(self) -> str:
-        return f"https://{self.host}:{self.port}"
+        return f"https://{_authority(self.host, self.port)}"
 
     @property
     def kubeconfig(self) -> Path:
         return self.home / "kubeconfig"
 
     async def start(self) -> None:
-        """Raises OSError: the home is in use, too new or no home, or the port is taken."""
+        """Raises OSError: the home is in use, too new or no home, or the port is taken. Nothing is left open then."""
         folder = self.home / "server"
-        store = Store(folder / "store.db", self._limits)
-        try:
-            self._sockets = [_bind(self.host, self.port)]
-            self.port = self._sockets[0].getsockname()[1]
-            identity = pki.ensure(folder, now=self._sources.now(), addresses=_addresses(self.host))
+        async with AsyncExitStack() as stack:
+            store = Store(folder / "store.db", self._limits)
+            stack.push_async_callback(store.close)
+            listening = stack.enter_context(_bind(self.host, self.port))
+            self.port = listening.getsockname()[1]
+            identity = self._identity()
             token = tokens.ensure_admin(folder / "tokens.json", kubeconfig.token_in(self.kubeconfig))
-            context, self._app = self._compose(store, folder)
-            await bootstrap(context, self.port, identity.ca_pem)
-            self._housekeeping = Housekeeping(context, identity.ca_pem)
-            await self._housekeeping.start()
-            config = uvicorn.Config(
-                self._app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=_IDLE_CONNECTION_S,
-                timeout_graceful_shutdown=int(_STOP_S),
-            )
-            config.load()
-            config.ssl = identity.server_context()
-            server = uvicorn.Server(config)
-            server.lifespan = config.lifespan_class(config)
-            await server.startup(sockets=self._sockets)
-        except BaseException:
-            for taken in self._sockets:
-                taken.close()
-            await store.close()
-            raise
-        self._store, self._server = store, server
-        assert self._custom is not None
-        self._custom.start(context)
-        self._serving = asyncio.create_task(server.main_loop(), name="apiserver")
-        kubeconfig.write(self.kubeconfig, server=self.url, ca_pem=identity.ca_pem, token=token)
+            parts = self._compose(store, folder)
+            stack.push_async_callback(parts.logs.close)
+            await bootstrap(parts.context, self.port, identity.ca_pem)
+            self.housekeeping = Housekeeping(parts.context, identity.ca_pem)
+            stack.push_async_callback(self.housekeeping.stop)
+            await self.housekeeping.start()
+            stack.push_async_callback(parts.custom.stop)
+            parts.custom.start(parts.context)
+            tls = identity.server_context()
+            stack.push_async_callback(_cancelled, asyncio.create_task(self._renew(tls), name="certificate"))
+            await self._listen(parts.app, tls, listening, stack)
+            kubeconfig.write(self.kubeconfig, server=self.url, ca_pem=identity.ca_pem, token=token)
+            self._running = stack.pop_all()
+        self._store = store
 
-    def _compose(self, store: Store, folder: Path) -> tuple[Context, App]:
+    def _identity(self) -> pki.Identity:
+        return pki.ensure(self.home / "server", now=self._sources.now(), addresses=_addresses(self.host))
+
+    def _compose(self, store: Store, folder: Path) -> _Parts:
         catalog, metrics, reader = Catalog(BUILTIN_TYPES), Metrics(), StoreReader(store)
-        self._custom = CustomResources(store, catalog)
+        custom = CustomResources(store, catalog)
         sources = self._sources
         account_tokens = ServiceAccountTokens(KeyRing.open(folder), reader, sources.uid)
         authenticator = Authenticator(tokens.UserTokens(folder / "tokens.json", reader), account_tokens, sources.now)
         authorizer = Authorizer(reader)
         admission = (*plugins(authorizer, name_suffix=sources.name_suffix), priority)
-        context = Context(store, catalog, reader, admission, sources.now, sources.uid, sources.name_suffix)
-        checks: dict[str, Callable[[], str]] = {"ping": lambda: "", "store": lambda: ""}
-        address = f"{self.host}:{self.port}"
+        context = Context(
+            store, catalog, reader, authorizer.require, admission, sources.now, sources.uid, sources.name_suffix
+        )
+        checks: dict[str, Callable[[], str]] = {"ping": lambda: "", "store": lambda: store.problem}
+        address = _authority(self.host, self.port)
         pages = Pages(catalog, store, metrics, account_tokens, _version(), address, checks)
-        self._logs = Logs(client_context(folder, sources.now()))
-        table = handlers(Reviews(authenticator, authorizer, account_tokens), self._logs)
-        app = App(Dispatcher(context, table), pages, authenticator, authorizer, metrics)
-        return context, app
+        logs = Logs(client_context(folder, sources.now()))
+        table = handlers(Reviews(authenticator, authorizer, account_tokens), logs)
+        dispatcher = Dispatcher(context, table)
+        custom.changed = dispatcher.end_watches
+        return _Parts(context, App(dispatcher, pages, authenticator, authorizer, metrics, sources.uid), custom, logs)
+
+    @staticmethod
+    async def _listen(app: App, tls: ssl.SSLContext, listening: socket.socket, stack: AsyncExitStack) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_IDLE_CONNECTION_S,
+            timeout_graceful_shutdown=_STOP_S,
+        )
+        config.load()
+        config.ssl = tls
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[listening])
+        serving = asyncio.create_task(server.main_loop(), name="apiserver")
+
+        async def close() -> None:
+            server.should_exit = True
+            app.stop()
+            await serving
+            await server.shutdown(sockets=[listening])
+
+        stack.push_async_callback(close)
+
+    async def _renew(self, tls: ssl.SSLContext) -> None:
+        """A server may run for longer than its certificate: look daily, and show the new one from then on."""
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            try:
+                self._identity().load_into(tls)
+            except OSError as error:
+                logger.warning("renewing the server's certificate: %s", error)
 
     async def stop(self) -> None:
         """End watches, answer what is under way, and close the store. Safe to call twice."""
-        if self._server is None or self._store is None or self._app is None or self._serving is None:
-            return
-        server, self._server = self._server, None
-        server.should_exit = True
-        self._app.stop()
-        await self._serving
-        await server.shutdown(sockets=self._sockets)
-        assert self._custom is not None
-        assert self._housekeeping is not None
-        assert self._logs is not None
-        await self._custom.stop()
-        await self._housekeeping.stop()
-        await self._logs.close()
-        await self._store.close()
+        await self._running.aclose()
 
     def statistics(self) -> Statistics:
         assert self._store is not None, "the server is not started"
@@ -178,6 +206,15 @@ class ApiServer:
 
     def __repr__(self) -> str:
         return f"<ApiServer {self.url} of {self.home}>"
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -52,7 +52,8 @@ def take_back(containers: Containers, pod: PodSpec, state: PodState) -> Found:
             states[spec.name] = _running(pod, spec, last, previous, status, present)
         else:
             end = containers.collect_now(spec, last)
-            states[spec.name] = podstate.exited(ContainerState(previous=previous), end, last.delay_s())
+            delay_s = 0.0 if last.was_taken_down else last.delay_s()
+            states[spec.name] = podstate.exited(ContainerState(previous=previous), end, delay_s)
     phase = pod.status.get("phase")
     state = replace(
         state,

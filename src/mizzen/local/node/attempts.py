@@ -5,6 +5,7 @@
         lock      held by the shim as long as it lives
         running   by the shim, when the command runs     exit   by the shim, when it has ended
         stop      by the node: the grace, in seconds     oom    by the node's watchdog: killed for memory
+        down      by `kill_all`, or after a reboot: it did not end of itself
         log.N     by the shim: what the command wrote
 
 The folder is made before the shim, so that an attempt which may have been begun is never begun again; the lock is taken
@@ -105,6 +106,7 @@ class Attempt:
         """Starts the shim. Returns (its pid, a descriptor that ends when `running` or `exit` is there to be read)."""
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         ready, readying = os.pipe()
+        pid = 0
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The descriptors get numbers of their own in the new process only: nothing else that is started at the
@@ -128,12 +130,11 @@ class Attempt:
                     (os.POSIX_SPAWN_DUP2, readying, theirs[1]),
                 ],
             )
-        except BaseException:
-            os.close(ready)
-            raise
         finally:
             os.close(lock)
             os.close(readying)
+            if pid == 0:
+                os.close(ready)
         return pid, ready
 
     # -- looking
@@ -205,6 +206,8 @@ class Attempt:
                 "started": began.wall, "started_steady": began.steady,
                 "finished": present.wall, "finished_steady": present.steady,
             }  # fmt: skip
+            if start.get("boot") != moments.boot_id():
+                self.mark_taken_down()
             self._write("start", json.dumps({**start, "boot": moments.boot_id()}))
             self._write("exit", "".join(f"{key}={value}\n" for key, value in values.items()))
         return Exit(self.number, LOST, 9, reason, message, began, present)
@@ -238,6 +241,14 @@ class Attempt:
 
     def mark_out_of_memory(self) -> None:
         self._write("oom", "")
+
+    def mark_taken_down(self) -> None:
+        self._write("down", "")
+
+    @property
+    def was_taken_down(self) -> bool:
+        """Whether it ended because all did: that is no crash, and nothing to back off from."""
+        return (self.folder / "down").exists()
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

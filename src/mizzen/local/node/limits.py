@@ -63,8 +63,12 @@ class ControlGroups:
     def enclose(self, name: str, limits: Limits) -> Enclosure:
         """Makes the group of a container. Raises `OSError` where a limit cannot be set: half a limit is none."""
         oom_file = None
-        for group in self.members(name):
-            group.parent.mkdir(exist_ok=True)
+        for folder in set(self.folders.values()):
+            if not folder.exists():  # somebody tidied up
+                folder.mkdir()
+                if self.version == 2:
+                    _delegate(folder)
+            (folder / name).mkdir(exist_ok=True)
         for controller, folder in self.folders.items():
             for file, value in self._settings(controller, limits):
                 (folder / name / file).write_text(value)
@@ -108,12 +112,10 @@ class ControlGroups:
         return found
 
     def remove_all(self) -> None:
-        """Takes away the node's folders."""
+        """Takes away the containers' groups and the node's folders."""
         for name in self.names():
             dissolve(self.members(name))
-        for folder in set(self.folders.values()):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        remove_folders(set(self.folders.values()))
 
 
 def pids_in(groups: Iterable[Path]) -> set[int]:
@@ -130,6 +132,13 @@ def dissolve(groups: Iterable[Path]) -> None:
     for group in groups:
         with contextlib.suppress(OSError):
             group.parent.rmdir()
+
+
+def remove_folders(folders: Iterable[Path]) -> None:
+    """Takes away a node's folders; one that still has a container's group in it stays."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def usage_in(groups: Iterable[Path]) -> Usage:

@@ -28,10 +28,10 @@ from mizzen.local.node import machine, processes, watchdog
 from mizzen.local.node.certificate import server_context
 from mizzen.local.node.host import Host, NodeOptions
 from mizzen.local.node.identity import Identity
-from mizzen.local.node.limits import dissolve, pids_in
+from mizzen.local.node.limits import dissolve, pids_in, remove_folders
 from mizzen.local.node.metrics import NodeMetrics
 from mizzen.local.node.moments import Clock, now
-from mizzen.local.node.orphans import HomeLock
+from mizzen.local.node.orphans import HomeLock, remember_groups
 from mizzen.local.node.podfolder import PodFolder, pod_folders
 from mizzen.local.node.podspec import POD, PodSpec
 from mizzen.local.node.podstatus import pod_phase
@@ -111,6 +111,7 @@ class Node:
     async def start(self) -> None:
         """Returns when the Node is registered and takes Pods. Raises `NodeRunningError`, `ApiError`, `OSError`."""
         self._lock.take()
+        remember_groups(self.home, self._host.groups)
         self._task = asyncio.create_task(self._run(), name=f"node {self.options.name}")
         ready = asyncio.create_task(self._ready.wait())
         await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -137,6 +138,8 @@ class Node:
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
+            if self._host.groups is not None:
+                remove_folders(set(self._host.groups.folders.values()))
             self._lock.release()
 
     async def _drain(self, registration: Registration) -> None:

@@ -4,15 +4,15 @@ A Pod that was deleted while the node was away is run to its end like any other,
 `kill_all` there may be no API server any more: it needs the home and nothing else.
 """
 
-import contextlib
 import fcntl
+import json
 import os
 import time
 from pathlib import Path
 
 from mizzen.local.node import processes
 from mizzen.local.node.attempts import Attempt
-from mizzen.local.node.limits import dissolve, pids_in
+from mizzen.local.node.limits import ControlGroups, dissolve, pids_in, remove_folders
 from mizzen.local.node.podfolder import PodFolder, pod_folders, pods_folder
 
 _KEEPER_LATE_S = 12.0
@@ -54,7 +54,7 @@ def kill_all(home: Path, grace_s: float = 10.0) -> list[str]:
     `NodeRunningError` while a node runs, which would start them again.
     """
     home = home.resolve()
-    if not pods_folder(home).exists():
+    if not (home / "node").exists():
         return []
     lock = HomeLock(home)
     lock.take()
@@ -71,6 +71,8 @@ def _end_containers(home: Path, grace_s: float) -> list[str]:
         for attempt in folder.attempts()
         if attempt.alive()
     }
+    for attempt in alive:
+        attempt.mark_taken_down()
     asked: set[Attempt] = set()
     deadline = time.monotonic() + grace_s + _KEEPER_LATE_S
     pause_s = 0.005
@@ -92,10 +94,23 @@ def _end_leftovers(home: Path) -> list[str]:
     left |= {process.pid: process for process in processes.numbered(pids_in(groups))}
     processes.kill(left.values())
     dissolve(groups)
-    for folder in {group.parent.parent for group in groups}:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # the node's own, which the next one makes again
+    remove_folders(_group_folders(home))
     return [f"process {pid}" for pid in sorted(left)]
+
+
+def remember_groups(home: Path, groups: ControlGroups | None) -> None:
+    """Writes down where this home's control groups are: `kill_all` may be called in another place of the tree."""
+    folders = [] if groups is None else sorted({str(folder) for folder in groups.folders.values()})
+    path = home / "node" / "groups.json"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_text(json.dumps(folders))
+
+
+def _group_folders(home: Path) -> list[Path]:
+    try:
+        return [Path(folder) for folder in json.loads((home / "node" / "groups.json").read_text())]
+    except (OSError, ValueError):
+        return []
 
 
 def _name(folder: PodFolder, attempt: Attempt) -> str:

@@ -1,6 +1,7 @@
 """Where a Pod lives on this machine. Everything that must outlive the node is here, so that it can be taken back.
 
     <home>/node/pods/<uid>/          private to this user
+        first.json                   when the node first saw the Pod
         pod.json                     the Pod as last seen
         facts.json                   the ports chosen for it, and its run folder
         containers/<name>/<attempt>  see `attempts`
@@ -23,7 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mizzen.local.node import moments
 from mizzen.local.node.attempts import Attempt, attempts
+from mizzen.local.node.moments import Moment
 from mizzen.local.node.podspec import Json
 
 _RUN_BASE_MAX = 56
@@ -41,12 +44,19 @@ class PodFolder:
     def __repr__(self) -> str:
         return f"PodFolder({self.uid})"
 
-    def open(self, pod: Json) -> bool:
-        """Makes the folder, and writes the Pod down. Returns whether it was here before."""
-        known = (self.root / "pod.json").exists()
+    def open(self, pod: Json, started: Moment, present: Moment) -> Moment | None:
+        """Makes the folder, and writes the Pod down. Returns when it was first seen, where it was here before: by the
+        clock of this boot, which no change of the wall clock has touched.
+        """
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(self.root / "pod.json", json.dumps(pod))
-        return known
+        record = self.root / "first.json"
+        try:
+            first = json.loads(record.read_text())
+        except (OSError, ValueError):
+            _replace(record, json.dumps({"wall": started.wall, "steady": started.steady, "boot": moments.boot_id()}))
+            return None
+        return moments.recall(Moment(first["wall"], first["steady"]), first["boot"], present)
 
     def load(self) -> dict[str, Any] | None:
         """The Pod as last seen; `None` where the node crashed before it was written."""

@@ -18,8 +18,8 @@ from typing import Any
 
 from mizzen.kube.errors import ApiError, NotFound
 from mizzen.kube.events import EventType
-from mizzen.local.node import adoption, podstate, probing
-from mizzen.local.node.attempts import Attempt, Launch, wait_until_ended
+from mizzen.local.node import adoption, podstate
+from mizzen.local.node.attempts import Attempt, wait_until_ended
 from mizzen.local.node.containers import Containers, kill_leftovers
 from mizzen.local.node.environment import ConfigError
 from mizzen.local.node.host import Host
@@ -27,11 +27,11 @@ from mizzen.local.node.lifecycle import NODE_SHUTDOWN, Action, End, Finish, Prep
 from mizzen.local.node.limits import Usage, usage_in
 from mizzen.local.node.materials import Materials
 from mizzen.local.node.podfolder import PodFolder
-from mizzen.local.node.podspec import POD, ContainerSpec, Json, PodSpec, ProbeKind
+from mizzen.local.node.podspec import POD, ContainerSpec, PodSpec, ProbeKind
 from mizzen.local.node.podstate import ContainerState, PodState, Refusal, Stopping
 from mizzen.local.node.podstatus import SETTLED, pod_phase
-from mizzen.local.node.ports import bound_port
 from mizzen.local.node.statuswriter import StatusWriter
+from mizzen.local.node.trials import Trials
 from mizzen.local.node.unsupported import image_note, unsupported
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class PodWorker:
         self.folder = PodFolder(host.home, pod.uid)
         self.containers = Containers(host, self.folder)
         self.materials = Materials(host, self.folder, self._sources_changed)
+        self.trials = Trials(host, self.containers, self.materials)
         self.writer = StatusWriter(host, self._facts)
         self.state: PodState = podstate.first_seen(pod, host.clock())
         self.gone = False
@@ -60,9 +61,7 @@ class PodWorker:
         self._changed = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._attempts: dict[str, Attempt] = {}
-        self._launches: dict[str, Launch] = {}
         self._ended: dict[str, asyncio.Event] = {}
-        self._ports: dict[str, int] = {}
         self._finished = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -109,11 +108,13 @@ class PodWorker:
 
     async def run(self) -> None:
         """Until the Pod is gone from the API server, its processes ended and its folder removed."""
-        known = await asyncio.to_thread(self.folder.open, self.pod.raw)
+        first = await asyncio.to_thread(self.folder.open, self.pod.raw, self.state.started, self.host.clock())
+        if first is not None:
+            self.state = replace(self.state, started=first)
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 await self._take_back()
-                self._introduce(known)
+                self._introduce(known=first is not None)
                 support = [
                     self._tasks.create_task(self.writer.run(), name=f"status of {self.pod.key}"),
                     self._tasks.create_task(self.materials.run(self._current), name=f"volumes of {self.pod.key}"),
@@ -191,7 +192,7 @@ class PodWorker:
             self._watch(self._spec(name), self._attempts[name], None)
         self._publish_ports()
 
-    def _introduce(self, known: bool) -> None:
+    def _introduce(self, *, known: bool) -> None:
         """Says once what this node does not do as others do."""
         if self.state.prepared:
             self.materials.refresh_soon()
@@ -201,8 +202,8 @@ class PodWorker:
                 self._event("Warning", "Unsupported", text)
 
     def _publish_ports(self) -> None:
-        self._ports = self.folder.ports() or {}
-        self.host.ports[self.pod.uid] = frozenset(self._ports.values())
+        ports = self.folder.ports() or {}
+        self.host.ports[self.pod.uid] = frozenset(ports.values())
 
     # -- actions
 
@@ -230,7 +231,8 @@ class PodWorker:
             reason = error.reason if isinstance(error, ConfigError) else "CreateContainerError"
             self._refuse(spec, reason, str(error))
             return
-        self._attempts[spec.name], self._launches[spec.name] = begun.attempt, begun.launch
+        self._attempts[spec.name] = begun.attempt
+        self.trials.begun(spec.name, begun.launch)
         self.host.metrics.started.add()
         if begun.running is not None:
             self.host.metrics.start_s.observe(self.host.clock().steady - began.steady)
@@ -278,7 +280,7 @@ class PodWorker:
 
     async def _post_start(self, spec: ContainerSpec, attempt: Attempt) -> None:
         hook = spec.hook("postStart") or {}
-        answer = await self._try(spec, hook, self.pod.grace_s or 30.0)
+        answer = await self.trials.attempt(self.pod, spec, attempt, hook, self.pod.grace_s or 30.0)
         container = self._get(spec.name)
         if container.attempt != attempt.number or not container.alive:
             return
@@ -295,7 +297,7 @@ class PodWorker:
         began = self.host.clock().steady
         if hook is not None and first and grace_s > 0:
             waiting = asyncio.create_task(ended.wait())
-            trying = asyncio.create_task(self._try(spec, hook, grace_s))
+            trying = asyncio.create_task(self.trials.attempt(self.pod, spec, attempt, hook, grace_s))
             await asyncio.wait({waiting, trying}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             trying.cancel()
@@ -310,33 +312,11 @@ class PodWorker:
             log.warning("%s: the keeper of %s does not end: killing all there is", self.pod.key, spec.name)
             await asyncio.to_thread(kill_leftovers, self.folder.rootfs(spec.name), attempt)
 
-    async def _try(self, spec: ContainerSpec, action: Json, timeout_s: float) -> probing.Answer:
-        """Tries a probe or a hook once."""
-        try:
-            target = await self._target(spec)
-        except ConfigError as error:
-            return probing.Answer(False, str(error))
-        return await probing.attempt(action, target, timeout_s)
-
-    async def _target(self, spec: ContainerSpec) -> probing.Target:
-        """Raises `ConfigError`, where a container was taken back whose environment cannot be made any more."""
-        launch = self._launches.get(spec.name)
-        if launch is None:
-            sources = await self.materials.sources(self.pod)
-            launch = self.containers.inside(self.pod, spec, self._attempts[spec.name], sources)
-            self._launches[spec.name] = launch
-        ports = self._ports
-        return probing.Target(self.host.options.address, lambda port: bound_port(self.pod, ports, port), launch)
-
     async def _probe(self, spec: ContainerSpec, kind: ProbeKind) -> None:
         before = self._get(spec.name)
         counts = before.probes[kind].counts
-        try:
-            answer = await probing.attempt(
-                spec.probes[kind].action, await self._target(spec), spec.probes[kind].timeout_s
-            )
-        except ConfigError as error:
-            answer = probing.Answer(False, str(error))
+        probe, attempt = spec.probes[kind], self._attempts[spec.name]
+        answer = await self.trials.attempt(self.pod, spec, attempt, probe.action, probe.timeout_s)
         container = self._get(spec.name)
         if container.attempt != before.attempt or kind not in container.probes:
             return

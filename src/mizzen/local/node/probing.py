@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
+from mizzen.local.node import grpchealth
 from mizzen.local.node.attempts import Launch
 from mizzen.local.node.podspec import Json
 from mizzen.version import __version__
@@ -64,7 +65,11 @@ async def _attempt(action: Json, target: Target) -> Answer:
     if "sleep" in action:
         await asyncio.sleep(float(action["sleep"].get("seconds") or 0))
         return Answer(True)
-    return Answer(True)  # grpc: said to be not tried (`unsupported`)
+    if "grpc" in action:
+        wanted = action["grpc"]
+        said = await grpchealth.check(target.address, target.port(wanted["port"]), str(wanted.get("service") or ""))
+        return Answer(said == "SERVING", f"service unhealthy (responded with {said!r})")
+    raise ValueError(f"a handler of type {next(iter(action), '?')} is not known to this node")
 
 
 # -- HTTP: just enough of it, because a probe is tried often

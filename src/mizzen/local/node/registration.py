@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-from mizzen.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
+from mizzen.kube.backoff import Backoff
+from mizzen.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, ServerError, TooManyRequests, Unavailable
 from mizzen.kube.resources import ResourceInfo, Untyped, format_micro_time, untyped
 from mizzen.local.node.host import Host
 from mizzen.local.node.machine import node_version
@@ -48,7 +49,17 @@ class Registration:
         return self._heartbeats
 
     async def register(self) -> None:
-        """Makes the Node, or takes the one of that name. Raises `ApiError`."""
+        """Makes the Node, or takes the one of that name. Waits for a server that is away. Raises `ApiError`."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._register()
+                return
+            except (Unavailable, ServerError, TooManyRequests) as error:
+                log.warning("node %s: waits for the API server: %s", self._host.options.name, error)
+                await asyncio.sleep(backoff.next_s())
+
+    async def _register(self) -> None:
         options, client = self._host.options, self._host.client
         labels = self._labels()
         node = NODE(metadata={"name": options.name, "labels": labels}, spec={"taints": _taints(options.taints)})
@@ -65,22 +76,20 @@ class Registration:
         while True:
             await asyncio.sleep(RENEW_S if self._failures == 0 else min(1.0 * 2**self._failures, RENEW_S))
             try:
-                await self._renew()
-                await self._write_status()
+                await self._beat()
                 self._failures = 0
-            except NotFound:
-                self._written = self._lease = None
-                await self._register_again()
             except ApiError as error:
                 self._failures += 1
                 log.info("node %s: heartbeat not written: %s", self._host.options.name, error)
 
-    async def _register_again(self) -> None:
+    async def _beat(self) -> None:
+        """A Lease that is gone went with its Node."""
         try:
-            await self.register()
-        except ApiError as error:
-            self._failures += 1
-            log.warning("node %s: cannot register: %s", self._host.options.name, error)
+            await self._renew()
+            await self._write_status()
+        except NotFound:
+            self._written = self._lease = None
+            await self._register()
 
     async def deregister(self) -> None:
         """Takes the Node away. Raises `ApiError`."""
@@ -110,7 +119,7 @@ class Registration:
         else:
             try:
                 self._lease = await client.replace(LEASE({**self._lease, "spec": renewed}))
-            except (Conflict, NotFound):
+            except Conflict:
                 self._lease = await self._first_lease(renewed)
         self._heartbeats += 1
 

@@ -58,8 +58,9 @@ class HttpError(Exception):
         self.status, self.message = status, message
 
 
+_NOT_DONE = {"exec", "attach", "portForward", "run", "checkpoint"}
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-            405: "Method Not Allowed", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+            405: "Method Not Allowed", 501: "Not Implemented", 503: "Service Unavailable"}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -147,6 +148,8 @@ class KubeletServer:
         tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
         bearer = token.strip() if scheme.lower() == "bearer" else ""
         await self.identity.allow(tls.getpeercert(), bearer, route.subresource if route else "proxy")
+        if parts[:1] and parts[0] in _NOT_DONE:
+            raise HttpError(501, f"{parts[0]} is not supported by a node that runs Pods as processes")
         if route is None:
             raise HttpError(404, "404 page not found")
         if words[0] != "GET":

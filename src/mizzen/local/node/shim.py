@@ -379,7 +379,8 @@ def sweep(container: Container, wakeup: int) -> str:
 
 
 def detach(kept: list[int]) -> None:
-    """Leave the node's session and close what its process happened to have open: only `kept` are ours."""
+    """Leave the node's session and folder, and close what its process happened to have open: only `kept` are ours."""
+    os.chdir("/")
     if os.getsid(0) != os.getpid():
         os.setsid()
     first = 3
@@ -414,7 +415,6 @@ def run(folder: str, options: dict[str, str], groups: list[str], command: list[s
         wall, steady = container.started
         write_record(folder, "running", shim=os.getpid(), pid=container.pid, started=wall, started_steady=steady)
         os.close(int(options["ready"]))
-    os.chdir("/")
     keep(container, wakeup)
     left = sweep(container, wakeup)
 

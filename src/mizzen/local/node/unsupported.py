@@ -86,9 +86,6 @@ def _of_container(pod: PodSpec, container: ContainerSpec, enforced: frozenset[st
     for name in limits:
         if name not in {"cpu", "memory"}:
             yield f"{path}: resources.limits.{name} is not enforced"
-    for kind, probe in container.probes.items():
-        if "grpc" in probe.action:
-            yield f"{path}: {kind}Probe.grpc is not tried and counts as passed"
     writable = [m["mountPath"] for m in container.raw.get("volumeMounts") or () if m.get("readOnly")]
     folders = {v["name"] for v in pod.spec.get("volumes") or () if "emptyDir" in v or "hostPath" in v}
     for mount in container.raw.get("volumeMounts") or ():

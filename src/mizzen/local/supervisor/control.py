@@ -21,7 +21,7 @@ from mizzen.kube.errors import KubeError
 from mizzen.kube.process import log_to_standard_error, notify_ready, stop_on_signals
 from mizzen.kube.runtime import Runtime
 from mizzen.local.apiserver.server import ApiServer
-from mizzen.local.cluster import runtime_of as cluster_runtime_of
+from mizzen.local.cluster.composition import runtime_of as cluster_runtime_of
 from mizzen.local.node.host import NodeOptions
 from mizzen.local.node.node import Node
 from mizzen.local.node.orphans import NodeRunningError

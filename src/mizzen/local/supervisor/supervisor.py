@@ -89,8 +89,8 @@ class Supervisor:
         try:
             record_self(home, "supervisor")
             await asyncio.to_thread(end_recorded, home, PARTS, 10.0)
+            keepers += [asyncio.create_task(part.run()) for part in self._parts.values()]
             for name in reversed(PARTS):
-                keepers.append(asyncio.create_task(self._parts[name].run()))
                 if await self._ready_or_stopped(self._parts[name], stop):
                     return
             addresses = self._addresses()

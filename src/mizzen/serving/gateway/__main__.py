@@ -17,11 +17,13 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("mizzen.serving.gateway", description="The gateway of all inference endpoints.")
     parser.add_argument("--kubeconfig", help="the API server that says what is served; default: as kubectl finds it")
     parser.add_argument("--directory", type=Path, help="a JSON file that says what is served, instead of an API server")
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--host", default="127.0.0.1", help="plain HTTP: elsewhere than here, behind a TLS proxy")
     parser.add_argument("--port", type=int, default=PORT_DEFAULT, help="0: a free one, which is printed")
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2))
     parser.add_argument("--metrics", choices=["local", "anyone"], default="local", help="who may read /metrics")
+    parser.add_argument("--http", choices=["llhttp", "granian"], default="llhttp", help="granian: HTTP/2 too, slower")
     parser.add_argument("--body-bytes-max", type=int, default=Limits().body_bytes_max)
+    parser.add_argument("--body-timeout-s", type=float, default=Limits().body_timeout_s)
     return parser.parse_args()
 
 
@@ -46,12 +48,13 @@ def main() -> int:
                 metrics_for_all=arguments.metrics == "anyone",
                 directory_file=str(arguments.directory) if arguments.directory is not None else None,
                 kubeconfig=arguments.kubeconfig,
-                limits=Limits(body_bytes_max=arguments.body_bytes_max),
+                http=arguments.http,
+                limits=Limits(body_bytes_max=arguments.body_bytes_max, body_timeout_s=arguments.body_timeout_s),
             )
             for slot in range(max(1, arguments.processes))
         ]
         print(f"listening on http://{host}:{port}", flush=True)
-        return Supervisor(plans).run()
+        return Supervisor(listening, plans).run()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A directory (`kubernetes`, `file`) runs for ever and tells a `Listener` each change as it sees it, and once when it has
 told everything there was (`synced`). It never takes anything back because it cannot reach its source. Calls come on the
-event loop's thread; a listener is quick and does not raise."""
+event loop's thread; a listener is quick and does not raise.
+"""
 
 from pathlib import Path
 from typing import Protocol

@@ -26,3 +26,6 @@ class HttpError(Exception):
             self.headers.append(("allow", allow))
         if status == 401:
             self.headers.append(("www-authenticate", "Bearer"))
+
+
+INTERNAL = HttpError(500, "the gateway failed; the reason is in its log", "internal")

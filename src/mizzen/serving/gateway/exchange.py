@@ -1,5 +1,6 @@
 """One inference request on its way through the gateway: what came, where its answer goes, and what is known of it so
-far."""
+far.
+"""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -8,6 +9,15 @@ from mizzen.policy.queue import Request
 from mizzen.serving.oip import InferenceRequest
 
 Headers = list[tuple[str, str]]
+
+
+JSON_HEADERS: Headers = [("content-type", "application/json")]
+
+
+class HeaderMap(Protocol):
+    """Request headers; names in lower case."""
+
+    def get(self, key: str, default: None = None) -> str | None: ...
 
 
 class Watch(Protocol):
@@ -58,7 +68,7 @@ class Exchange:
     def abandon(self) -> None:
         """Nothing more is to be done for it."""
         self.done = True
-        self.body = self.decoded = None
+        self.body = self.decoded = self.ticket = self.on_leave = None
         if self.watch is not None:
             self.watch.cancel()
             self.watch = None

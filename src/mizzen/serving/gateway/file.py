@@ -4,7 +4,8 @@
 
 The entries are the values of `directory`. The file is looked at a few times a second and read when it has changed;
 whoever writes it renames a complete one into place. A file that is not there or does not decode changes nothing, and is
-told of in the log: what is known is served on."""
+told of in the log: what is known is served on.
+"""
 
 import asyncio
 import logging

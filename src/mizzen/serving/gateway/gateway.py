@@ -7,21 +7,20 @@ Paths are looked up in a table that holds every path at which inference is answe
 taken apart, to say what is wrong with it, or because it asks for something else than inference.
 """
 
-import logging
 import asyncio
+import logging
 from collections.abc import Callable
 
 import msgspec
 
 from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Worker
 from mizzen.serving.gateway.errors import HttpError
-from mizzen.serving.gateway.exchange import Exchange, Reply
+from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, Reply
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
-from mizzen.serving.gateway.rsgi import HeaderMap
-from mizzen.serving.gateway.service import JSON_HEADERS, Service
+from mizzen.serving.gateway.service import Service
 from mizzen.serving.oip import error_body
 from mizzen.version import __version__
 

@@ -1,7 +1,8 @@
 """One worker Pod as a gateway process sees it: a connection that is made again while the Pod is there.
 
 The link speaks frames (`mizzen.serving.frames`) and tells its `Owner` what the worker says. A connection that breaks is
-one event: what ran there is lost. The same worker that comes back is a new one to the queue."""
+one event: what ran there is lost. The same worker that comes back is a new one to the queue.
+"""
 
 import asyncio
 import logging

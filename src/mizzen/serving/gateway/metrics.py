@@ -3,7 +3,8 @@
 Each process writes its numbers to a file of its own once a second, by renaming a complete one into place. Whichever
 process is asked for the page adds what it has counted itself, as of now, to the others' files, which are at most a
 second old. A process that is started again in the place of one that died takes up the numbers it left, so that a
-counter never goes back; what was counted in the second before a kill is lost."""
+counter never goes back; what was counted in the second before a kill is lost.
+"""
 
 import asyncio
 import ipaddress

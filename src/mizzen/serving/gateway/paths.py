@@ -1,5 +1,6 @@
 """The paths of the Open Inference Protocol, with and without a namespace:
-`[/namespaces/NS]/v2/models/M[/versions/V][/…]`."""
+`[/namespaces/NS]/v2/models/M[/versions/V][/…]`.
+"""
 
 import re
 from collections.abc import Iterator

@@ -1,6 +1,11 @@
 """What the parent tells a gateway process: plain values, passed as JSON."""
 
+from typing import Literal
+
 import msgspec
+
+EXIT_CONFIGURATION = 2
+"""A process's exit status that says: starting me again will not help."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -27,4 +32,6 @@ class Plan(msgspec.Struct, frozen=True):
     directory_file: str | None = None
     """A file that says what is served (`file`), instead of a Kubernetes API."""
     kubeconfig: str | None = None
+    http: Literal["llhttp", "granian"] = "llhttp"
+    """Which HTTP server (`http`)."""
     limits: Limits = Limits()

@@ -1,6 +1,7 @@
-"""One gateway process: granian, the gateway, its directory and its metrics, put together and ended in good order."""
+"""One gateway process: HTTP server, gateway, directory and metrics, put together and ended in good order."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -11,15 +12,17 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from mizzen.kube.client import Client
+from mizzen.kube.errors import ConfigurationError
 from mizzen.kube.process import notify_ready
+from mizzen.serving.gateway.beginning import client_of
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
-from mizzen.serving.gateway.http import HttpServer
+from mizzen.serving.gateway.http.granian import GranianServer
+from mizzen.serving.gateway.http.handler import Handler
+from mizzen.serving.gateway.http.llhttp import LlhttpServer
 from mizzen.serving.gateway.kubernetes import KubernetesDirectory
 from mizzen.serving.gateway.metrics import MetricsFiles
-from mizzen.serving.gateway.plan import Plan
-from mizzen.serving.gateway.rsgi import Server
+from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
 
 log = logging.getLogger("mizzen.gateway")
 
@@ -29,10 +32,11 @@ async def run(plan: Plan) -> None:
     loop = asyncio.get_running_loop()
     gateway = Gateway(time.monotonic)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
-    http = HttpServer(gateway, plan.limits, metrics.page)
+    handler = Handler(gateway, metrics.page)
+    server = (GranianServer if plan.http == "granian" else LlhttpServer)(handler, plan.limits)
     tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
     announcing = loop.create_task(_announce(gateway))
-    server = Server(plan.slot, plan.listen_fd, http.arrived, loop)
+    await server.start(plan.slot, plan.listen_fd)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     loop.add_reader(plan.parent_fd, _parent_gone, loop, plan.parent_fd, server)
@@ -54,7 +58,7 @@ async def _follow(plan: Plan, gateway: Gateway) -> None:
     if plan.directory_file is not None:
         await FileDirectory(Path(plan.directory_file)).run(gateway)
     else:
-        async with Client.from_environment(plan.kubeconfig) as client:
+        async with await client_of(plan.kubeconfig) as client:
             await KubernetesDirectory(client).run(gateway)
 
 
@@ -64,7 +68,7 @@ async def _announce(gateway: Gateway) -> None:
     notify_ready()
 
 
-def _parent_gone(loop: asyncio.AbstractEventLoop, parent_fd: int, server: Server) -> None:
+def _parent_gone(loop: asyncio.AbstractEventLoop, parent_fd: int, server: GranianServer | LlhttpServer) -> None:
     loop.remove_reader(parent_fd)
     log.warning("process %s ends since its parent did", os.getpid())
     server.stop()
@@ -73,7 +77,14 @@ def _parent_gone(loop: asyncio.AbstractEventLoop, parent_fd: int, server: Server
 def main() -> int:
     """The process's whole life: its plan is its one argument."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
-    uvloop.run(run(msgspec.json.decode(sys.argv[1], type=Plan)))
+    # What was imported is never collected; requests leave no cycles (a test holds that), so full collections are rare.
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 100)
+    try:
+        uvloop.run(run(msgspec.json.decode(sys.argv[1], type=Plan)))
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIGURATION
     return 0
 
 

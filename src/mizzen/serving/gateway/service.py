@@ -9,7 +9,8 @@ Requests that came in one turn of the event loop are assigned together at its en
 batch.
 
 A request waits outside the queue (`parked`) while it is not known what the model takes: no version gets traffic yet, or
-its signature is to be told by its first worker."""
+its signature is to be told by its first worker.
+"""
 
 import asyncio
 import dataclasses
@@ -21,24 +22,23 @@ from typing import cast
 from mizzen.policy.queue import Batch, Expired, Failed, Queue, QueueStatistics, Request
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result, TensorHead
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
-from mizzen.serving.gateway.errors import HttpError
-from mizzen.serving.gateway.exchange import Exchange, Headers
+from mizzen.serving.gateway.errors import INTERNAL, HttpError
+from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, Headers
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
-from mizzen.serving.oip import BadRequestError, ResponseEncoder, decode_request, error_body
+from mizzen.serving.oip import BadRequestError, RequestDecoder, ResponseEncoder, error_body
 from mizzen.serving.oip.response import BINARY_TYPE
 from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, row_slices
 
 log = logging.getLogger("mizzen.gateway")
 TIMER_S_MIN = 0.001
 """Deadlines closer than this are looked at together."""
-JSON_HEADERS: Headers = [("content-type", "application/json")]
 
 
 class Served:
     """A version that gets traffic, with all that can be worked out beforehand."""
 
-    __slots__ = ("batchable", "digest", "encoder", "fixed", "output_names", "signature", "version")
+    __slots__ = ("batchable", "decoder", "digest", "encoder", "fixed", "output_names", "signature", "version")
 
     def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
         self.version = version
@@ -48,6 +48,7 @@ class Served:
         self.fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
         """Whether all requests fit together: no dimension but the rows is open."""
         self.output_names = [spec.name for spec in signature.outputs]
+        self.decoder = RequestDecoder(signature)
         self.encoder = ResponseEncoder(endpoint, str(version.version), signature)
 
 
@@ -89,7 +90,7 @@ class Service:
         body = exchange.body
         assert body is not None, "an exchange is decoded once"
         try:
-            decoded = exchange.decoded = decode_request(body, exchange.json_size, served.signature)
+            decoded = exchange.decoded = served.decoder.decode(body, exchange.json_size)
         except BadRequestError as error:
             raise HttpError(400, str(error), "bad_request") from error
         exchange.body = None
@@ -116,10 +117,11 @@ class Service:
         """The client has gone: nobody waits for that answer any more."""
         if exchange.done:
             return
+        ticket = exchange.ticket
         exchange.abandon()
         self.measures.outcome("cancelled")
-        if exchange.ticket is not None:
-            batch = self._queue.cancel(exchange.ticket)
+        if ticket is not None:
+            batch = self._queue.cancel(ticket)
             if batch is not None:
                 cast("Link", batch.worker).cancel(batch)
 
@@ -234,7 +236,8 @@ class Service:
 
     def _move(self, digest: str) -> None:
         """A version gets no traffic any more. Who waits for it goes to its successor if that takes and gives the same;
-        else it may still be answered while the version has workers."""
+        else it may still be answered while the version has workers.
+        """
         old = self._served[digest]
         successor = self._traffic[0] if self._traffic else None
         fits = successor is not None and successor.signature == old.signature
@@ -293,7 +296,11 @@ class Service:
             for ticket, outputs in zip(batch.requests, parts, strict=True):
                 exchange = _exchange(ticket)
                 if not exchange.done:
-                    self._answer(exchange, served, outputs, now)
+                    try:
+                        self._answer(exchange, served, outputs, now)
+                    except Exception:
+                        log.exception("%s: an answer failed for a reason that is a bug", self.endpoint.name)
+                        self._refuse(exchange, INTERNAL)
         self._queue.grant(link, result.credits)
         self._assign()
 

@@ -2,8 +2,10 @@
 
 All processes accept from the one listening socket, which the parent holds too: when one is killed, connections that
 were waiting to be accepted are taken by the others, or by its successor. A process that dies is replaced at once; one
-that dies again and again is replaced ever more slowly, up to every `RESTART_S_MAX`. A parent that is killed takes its
-processes with it: each watches a pipe whose other end only the parent holds."""
+that dies again and again is replaced ever more slowly, up to every `RESTART_S_MAX`; one that says that it cannot work
+as it is configured ends the parent too. A parent that is killed takes its processes with it: each watches a pipe whose
+other end only the parent holds.
+"""
 
 import logging
 import os
@@ -17,7 +19,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mizzen.serving.gateway.plan import Plan
+from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
 
 log = logging.getLogger("mizzen.gateway")
 RESTART_S_FIRST = 0.05
@@ -53,11 +55,15 @@ class _Slot:
 class Supervisor:
     """Keeps one process in each slot."""
 
-    def __init__(self, plans: list[Plan], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, listening: socket.socket, plans: list[Plan], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._listening = listening
         self._plans = plans
         self._slots = [_Slot(number) for number in range(len(plans))]
         self._clock = clock
         self._stopping = False
+        self._status = 0
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
 
@@ -82,6 +88,9 @@ class Supervisor:
         now = self._clock()
         for slot in self._slots:
             if slot.process is not None and (status := slot.process.poll()) is not None:
+                if status == EXIT_CONFIGURATION:
+                    self._status, self._stopping = status, True
+                    return
                 slot.failures = 0 if now - slot.began_s > STEADY_S else slot.failures + 1
                 wait_s = min(RESTART_S_FIRST * 2 ** (slot.failures - 1), RESTART_S_MAX) if slot.failures > 1 else 0.0
                 log.warning(
@@ -101,7 +110,8 @@ class Supervisor:
         return max(0.0, min(starts) - self._clock()) if starts else None
 
     def _end(self) -> int:
-        """Asks all to end, and after a time makes them."""
+        """Asks all to end, and after a time makes them. The port is closed first: who comes now is refused at once."""
+        self._listening.close()
         processes = [slot.process for slot in self._slots if slot.process is not None]
         for process in processes:
             process.terminate()
@@ -114,4 +124,4 @@ class Supervisor:
                 process.kill()
                 process.wait()
                 clean = False
-        return 0 if clean else 1
+        return self._status if clean else 1

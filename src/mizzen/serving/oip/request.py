@@ -10,16 +10,16 @@ to wrap or to saturate them would answer another question. `FP16` is taken from 
 nearest half), `BYTES` from JSON strings as UTF-8. In floating-point data `null` is a missing number: NaN, which JSON
 cannot say.
 
-Order of the checks: form, names, datatypes, shapes, then data. Each error names the place as the client wrote it:
-`inputs[0].shape: expected [-1, 20], got [3, 19]`.
+The form is checked first, then each input in turn: name, datatype, shape, data. Each error names the place as the
+client wrote it: `inputs[0].shape: expected [-1, 20], got [3, 19]`.
 """
 
 import itertools
 import math
 import re
 import struct
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import msgspec
 
@@ -39,10 +39,13 @@ from mizzen.serving.tensors import (
 
 class BadRequestError(ValueError):
     """What the client sent cannot be answered. The message is for the client: path, what was expected, what was
-    found."""
+    found.
+    """
 
 
 _ABSENT = msgspec.Raw()
+_NOTHING = memoryview(b"")
+_NO_SHARED_MEMORY = "shared memory is not offered"
 
 
 class _TensorParameters(msgspec.Struct):
@@ -101,40 +104,169 @@ class InferenceRequest(msgspec.Struct):
 
 _decode_envelope = msgspec.json.Decoder(_Request).decode
 _ELEMENT: dict[str, Any] = {"number": float | None, "integer": int, "boolean": bool, "string": str}
-_decoders: dict[tuple[str, int], msgspec.json.Decoder[Any]] = {}
 _NESTED = re.compile(rb"\s*\[\s*\[")
+_decoders: dict[tuple[str, int], Callable[[msgspec.Raw], list[Any]]] = {}
 
 
-def decode_request(body: Buffer, json_size: int | None, signature: Signature) -> InferenceRequest:
-    """The request in `body`, whose first `json_size` bytes are JSON (`None`: all of it).
+class RequestDecoder:
+    """Decodes requests for one model; all that follows from its signature is worked out beforehand."""
 
-    With `json_size` 0 the whole body is the one input's raw data. Raises `BadRequestError`.
-    """
-    if json_size == 0:
-        return _raw_request(body, signature)
-    if json_size is not None and not 0 < json_size <= len(body):
-        raise BadRequestError(
-            f"Inference-Header-Content-Length: expected at most the body's {len(body)} bytes, got {json_size}"
-        )
-    view = memoryview(body)
-    binary = view[len(body) if json_size is None else json_size :]
-    try:
-        envelope = _decode_envelope(view[:json_size])
-    except msgspec.ValidationError as error:
-        raise BadRequestError(_located(str(error), "")) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError(f"body: expected JSON: {error}") from error
-    inputs = _inputs(envelope.inputs, binary, signature)
-    parameters = envelope.parameters
-    request = InferenceRequest(inputs, _rows(inputs, envelope.inputs, signature), envelope.id)
-    if parameters is not None:
-        request.timeout_us = parameters.timeout
-        request.binary = parameters.binary_data_output
-        if parameters.timeout is not None and parameters.timeout < 0:
-            raise BadRequestError(f"parameters.timeout: expected microseconds, at least 0, got {parameters.timeout}")
-    if envelope.outputs:
-        request.outputs = _outputs(envelope.outputs, request.binary, signature)
-    return request
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self._inputs = {spec.name: _Expected(index, spec) for index, spec in enumerate(signature.inputs)}
+        self._outputs = {spec.name for spec in signature.outputs}
+        self._batchable = signature.batchable
+
+    def decode(self, body: Buffer, json_size: int | None) -> InferenceRequest:
+        """The request in `body`, whose first `json_size` bytes are JSON (`None`: all of it).
+
+        With `json_size` 0 the whole body is the one input's raw data. Raises `BadRequestError`.
+        """
+        if json_size == 0:
+            return _raw_request(body, self._signature)
+        if json_size is None:
+            text, binary = body, _NOTHING
+        elif 0 < json_size <= len(body):
+            view = memoryview(body)
+            text, binary = view[:json_size], view[json_size:]
+        else:
+            raise BadRequestError(
+                f"Inference-Header-Content-Length: expected at most the body's {len(body)} bytes, got {json_size}"
+            )
+        try:
+            envelope = _decode_envelope(text)
+        except msgspec.ValidationError as error:
+            raise BadRequestError(_located(str(error), "")) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequestError(f"body: expected JSON: {error}") from error
+        inputs = self._decode_inputs(envelope.inputs, binary)
+        request = InferenceRequest(inputs, self._rows(inputs) if self._batchable else 1, envelope.id)
+        parameters = envelope.parameters
+        if parameters is not None:
+            request.timeout_us = parameters.timeout
+            request.binary = parameters.binary_data_output
+            if parameters.timeout is not None and parameters.timeout < 0:
+                raise BadRequestError(
+                    f"parameters.timeout: expected microseconds, at least 0, got {parameters.timeout}"
+                )
+        if envelope.outputs:
+            request.outputs = self._wanted(envelope.outputs, request.binary)
+        return request
+
+    def _decode_inputs(self, given: list[_Input], binary: memoryview) -> list[Tensor]:
+        expected = self._inputs
+        tensors: list[Tensor | None] = [None] * len(expected)
+        position = 0
+        for index, item in enumerate(given):
+            found = expected.get(item.name)
+            if found is None:
+                raise BadRequestError(f"inputs[{index}].name: expected one of {_names(expected)}, got {item.name!r}")
+            if tensors[found.index] is not None:
+                raise BadRequestError(f"inputs[{index}].name: {item.name!r} was given before")
+            found.check(item, index)
+            parameters = item.parameters
+            if parameters is None or parameters.binary_data_size is None:
+                if parameters is not None and parameters.shared_memory_region:
+                    raise BadRequestError(f"inputs[{index}].parameters.shared_memory_region: {_NO_SHARED_MEMORY}")
+                data: Buffer = found.json_data(item, index)
+            else:
+                size = parameters.binary_data_size
+                data = _binary_data(item, found.datatype, size, binary[position:], index)
+                position += size
+            tensors[found.index] = Tensor(item.name, item.datatype, item.shape, data)
+        if position != len(binary):
+            raise BadRequestError(f"body: expected {position} bytes of binary data after the JSON, got {len(binary)}")
+        if None in tensors:
+            missing = [name for name, one in expected.items() if tensors[one.index] is None]
+            raise BadRequestError(f"inputs: missing {_names(missing)}")
+        return cast("list[Tensor]", tensors)
+
+    def _rows(self, inputs: list[Tensor]) -> int:
+        rows = inputs[0].shape[0]
+        if rows == 0:
+            raise BadRequestError(f"input {inputs[0].name!r}: expected at least 1 row, got 0")
+        for tensor in inputs[1:]:
+            if tensor.shape[0] != rows:
+                raise BadRequestError(
+                    f"input {tensor.name!r}: expected {rows} rows as {inputs[0].name!r} has, got {tensor.shape[0]}"
+                )
+        return rows
+
+    def _wanted(self, given: list[_Output], binary: bool) -> tuple[WantedOutput, ...]:
+        wanted: dict[str, WantedOutput] = {}
+        for index, item in enumerate(given):
+            if item.name not in self._outputs:
+                known = _names(spec.name for spec in self._signature.outputs)
+                raise BadRequestError(f"outputs[{index}].name: expected one of {known}, got {item.name!r}")
+            if item.name in wanted:
+                raise BadRequestError(f"outputs[{index}].name: {item.name!r} was asked for before")
+            parameters = item.parameters
+            as_binary = binary
+            if parameters is not None:
+                if parameters.classification:
+                    raise BadRequestError(f"outputs[{index}].parameters.classification: classification is not offered")
+                if parameters.shared_memory_region:
+                    raise BadRequestError(f"outputs[{index}].parameters.shared_memory_region: {_NO_SHARED_MEMORY}")
+                if parameters.binary_data is not None:
+                    as_binary = parameters.binary_data
+            wanted[item.name] = WantedOutput(item.name, as_binary)
+        return tuple(wanted.values())
+
+
+class _Expected:
+    """One input of the signature."""
+
+    __slots__ = ("_elements_of_row", "_shape", "_tail", "datatype", "index")
+
+    def __init__(self, index: int, spec: TensorSpec) -> None:
+        self.index = index
+        self.datatype = DATATYPES[spec.datatype]
+        self._shape = spec.shape
+        self._tail = spec.shape[1:] if spec.shape[:1] == (-1,) and -1 not in spec.shape[1:] else None
+        """What follows the rows, where that is fixed."""
+        self._elements_of_row = element_count(self._tail) if self._tail is not None else 0
+
+    def check(self, item: _Input, index: int) -> None:
+        """Datatype and shape. Raises `BadRequestError`."""
+        if item.datatype != self.datatype.name:
+            raise BadRequestError(f"inputs[{index}].datatype: expected {self.datatype.name}, got {item.datatype}")
+        shape = item.shape
+        if self._tail is not None and shape[1:] == self._tail and shape and shape[0] >= 0:
+            return
+        wanted = self._shape
+        if len(shape) != len(wanted) or any(w not in {-1, n} or n < 0 for w, n in zip(wanted, shape, strict=True)):
+            raise BadRequestError(f"inputs[{index}].shape: expected {list(wanted)}, got {list(shape)}")
+
+    def json_data(self, item: _Input, index: int) -> bytes:
+        """The elements as they travel. Raises `BadRequestError`."""
+        shape, raw, datatype = item.shape, item.data, self.datatype
+        if not raw:
+            raise BadRequestError(f"inputs[{index}].data: missing")
+        depth = len(shape) if len(shape) > 1 and _NESTED.match(raw) is not None else 1
+        decode = _decoders.get((datatype.json, depth))
+        if decode is None:
+            decode = _decoders.setdefault((datatype.json, depth), _data_decoder(datatype, depth))
+        try:
+            values = decode(raw)
+        except msgspec.ValidationError as error:
+            raise BadRequestError(_located(str(error), f"inputs[{index}].data")) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadRequestError(f"inputs[{index}].data: {error}") from error
+        if depth > 1:
+            values = _flat(values, shape, index)
+        count = shape[0] * self._elements_of_row if self._tail is not None else element_count(shape)
+        if len(values) != count:
+            raise BadRequestError(
+                f"inputs[{index}].data: expected {count} elements for shape {list(shape)}, got {len(values)}"
+            )
+        if not datatype.size:
+            return pack_strings([value.encode() for value in values])
+        if datatype.json == "number" and None in values:
+            values = [math.nan if value is None else value for value in values]
+        try:
+            return struct.pack(f"<{count}{datatype.code}", *values)
+        except (struct.error, OverflowError) as error:
+            raise BadRequestError(f"inputs[{index}].data: expected {datatype.name} numbers: {error}") from error
 
 
 def _located(message: str, base: str) -> str:
@@ -144,71 +276,8 @@ def _located(message: str, base: str) -> str:
     return f"{base + path.strip('.`') or 'body'}: {what[:1].lower()}{what[1:]}"
 
 
-def _inputs(given: list[_Input], binary: memoryview, signature: Signature) -> list[Tensor]:
-    expected = signature.inputs
-    found: dict[str, tuple[TensorSpec, int, _Input]] = {}
-    for index, item in enumerate(given):
-        spec = next((spec for spec in expected if spec.name == item.name), None)
-        if spec is None:
-            raise BadRequestError(f"inputs[{index}].name: expected one of {_names(expected)}, got {item.name!r}")
-        if item.name in found:
-            raise BadRequestError(f"inputs[{index}].name: {item.name!r} was given before")
-        found[item.name] = (spec, index, item)
-    if len(found) != len(expected):
-        missing = [spec for spec in expected if spec.name not in found]
-        raise BadRequestError(f"inputs: missing {_names(missing)}")
-    tensors = {}
-    position = 0
-    for name, (spec, index, item) in found.items():
-        data: Buffer
-        datatype = _fitting(spec, item, index)
-        parameters = item.parameters
-        if parameters is not None and parameters.shared_memory_region:
-            raise BadRequestError(f"inputs[{index}].parameters.shared_memory_region: shared memory is not offered")
-        size = parameters.binary_data_size if parameters is not None else None
-        if size is None:
-            data = _json_data(item, datatype, f"inputs[{index}].data")
-        else:
-            data = _binary_data(item, datatype, size, binary[position:], index)
-            position += size
-        tensors[name] = Tensor(name, item.datatype, item.shape, data)
-    if position != len(binary):
-        raise BadRequestError(f"body: expected {position} bytes of binary data after the JSON, got {len(binary)}")
-    return [tensors[spec.name] for spec in expected]
-
-
-def _names(specs: Iterable[TensorSpec]) -> str:
-    return ", ".join(repr(spec.name) for spec in specs)
-
-
-def _fitting(spec: TensorSpec, item: _Input, index: int) -> Datatype:
-    if item.datatype != spec.datatype:
-        raise BadRequestError(f"inputs[{index}].datatype: expected {spec.datatype}, got {item.datatype}")
-    shape = item.shape
-    if len(shape) != len(spec.shape) or any(
-        wanted not in {-1, length} or length < 0 for wanted, length in zip(spec.shape, shape, strict=True)
-    ):
-        raise BadRequestError(f"inputs[{index}].shape: expected {list(spec.shape)}, got {list(shape)}")
-    return DATATYPES[spec.datatype]
-
-
-def _rows(inputs: list[Tensor], given: list[_Input], signature: Signature) -> int:
-    if not signature.batchable:
-        return 1
-    rows = inputs[0].shape[0]
-    if rows == 0:
-        raise BadRequestError(f"inputs[{_index(given, inputs[0])}].shape: expected at least 1 row, got 0")
-    for tensor in inputs[1:]:
-        if tensor.shape[0] != rows:
-            raise BadRequestError(
-                f"inputs[{_index(given, tensor)}].shape: expected {rows} rows as {inputs[0].name!r} has, "
-                f"got {tensor.shape[0]}"
-            )
-    return rows
-
-
-def _index(given: list[_Input], tensor: Tensor) -> int:
-    return next(index for index, item in enumerate(given) if item.name == tensor.name)
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _binary_data(item: _Input, datatype: Datatype, size: int, rest: memoryview, index: int) -> memoryview:
@@ -225,78 +294,29 @@ def _binary_data(item: _Input, datatype: Datatype, size: int, rest: memoryview, 
     return rest[:size]
 
 
-def _json_data(item: _Input, datatype: Datatype, path: str) -> bytes:
-    if not item.data:
-        raise BadRequestError(f"{path}: missing")
-    raw = item.data
-    depth = len(item.shape) if len(item.shape) > 1 and _NESTED.match(raw) is not None else 1
-    decoder = _decoders.get((datatype.json, depth))
-    if decoder is None:
-        decoder = _decoders.setdefault((datatype.json, depth), _data_decoder(datatype, depth))
-    try:
-        values = decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise BadRequestError(_located(str(error), path)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequestError(f"{path}: {error}") from error
-    for length in item.shape[1:] if depth > 1 else ():
-        for row in values:
-            if len(row) != length:
-                raise BadRequestError(
-                    f"{path}: expected nested lists of shape {list(item.shape)}, got one of {len(row)}"
-                )
-        values = list(itertools.chain.from_iterable(values))
-    count = element_count(item.shape)
-    if len(values) != count:
-        raise BadRequestError(f"{path}: expected {count} elements for shape {list(item.shape)}, got {len(values)}")
-    if not datatype.size:
-        return pack_strings([value.encode() for value in values])
-    if datatype.json == "number" and None in values:
-        values = [math.nan if value is None else value for value in values]
-    try:
-        return struct.pack(f"<{count}{datatype.code}", *values)
-    except (struct.error, OverflowError) as error:
-        raise BadRequestError(f"{path}: expected {datatype.name} numbers: {error}") from error
-
-
-def _data_decoder(datatype: Datatype, depth: int) -> msgspec.json.Decoder[Any]:
+def _data_decoder(datatype: Datatype, depth: int) -> Callable[[msgspec.Raw], list[Any]]:
     type_: Any = _ELEMENT[datatype.json]
     for _ in range(depth):
         type_ = list[type_]
-    return msgspec.json.Decoder(type_)
+    return msgspec.json.Decoder(type_).decode
 
 
-def _outputs(given: list[_Output], binary: bool, signature: Signature) -> tuple[WantedOutput, ...]:
-    known = {spec.name for spec in signature.outputs}
-    seen: set[str] = set()
-    wanted = []
-    for index, item in enumerate(given):
-        if item.name not in known:
-            raise BadRequestError(
-                f"outputs[{index}].name: expected one of {_names(signature.outputs)}, got {item.name!r}"
-            )
-        if item.name in seen:
-            raise BadRequestError(f"outputs[{index}].name: {item.name!r} was asked for before")
-        seen.add(item.name)
-        parameters = item.parameters
-        as_binary = binary
-        if parameters is not None:
-            if parameters.classification:
-                raise BadRequestError(f"outputs[{index}].parameters.classification: classification is not offered")
-            if parameters.shared_memory_region:
-                raise BadRequestError(f"outputs[{index}].parameters.shared_memory_region: shared memory is not offered")
-            if parameters.binary_data is not None:
-                as_binary = parameters.binary_data
-        wanted.append(WantedOutput(item.name, as_binary))
-    return tuple(wanted)
+def _flat(values: list[Any], shape: tuple[int, ...], index: int) -> list[Any]:
+    for length in shape[1:]:
+        for row in values:
+            if len(row) != length:
+                raise BadRequestError(
+                    f"inputs[{index}].data: expected nested lists of shape {list(shape)}, got one of {len(row)}"
+                )
+        values = list(itertools.chain.from_iterable(values))
+    return values
 
 
 def _raw_request(body: Buffer, signature: Signature) -> InferenceRequest:
     """The whole body is the data of the only input; its one open dimension follows from the length."""
     if len(signature.inputs) != 1:
-        raise BadRequestError(
-            f"Inference-Header-Content-Length: 0 is for models with one input; this one has {_names(signature.inputs)}"
-        )
+        names = _names(spec.name for spec in signature.inputs)
+        raise BadRequestError(f"Inference-Header-Content-Length: 0 is for models with one input; this one has {names}")
     spec = signature.inputs[0]
     datatype = DATATYPES[spec.datatype]
     if not datatype.size:

@@ -2,7 +2,8 @@
 
 All that does not change between answers of a model version (its name, its outputs' names and datatypes) is encoded
 once; an answer is these pieces, the shape, and the data. Data is written flat, in row-major order. A NaN or an infinity
-has no JSON form and becomes `null`; in binary form it is exact."""
+has no JSON form and becomes `null`; in binary form it is exact.
+"""
 
 import struct
 from collections.abc import Sequence
@@ -37,7 +38,8 @@ class ResponseEncoder:
         """The body, and the size of its JSON part where binary data follows it.
 
         `outputs` are all outputs of the signature, in its order. Raises `BadTensorError` where an output's data does
-        not fit its shape."""
+        not fit its shape.
+        """
         parts = [self._start]
         if request.id is not None:
             parts += (b',"id":', _encode(request.id))

@@ -5,7 +5,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import uvloop
 
@@ -18,6 +22,8 @@ from mizzen.serving.worker.statistics import Statistics, exposition
 from mizzen.serving.worker.task import Surroundings, Task, TaskError, say_last_words
 
 log = logging.getLogger("mizzen.worker")
+T = TypeVar("T")
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 DRAIN_TIMEOUT_S = 25.0
 """Under the Pod's usual grace period of 30 s."""
 
@@ -39,7 +45,13 @@ class Worker:
             loop.add_signal_handler(number, self._stopping.set)
         health = HealthServer({"/livez": self._live, "/readyz": self._ready, "/metrics": self._metrics})
         await health.start(self._surroundings.health_host, self._surroundings.health_port)
-        loading = asyncio.ensure_future(asyncio.to_thread(self._load))
+        try:
+            await self._serve()
+        finally:
+            await health.stop()
+
+    async def _serve(self) -> None:
+        loading = _on_thread(self._load)
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
@@ -52,7 +64,6 @@ class Worker:
         if not await server.drain("the worker was told to stop", DRAIN_TIMEOUT_S):
             log.warning("gateways did not close their connections within %s s", DRAIN_TIMEOUT_S)
         server.runner.stop(timeout_s=1.0)
-        await health.stop()
 
     def _load(self) -> Model:
         began_s = time.monotonic()
@@ -84,8 +95,31 @@ class Worker:
         return 200, exposition(self._statistics, labels, ready=self._ready()[0] == 200, busy_s=busy_s)
 
 
+def _on_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """Calls it on a thread that the process does not wait for: a runtime that hangs may not hold up the end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        try:
+            result = function()
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            loop.call_soon_threadsafe(future.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(future.set_result, result)
+
+    threading.Thread(target=call, name="loading", daemon=True).start()
+    return future
+
+
 def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use: by its affinity, and by its cgroup's quota where it has one."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_MAX.read_text().split()
+    except (OSError, ValueError):
+        return count
+    return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
 
 
 def main() -> int:

@@ -58,7 +58,8 @@ class Artifacts:
 
     def _keep(self, data: bytes) -> None:
         """Written beside and renamed, so that no other worker sees half of it. A full disk is no reason not to
-        serve."""
+        serve.
+        """
         partial = self._cached.with_suffix(f".{os.getpid()}")
         try:
             partial.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

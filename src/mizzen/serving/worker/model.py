@@ -1,7 +1,8 @@
 """A loaded ONNX model: its signature, and batches run on it.
 
 Tensors come and go as raw little-endian bytes; numpy gives ONNX Runtime a view of them, so nothing is copied on the way
-in. `BYTES` are strings to ONNX Runtime, and are decoded as UTF-8."""
+in. `BYTES` are strings to ONNX Runtime, and are decoded as UTF-8.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mizzen.serving.oip import BadRequestError, decode_request
+from mizzen.serving.oip import BadRequestError, RequestDecoder
 from mizzen.serving.tensors import (
     DATATYPES,
     BadTensorError,
@@ -87,7 +88,7 @@ class Model:
             if example is None:
                 tensors, rows = [_zeros(spec) for spec in self.signature.inputs], WARM_UP_LENGTH
             else:
-                request = decode_request(example, None, self.signature)
+                request = RequestDecoder(self.signature).decode(example, None)
                 tensors, rows = request.inputs, request.rows
         except BadRequestError as error:
             raise TaskError(f"the model's example does not fit its signature: {error}") from error

@@ -2,7 +2,8 @@
 
 The event loop hands a job over and gets it back with its answer; the thread touches nothing else. While the runtime is
 in native code it lets other threads run, so sockets and probes stay live; when it never comes back, `busy_s` grows,
-which the liveness probe sees."""
+which the liveness probe sees.
+"""
 
 import queue
 import threading

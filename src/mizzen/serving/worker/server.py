@@ -1,7 +1,8 @@
 """The gateways' port: frames in, batches to the runner, answers out. See `mizzen.serving.frames` for the talk.
 
 Draining: no new connection is taken and DRAIN is said; what was granted may still come and is run; each gateway closes
-its connection once it has its answers. When all have, or when the time is over, the process may end."""
+its connection once it has its answers. When all have, or when the time is over, the process may end.
+"""
 
 import asyncio
 import contextlib

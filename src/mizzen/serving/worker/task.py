@@ -24,7 +24,8 @@ _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 
 class TaskError(Exception):
     """The worker cannot do what it was told, and starting it again will not help; the message ends in the Pod's
-    status."""
+    status.
+    """
 
 
 class Task(msgspec.Struct, frozen=True, rename="camel"):

@@ -14,7 +14,7 @@ from typing import Any
 
 from mizzen.local.apiserver import protobuf
 from mizzen.local.apiserver.answers import JSON, Answer, Pieces, Reply, Stream
-from mizzen.local.apiserver.errors import ApiError, InternalError, TooLarge, UnsupportedMediaType
+from mizzen.local.apiserver.errors import ApiError, BadRequest, InternalError, TooLarge, UnsupportedMediaType
 from mizzen.local.apiserver.http.attributes import attributes_of
 from mizzen.local.apiserver.http.dispatch import Dispatcher, wants_pretty
 from mizzen.local.apiserver.http.negotiation import Representation, negotiate
@@ -52,7 +52,9 @@ class App:
         authenticator: Authenticator,
         authorizer: Authorizer,
         metrics: Metrics,
+        new_id: Callable[[], str],
     ) -> None:
+        self._new_id = new_id
         self._dispatcher = dispatcher
         self._pages = pages
         self._authenticator = authenticator
@@ -88,7 +90,7 @@ class App:
                 if request.headers.get("content-type", "").startswith(protobuf.MEDIA_TYPE) and request.body:
                     _from_protobuf(request)
             if request.target is None:
-                return await self._pages.answer(request)
+                return self._pages.answer(request)
             return await self._dispatcher.answer(request)
         except ApiError as error:
             return _error_answer(error, request)
@@ -101,9 +103,11 @@ class App:
     async def _send(self, reply: Reply, request: Request, receive: Receive, send: Send) -> None:
         headers = [
             (b"content-type", reply.content_type.encode()),
-            (b"cache-control", b"no-cache, private"),
+            (b"audit-id", self._new_id().encode()),
             *((name.encode(), value.encode()) for name, value in reply.headers),
         ]
+        if not any(name == "cache-control" for name, _ in reply.headers):
+            headers.append((b"cache-control", b"no-cache, private"))
         headers += [(b"warning", f'299 - "{_escaped(text)}"'.encode("latin-1", "replace")) for text in request.warnings]
         match reply:
             case Answer(body=body):
@@ -134,7 +138,9 @@ class App:
             pump.cancel()
             self._metrics.watches -= 1
             self._streams.discard(stream)
-            await asyncio.gather(pump, gone, return_exceptions=True)
+            ended, _ = await asyncio.gather(pump, gone, return_exceptions=True)
+            if isinstance(ended, Exception):
+                logger.error("a stream broke off", exc_info=ended)
 
     def stop(self) -> None:
         """Ask every stream to end."""
@@ -179,11 +185,13 @@ def _from_protobuf(request: Request) -> None:
     """Read on as if the client had sent JSON."""
     try:
         request.body = encode(protobuf.decode(request.body))
-    except protobuf.Undecodable as error:
+    except protobuf.UnknownType as error:
         raise UnsupportedMediaType(
             "the body of the request was in an unknown format - accepted media types include: application/json, "
             f"application/yaml ({error})"
         ) from error
+    except protobuf.Undecodable as error:
+        raise BadRequest(f"the body of the request could not be decoded as protobuf: {error}") from error
     request.headers["content-type"] = JSON
 
 
@@ -196,7 +204,7 @@ def _error_answer(error: ApiError, request: Request) -> Answer:
         form = negotiate(request.headers.get("accept", ""), forms=False)
     except ApiError:
         form = Representation(JSON)
-    answer = encoded(error.to_status(), form, status=error.code, pretty=wants_pretty(request))
+    answer = encoded(encode(error.to_status()), form, status=error.code, pretty=wants_pretty(request))
     headers = []
     if error.retry_after_s:
         headers.append(("retry-after", str(error.retry_after_s)))

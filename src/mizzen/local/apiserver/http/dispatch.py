@@ -1,6 +1,7 @@
 """From a request for a resource to the verb that answers it."""
 
 from collections.abc import AsyncIterator, Mapping
+from weakref import WeakSet
 
 from mizzen.local.apiserver.answers import Answer, Reply, Stream
 from mizzen.local.apiserver.catalog import Served
@@ -10,7 +11,7 @@ from mizzen.local.apiserver.http.rendering import render, watch_encoder
 from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.verbs import deleting, listing, patching, watching, writing
 from mizzen.local.apiserver.verbs.context import Context, Handler, Result
-from mizzen.local.apiserver.verbs.watching import Frames
+from mizzen.local.apiserver.verbs.watching import Frames, Watch
 
 _PAGE_NOT_FOUND = Answer(b"404 page not found\n", 404, "text/plain; charset=utf-8")
 
@@ -25,6 +26,7 @@ class Dispatcher:
     def __init__(self, context: Context, handlers: Mapping[tuple[str, str], Handler]) -> None:
         self._context = context
         self._frames = Frames()
+        self._watches: dict[tuple[str, str], WeakSet[Watch]] = {}
         self._handlers = handlers
 
     async def answer(self, request: Request) -> Reply:
@@ -52,10 +54,10 @@ class Dispatcher:
         assert target is not None
         of_namespaces = served.key == ("", "namespaces")
         if rtype.namespaced:
-            misplaced = not target.namespace and (target.name or request.verb not in {"list", "watch", "create"})
+            misplaced = not target.namespace and (bool(target.name) or request.verb not in {"list", "watch", "create"})
         else:
             misplaced = bool(target.namespace) and not of_namespaces
-        if misplaced or (target.subresource and target.subresource not in rtype.subresources):
+        if misplaced or target.extra or (target.subresource and target.subresource not in rtype.subresources):
             raise NotFound("the server could not find the requested resource")
         if not target.subresource and (
             request.verb not in rtype.verbs
@@ -95,13 +97,17 @@ class Dispatcher:
         assert request.target is not None
         encoder = watch_encoder(served, form, request.query, self._context.now)
         try:
-            watch = watching.watch(
-                self._context, served, request.target.namespace, request.query, encoder, self._frames
-            )
+            watch = watching.watch(self._context, served, request.target, request.query, encoder, self._frames)
         except Expired as error:
             # As Kubernetes: the watch begins, and its only event says that it cannot go on.
             return Stream(_one_chunk(watching.error_line(error)), stop=_nothing)
+        self._watches.setdefault(served.key, WeakSet()).add(watch)
         return Stream(watch.chunks(), stop=watch.stop)
+
+    def end_watches(self, key: tuple[str, str]) -> None:
+        """End the watches of a resource whose definition changed: clients begin again, with what it is now."""
+        for watch in self._watches.pop(key, ()):
+            watch.stop()
 
 
 async def _one_chunk(chunk: bytes) -> AsyncIterator[bytes]:

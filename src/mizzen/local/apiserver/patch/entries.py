@@ -24,21 +24,21 @@ _ANCIENT = "ancient-changes"
 
 
 class Owner(NamedTuple):
-    """Who an entry belongs to: entries of one owner are one entry."""
+    """Who an entry belongs to: entries of one owner are one entry. Owners sort as conflicts list them."""
 
-    operation: str
     manager: str
+    operation: str
     api_version: str
     """Empty for Apply: an applier stays one manager when it moves to another version."""
     subresource: str
 
     @classmethod
     def of_update(cls, manager: str, api_version: str, subresource: str) -> "Owner":
-        return cls("Update", manager or "unknown", api_version, subresource)
+        return cls(manager or "unknown", "Update", api_version, subresource)
 
     @classmethod
     def of_apply(cls, manager: str, subresource: str) -> "Owner":
-        return cls("Apply", manager, "", subresource)
+        return cls(manager, "Apply", "", subresource)
 
     def __str__(self) -> str:
         """As conflicts name it."""
@@ -84,8 +84,8 @@ class Ownership:
         for written in documents or ():
             operation, api_version = written["operation"], written["apiVersion"]
             owner = Owner(
-                operation,
                 written.get("manager", ""),
+                operation,
                 "" if operation == "Apply" else api_version,
                 written.get("subresource", ""),
             )

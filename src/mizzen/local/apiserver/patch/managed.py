@@ -42,7 +42,7 @@ from mizzen.local.apiserver.patch.fields import (
 from mizzen.local.apiserver.patch.merging import merge, remove
 from mizzen.local.apiserver.patch.structure import Structure, StructureError, structure_of
 from mizzen.local.apiserver.patch.values import same
-from mizzen.local.apiserver.types import Json
+from mizzen.local.apiserver.types import Json, ResourceType
 
 _BEFORE_FIRST_APPLY = "before-first-apply"
 _KUBECTL = "kubectl"
@@ -81,27 +81,28 @@ def updated(
 ) -> Json:
     """`new` with the managedFields that follow from `manager` having made it of `old` (None: created).
 
-    `now` is RFC 3339 in UTC and seconds, as `metav1.Time` is written. A client resets ownership by
-    sending managedFields `[]` or `[{}]`; it is tracked again from the next apply.
+    `now` is RFC 3339 in UTC and seconds, as `metav1.Time` is written. A client resets ownership by sending
+    managedFields `[]` or `[{}]`; it is tracked again from the next apply.
 
-    `reset` names fields that this endpoint does not let a client set (`{"f:status": {}}` on the main resource of a type
-    with a status subresource): writing them makes nobody their owner.
+    `reset` names fields that this endpoint does not take from a client (see `reset_by`): writing them makes nobody
+    their owner.
     """
     structure = structure_of(schema)
-    owner = Owner(operation, manager or "unknown", api_version, subresource)
+    owner = Owner(manager or "unknown", operation, api_version, subresource)
     given = new.get("metadata", {}).get("managedFields")
+    bare = _bare(new)
     try:
         if old is None and not given:
-            owned = _owned(without(compare(structure, {}, _bare(new)).changed, reset))
-            return _with(new, [document(owner, Entry(owned, api_version, now))] if owned else [])
+            owned = _owned(without(compare(structure, {}, bare).changed, reset))
+            return _with(bare, [document(owner, Entry(owned, api_version, now))] if owned else [])
         ownership = _ownership_before(old, given, subresource)
         if old is not None and not ownership.entries:
-            return _with(new, [])
-        _note_update(ownership, structure, _bare(old or {}), _bare(new), owner, now, reset)
+            return bare
+        _note_update(ownership, structure, _bare(old or {}), bare, owner, now, reset)
     except StructureError:
-        return _with(new, [])  # a list that cannot be taken apart: validation refuses the object, or it has no owners
+        return bare  # a list that cannot be taken apart: validation refuses the object, or it has no owners
     ownership.cap()
-    return _with(new, ownership.write())
+    return _with(bare, ownership.write())
 
 
 def _ownership_before(old: Json | None, given: Any, subresource: str) -> Ownership:
@@ -129,12 +130,11 @@ def _note_update(
     comparison = compare(structure, old, new)
     changed = without(comparison.changed, reset)
     ownership.reconcile(structure)
-    before = ownership.entries.get(owner)
     ownership.take_away(union(changed, without(comparison.removed, reset)))
     mine = _owned(changed)
     if mine:
-        left = ownership.entries.get(owner)
-        fields = union(mine, left.fields) if before and left else mine
+        before = ownership.entries.get(owner)
+        fields = union(mine, before.fields) if before else mine
         ownership.entries[owner] = Entry(fields, owner.api_version, now)
 
 
@@ -159,13 +159,16 @@ def apply(
     owner = Owner.of_apply(manager, subresource)
     request = _Apply(structure, _bare(live or {}), applied, owner, api_version, reset)
     ownership = Ownership.read((live or {}).get("metadata", {}).get("managedFields"))
-    if live is not None and not ownership.entries:
-        before = Owner.of_update(_BEFORE_FIRST_APPLY, api_version, subresource)
-        _note_update(ownership, structure, {}, request.live, before, now, reset)
     try:
-        result = request.run(ownership, force=force)
-    except ApplyConflict as conflict:
-        result = _settle_with_client_side_apply(request, ownership, conflict)
+        if live is not None and not ownership.entries:
+            before = Owner.of_update(_BEFORE_FIRST_APPLY, api_version, subresource)
+            _note_update(ownership, structure, {}, request.live, before, now, reset)
+        try:
+            result = request.run(ownership, force=force)
+        except ApplyConflict as conflict:
+            result = _settle_with_client_side_apply(request, ownership, conflict)
+    except StructureError as problem:
+        raise InternalError(f"failed to create typed live object ({_story(live or {})}): {problem}") from problem
     if result is not request.live and owner in ownership.entries:
         ownership.entries[owner] = replace(ownership.entries[owner], time=now)
     if manager == _KUBECTL:
@@ -173,7 +176,7 @@ def apply(
     entries = ownership.write()
     if live is not None and result is request.live and entries == live.get("metadata", {}).get("managedFields", []):
         return live
-    return _with(result, entries)
+    return _with(_bare(result), entries)
 
 
 def _check(applied: Json, structure: Structure, api_version: str) -> None:
@@ -186,9 +189,13 @@ def _check(applied: Json, structure: Structure, api_version: str) -> None:
             f"Specified patch version: {applied.get('apiVersion')}, expected: {api_version}"
         )
     for problem in problems(structure, applied):
-        name = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
-        kind = f"{api_version}, Kind={applied.get('kind', '')}"
-        raise InternalError(f"failed to create typed patch object ({name}; {kind}): {problem}")
+        raise InternalError(f"failed to create typed patch object ({_story(applied)}): {problem}")
+
+
+def _story(thing: Json) -> str:
+    metadata = thing.get("metadata") or {}
+    name = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
+    return f"{name}; {thing.get('apiVersion', '')}, Kind={thing.get('kind', '')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +281,20 @@ def settled(old: Json, new: Json) -> Json:
         return new
     if any({**one, "time": ""} != {**other, "time": ""} for one, other in zip(old_entries, new_entries, strict=True)):
         return new
-    return old if same(_with(new, old_entries), old) else new
+    return old if same(_with(_bare(new), old_entries), old) else new
+
+
+def reset_by(rtype: ResourceType, subresource: str) -> FieldSet:
+    """What an endpoint of a type does not take from a client, for `reset`: the main one (empty) no status where status
+    has an endpoint of its own, and that one nothing but status (and, of Kubernetes' own types, most metadata)."""
+    if not subresource:
+        return {"f:status": MEMBER} if "status" in rtype.subresources else EMPTY
+    if subresource != "status":
+        return EMPTY
+    if not rtype.custom:
+        return {"f:spec": MEMBER, "f:metadata": {"f:deletionTimestamp": MEMBER, "f:ownerReferences": MEMBER}}
+    others = ("metadata", *(name for name in rtype.schema.get("properties", {}) if name != "status"))
+    return {f"f:{name}": MEMBER for name in others}
 
 
 def _owned(fields: FieldSet) -> FieldSet:
@@ -294,8 +314,5 @@ def _bare(thing: Json) -> Json:
 _NOTHING: tuple[Any, ...] = ({}, [], None)
 
 
-def _with(thing: Json, entries: list[Json]) -> Json:
-    metadata = {name: value for name, value in thing.get("metadata", {}).items() if name != "managedFields"}
-    if entries:
-        metadata["managedFields"] = entries
-    return {**thing, "metadata": metadata}
+def _with(bare: Json, entries: list[Json]) -> Json:
+    return {**bare, "metadata": {**bare.get("metadata", {}), "managedFields": entries}} if entries else bare

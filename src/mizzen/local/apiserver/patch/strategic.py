@@ -61,7 +61,7 @@ def _meta(schema: Json, name: str) -> _Meta:
 def _merge_object(original: Json, patch: Json, schema: Json) -> Json:
     if _DIRECTIVE in patch:
         if patch[_DIRECTIVE] == "replace":
-            return {name: value for name, value in patch.items() if name != _DIRECTIVE}
+            return _plain_object(patch)
         if patch[_DIRECTIVE] == "delete":
             return {}
         raise BadRequest(f"unknown patch type: {patch[_DIRECTIVE]} in map: {_go_text(patch)}")
@@ -97,7 +97,7 @@ def _merger(current: Any, value: Any) -> Callable[[Any, Any, _Meta], Any] | None
 
 
 def _merge_field(current: Json, value: Json, meta: _Meta) -> Json:
-    return value if meta.replace else _merge_object(current, value, meta.schema)
+    return _plain_object(value) if meta.replace else _merge_object(current, value, meta.schema)
 
 
 def _retain_keys(original: Json, patch: Json) -> Json:
@@ -117,13 +117,19 @@ def _retain_keys(original: Json, patch: Json) -> Json:
 def _plain(value: Any) -> Any:
     """A value that meets nothing to merge with: without nulls, directives and what they would delete."""
     if isinstance(value, dict):
-        if value.get(_DIRECTIVE) == "delete":
-            return None
-        members = ((name, _plain(member)) for name, member in value.items() if not name.startswith("$"))
-        return {name: member for name, member in members if member is not None}
+        return None if value.get(_DIRECTIVE) == "delete" else _plain_object(value)
     if isinstance(value, list):
         return [plain for plain in map(_plain, value) if plain is not None]
     return value
+
+
+def _plain_object(value: Json) -> Json:
+    members = ((name, _plain(member)) for name, member in value.items() if not _is_directive(name))
+    return {name: member for name, member in members if member is not None}
+
+
+def _is_directive(name: str) -> bool:
+    return name in {_DIRECTIVE, _RETAIN_KEYS} or name.startswith((_DELETE_FROM, _SET_ORDER))
 
 
 def _without(current: Any, removed: Any) -> Any:
@@ -137,7 +143,8 @@ def _without(current: Any, removed: Any) -> Any:
 
 def _merge_list(current: list[Any], value: list[Any], meta: _Meta) -> list[Any]:
     if not meta.merge:
-        return value
+        plain: list[Any] = _plain(value)
+        return plain
     return _merge_elements(current, value, meta, order=None)
 
 

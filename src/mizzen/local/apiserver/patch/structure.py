@@ -87,7 +87,7 @@ class _Children(dict[str, "Structure"]):
 
 
 class Structure:
-    """One node of a schema, read for ownership. `None`s mean that a value of that shape is not allowed here."""
+    """One node of a schema, read for ownership: which shapes a value may have here, and how each is taken apart."""
 
     __slots__ = (
         "atomic_list",

@@ -39,7 +39,11 @@ _OPTIONS = frozenset({"DeleteOptions", "CreateOptions", "UpdateOptions", "PatchO
 
 
 class Undecodable(ValueError):
-    """The body is no message of a type that is known here."""
+    """The body is no message at all, or a damaged one."""
+
+
+class UnknownType(Undecodable):
+    """The body is a message of a type that is not known in this encoding."""
 
 
 class _Field(NamedTuple):
@@ -62,7 +66,7 @@ def decode(body: bytes) -> Json:
         package = "meta.v1" if kind in _OPTIONS else _PACKAGES.get(api_version, "")
         message = f"{package}.{kind}"
         if message not in _table():
-            raise Undecodable(f"{kind} of {api_version} is not known in this encoding")
+            raise UnknownType(f"{kind} of {api_version} is not known in this encoding")
         return {"kind": kind, "apiVersion": api_version, **_object(message, envelope.get(2, b""))}
     except (IndexError, struct.error, UnicodeDecodeError, AttributeError, TypeError, msgspec.DecodeError) as error:
         raise Undecodable(f"the body is cut off or damaged: {error}") from error

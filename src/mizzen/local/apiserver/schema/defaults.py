@@ -76,9 +76,7 @@ def _volume(value: Json) -> Json:
 
 def _pod(value: Json) -> Json:
     """Requests are limits where only limits are given; only for Pods, not for templates."""
-    spec = value.get("spec")
-    if not isinstance(spec, dict):
-        return {}
+    spec = value.get("spec") or {}
     more: Json = {"enableServiceLinks": True} if spec.get("enableServiceLinks") is None else {}
     for name in ("containers", "initContainers"):
         containers = spec.get(name)

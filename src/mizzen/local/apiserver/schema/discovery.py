@@ -27,7 +27,7 @@ def version_priority(version: str) -> tuple[int, int, int, int, str]:
     """Sorts versions as Kubernetes prefers them, best last: `v1` above `v1beta2` above `v1alpha1` above other names."""
     match = _VERSION.match(version)
     if match is None:
-        return 0, 0, 0, 0, "".join(chr(0x10FFFF - ord(character)) for character in version)
+        return 0, 0, 0, 0, "".join(chr(0x10FFFF - ord(letter)) for letter in version) + chr(0x10FFFF)
     return 1, _STABILITY[match[2]], int(match[1]), int(match[3] or 0), ""
 
 

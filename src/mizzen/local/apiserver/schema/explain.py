@@ -17,6 +17,7 @@ from mizzen.local.apiserver.schema.nodes import (
     compiled,
     enum_values,
     is_multiple,
+    is_whole,
     number_range,
     repeated,
     same,
@@ -71,6 +72,15 @@ def type_name(value: Any) -> str:
     return names[value.__class__]
 
 
+def known_format(schema: Json) -> str:
+    """The schema's format where Kubernetes knows it for the type, else empty."""
+    name: str = schema.get("format", "")
+    numbers = {"integer": ("int32", "int64"), "number": ("float", "double")}
+    kind = schema.get("type", "")
+    known = name in numbers[kind] if kind in numbers else kind == "string" and formats.check_of(name) is not None
+    return name if known else ""
+
+
 def _types(schema: Json) -> list[str]:
     if schema.get("x-kubernetes-int-or-string"):
         return ["integer", "string"]
@@ -81,7 +91,7 @@ def _type(schema: Json, value: Any, path: str, found: Found) -> None:
     types = _types(schema)
     if not types:
         return
-    whole = isinstance(value, float) and value.is_integer()
+    whole = isinstance(value, float) and is_whole(value)
     fits = any(
         value.__class__ in CLASSES[name] and (name != "integer" or value.__class__ is int or whole) for name in types
     )
@@ -89,6 +99,11 @@ def _type(schema: Json, value: Any, path: str, found: Found) -> None:
         found.matches += 1
         return
     actual, expected = type_name(value), ",".join(types)
+    form = known_format(schema)
+    if form and not isinstance(value, str | list | None):
+        # Where there is a format, Kubernetes' validator compares it with Go's name of the value's type.
+        go_names = {int: "int64", float: "float64"}
+        actual, expected = go_names.get(value.__class__, ""), form
     detail = f"{path} in body must be of type {expected}: {causes.quoted(actual)}"
     found.causes.append(causes.type_invalid(path or causes.NO_FIELD, actual, detail))
 
@@ -197,7 +212,7 @@ def _object(node: Node, value: Json, path: str, old: Any, found: Found) -> None:
     typed = not any(cause.reason == "FieldValueTypeInvalid" for cause in found.causes)
     for cause in (
         *(node.check(value) if node.check and typed else ()),  # such checks rely on the types of the fields
-        *(rules.embedded_resource(value) if node.embedded and typed else ()),
+        *(rules.embedded_resource(value) if node.embedded else ()),
     ):
         found.causes.append(Cause(cause.reason, cause.message, causes.child(path, cause.field)))
 

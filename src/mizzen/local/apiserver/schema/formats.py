@@ -29,7 +29,8 @@ _WORDED_DURATION = re.compile(
 )
 _TIME = re.compile(r"(\d{2}):(\d{2}):(\d{2})(\.\d+)?(z|[+-]\d{2}:\d{2})", re.ASCII)
 _SHORT_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_HOST_LABEL = r"[^\W_](?:[^\W_]|-){0,61}[^\W_]|[^\W_]"
+_HOSTNAME = re.compile(r"[^\W_](?:-?[^\W_]{0,62})?|(?:[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?\.)+[^\W\d_]{2,63}")
+"""Kubernetes' own: one label has at most one dash, after its first letter."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -61,6 +62,11 @@ def is_ipv6(text: str) -> bool:
         return ":" in text and "%" not in text and bool(ipaddress.IPv6Address(text))
     except ValueError:
         return False
+
+
+def _has_ipv4_form(text: str) -> bool:
+    """What Kubernetes takes for the format `ipv4`: also an IPv6 address that ends in one."""
+    return is_ipv4(text) or ("." in text and is_ipv6(text))
 
 
 def is_cidr(text: str) -> bool:
@@ -125,9 +131,7 @@ def _is_uri(text: str) -> bool:
 
 
 def _is_hostname(text: str) -> bool:
-    labels = text.split(".")
-    ends_in_letters = len(labels) == 1 or (len(labels[-1]) >= 2 and labels[-1].isalpha())
-    return len(text) <= 255 and ends_in_letters and all(re.fullmatch(_HOST_LABEL, label) for label in labels)
+    return len(text) <= 255 and _HOSTNAME.fullmatch(text) is not None
 
 
 def _is_mac(text: str) -> bool:
@@ -177,7 +181,7 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "email": _is_email,
     "hexcolor": _full(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})"),
     "hostname": _is_hostname,
-    "ipv4": is_ipv4,
+    "ipv4": _has_ipv4_form,
     "ipv6": is_ipv6,
     "isbn": lambda text: _is_isbn10(text) or _is_isbn13(text),
     "isbn10": _is_isbn10,

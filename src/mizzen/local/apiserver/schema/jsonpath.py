@@ -13,8 +13,10 @@ from typing import Any
 
 Step = Callable[[list[Any]], list[Any]]
 
-_FIELD = re.compile(r"\.?((?:\\.|[^.\[\\])+)")
-_BRACKET = re.compile(r"\[(?:'((?:\\.|[^'\\])*)'|\"((?:\\.|[^\"\\])*)\"|(\*)|(-?\d+)|(-?\d*):(-?\d*)(?::(\d+))?)\]")
+_FIELD = re.compile(r"\.?((?:\\.|[^.\[\]\\])+)")
+_BRACKET = re.compile(
+    r"\[(?:'((?:\\.|[^'\\])*)'|\"((?:\\.|[^\"\\])*)\"|(\*)|(-?\d+)|(-?\d+)?:(-?\d+)?(?::([1-9]\d*))?)\]"
+)
 _FILTER = re.compile(r"\[\?\(\s*(.+?)\s*(?:(==|!=|<=|>=|<|>)\s*(.+?)\s*)?\)\]")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,

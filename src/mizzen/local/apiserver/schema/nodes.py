@@ -127,7 +127,7 @@ def _table(node: Node, made: dict[int, Node]) -> Table:
     for cls in classes:
         checks = [check for check in (_OF_CLASS[cls](node)) if check is not None]
         if cls is float and only_whole:
-            checks.insert(0, float.is_integer)
+            checks.insert(0, is_whole)
         table[cls] = _all_of([*checks, *general])
     if node.nullable or not types:
         table[NoneType] = refuse if schema.get("enum") else None
@@ -140,7 +140,14 @@ def _all_of(checks: list[Check]) -> Check | None:
     if len(checks) == 1:
         return checks[0]
     ordered = tuple(checks)
-    return lambda value: all(check(value) for check in ordered)
+
+    def check_all(value: Any) -> bool:
+        for check in ordered:  # noqa: SIM110 - a generator would cost more than most checks
+            if not check(value):
+                return False
+        return True
+
+    return check_all
 
 
 def _general_checks(schema: Json, native: bool, made: dict[int, Node]) -> list[Check]:
@@ -209,6 +216,11 @@ def _number_checks(node: Node) -> list[Check | None]:
     if factor is not None:
         checks.append(lambda value: is_multiple(value, factor))
     return checks
+
+
+def is_whole(value: float) -> bool:
+    """Whether a float stands for one integer: beyond 2^53 it stands for several."""
+    return value.is_integer() and abs(value) < 2**53
 
 
 def number_range(schema: Json) -> tuple[float, float] | tuple[None, None]:
@@ -292,9 +304,9 @@ def _object_checks(node: Node) -> list[Check | None]:
         checks.append(_fields_check(node))
     if node.check is not None:
         find = node.check
-        checks.append(lambda value: not any(True for _ in find(value)))
+        checks.append(lambda value: next(iter(find(value)), None) is None)
     if node.embedded:
-        checks.append(lambda value: not any(True for _ in rules.embedded_resource(value)))
+        checks.append(lambda value: next(iter(rules.embedded_resource(value)), None) is None)
     return checks
 
 

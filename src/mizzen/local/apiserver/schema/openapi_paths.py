@@ -69,10 +69,7 @@ def paths_of(rtype: ResourceType, schema: str, reference: str, *, v3: bool) -> J
     if "get" in rtype.verbs:
         found[f"{scoped}/{{name}}"] = writer.item(("get", "update", "delete", "patch"), rtype.verbs, ("name",))
     for name in sorted(rtype.subresources):
-        other = SUBRESOURCE_TYPES.get(name)
-        body = definition_name(other.group, other.version, other.kind) if other is not None else None
-        kind = (other.group, other.version, other.kind) if other is not None else None
-        sub = _Writer(rtype, body or schema, reference, v3=v3, kind=kind, log=name == "log")
+        sub = _Writer(rtype, schema, reference, v3=v3, sub=name)
         verbs = SUBRESOURCE_VERBS[name]
         found[f"{scoped}/{{name}}/{name}"] = sub.item(("get", "create", "update", "patch"), verbs, ("name",))
     return {path: item for path, item in found.items() if len(item) > 1}
@@ -88,12 +85,14 @@ class _Writer:
         reference: str,
         *,
         v3: bool,
-        kind: tuple[str, str, str] | None = None,
-        log: bool = False,
+        sub: str = "",
     ) -> None:
-        self._rtype, self._schema, self._reference, self._v3, self._log = rtype, schema, reference, v3, log
-        group, version, name = kind or (rtype.group, rtype.version, rtype.kind)
-        self._kind = {"group": group, "version": version, "kind": name}
+        self._rtype, self._reference, self._v3, self._sub = rtype, reference, v3, sub
+        told = SUBRESOURCE_TYPES.get(sub, rtype)
+        other = definition_name(told.group, told.version, told.kind) if told is not rtype else None
+        self._schema = other or schema
+        self._log = sub == "log"
+        self._kind = {"group": told.group, "version": told.version, "kind": told.kind}
 
     def item(
         self, verbs: Iterable[str], served: Iterable[str], in_path: tuple[str, ...], *, in_all: bool = False
@@ -104,7 +103,8 @@ class _Writer:
         for verb in verbs:
             if verb in set(served):
                 method, action, parameters = _METHODS[verb]
-                item[method] = self._operation(verb, action, _LOG if self._log else parameters)
+                operation_id = f"{self._operation_id(verb)}{'ForAllNamespaces' if in_all else ''}"
+                item[method] = self._operation(verb, operation_id, action, _LOG if self._log else parameters)
         item["parameters"] = [self._parameter(place, "string", f"{place} of the object", "path") for place in places]
         return item
 
@@ -115,7 +115,7 @@ class _Writer:
         required = {"required": True} if where == "path" else {}
         return {"name": name, "in": where, "description": description, **required, **shape}
 
-    def _operation(self, verb: str, action: str, parameters: tuple[str, ...]) -> Json:
+    def _operation(self, verb: str, operation_id: str, action: str, parameters: tuple[str, ...]) -> Json:
         listed = [self._parameter(name, *_PARAMETERS[name]) for name in parameters]
         answer = self._schema
         if verb == "list":
@@ -129,7 +129,7 @@ class _Writer:
         ok |= {"content": {name: {"schema": shape} for name in types}} if self._v3 else {"schema": shape}
         operation: Json = {
             "description": f"{verb} {self._rtype.kind}",
-            "operationId": self._operation_id(verb),
+            "operationId": operation_id,
             "parameters": listed,
             "responses": {"200": ok, "401": {"description": "Unauthorized"}},
             "x-kubernetes-action": action,
@@ -157,5 +157,4 @@ class _Writer:
     def _operation_id(self, verb: str) -> str:
         scope = "Namespaced" if self._rtype.namespaced else ""
         group = "".join(part.capitalize() for part in self._rtype.group.split(".")) or "Core"
-        kind = self._kind["kind"] if self._kind["kind"] != self._rtype.kind else ""
-        return f"{verb}{group}{self._rtype.version.capitalize()}{scope}{self._rtype.kind}{kind}"
+        return f"{verb}{group}{self._rtype.version.capitalize()}{scope}{self._rtype.kind}{self._sub.capitalize()}"

@@ -123,16 +123,20 @@ def prune(schema: Json, obj: Json) -> tuple[Json, list[str]]:
 def _prune(node: Node, value: Any, path: str, unknown: list[str]) -> Any:
     if value.__class__ is dict:
         return _prune_object(node, value, path, unknown)
-    if value.__class__ is list and node.items is not None:
+    if value.__class__ is list and not (node.preserve and node.items is None):
+        items = node.items or _NOTHING_KNOWN
         changed: list[Any] | None = None
         for index, item in enumerate(value):
             if item.__class__ is dict or item.__class__ is list:
-                new = _prune(node.items, item, f"{path}[{index}]", unknown)
+                new = _prune(items, item, f"{path}[{index}]", unknown)
                 if new is not item:
                     changed = list(value) if changed is None else changed
                     changed[index] = new
         return value if changed is None else changed
     return value
+
+
+_NOTHING_KNOWN = Node({}, native=False)
 
 
 def _prune_object(node: Node, value: Json, path: str, unknown: list[str]) -> Json:

@@ -1,6 +1,5 @@
 """Files of the home that must not be read by others, and must be whole after a crash."""
 
-import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -17,10 +16,8 @@ def write_private(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
-        raise
+    finally:
+        draft.unlink(missing_ok=True)  # it is still there only where the write has failed
     _sync_folder(path.parent)
 
 

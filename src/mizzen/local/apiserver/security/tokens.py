@@ -7,7 +7,8 @@ A token is 256 random bits; only its SHA-256 is kept. There are two places for i
 * Everybody else's, in a Secret of type `mizzen.dev/user-token` in `kube-system`, with data `user`, `groups` (comma
   separated), `hash` and `expires` (RFC 3339, may be empty). `mizzen token create` writes it through the API, and
   deleting the Secret ends the token. Such a Secret cannot make a user or a group whose name begins with `system:`:
-  who may write Secrets of that namespace does not so become a node, a service account or the administrator.
+  who may write Secrets of that namespace can act as any person, but not as a node, a service account or the
+  administrator.
 
 Tokens are found by their hash, so that the time a look-up takes says nothing about any token.
 """

@@ -17,6 +17,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,6 +111,8 @@ class Store:
         self._writes = self._commits = 0
         self._commit_s = 0.0
         self._horizon, self._given = self._database.counters()
+        self.problem = ""
+        """Why the last transaction failed; empty while writing works."""
         self.revision = self._given
         """The newest revision that readers can see."""
         self._load()
@@ -128,6 +131,7 @@ class Store:
         # What was at or before the horizon when the file was written is not history: it only gave us the objects.
         while self._history and self._history[0].event.record.revision <= self._horizon:
             self._trim_one()
+        self._trim()
 
     # Reading. What is read here is durable.
 
@@ -248,14 +252,19 @@ class Store:
         self._commits += 1
         self._commit_s += perf_counter() - started
         error = written.exception()
+        self.problem = "" if error is None else str(error)
         if error is not None:
             self._forget = forget + self._forget
             batch, self._queue = batch + self._queue, []
             self._head.clear()
             for pending in batch:
-                pending.done.set_exception(_storage_error(error))
+                if not pending.done.done():
+                    pending.done.set_exception(_storage_error(error))
+            self._go_on()
         else:
             self._publish_batch(batch)
+
+    def _go_on(self) -> None:
         if self._queue:
             self._commit()
         else:
@@ -263,34 +272,35 @@ class Store:
             self._idle.set()
 
     def _publish_batch(self, batch: "list[_Pending]") -> None:
-        changed: dict[Resource, Collection] = {}
-        try:
+        # Last pushed is first called, and all are called, also when a listener has a defect: the writes are durable,
+        # so their writers are answered and writing goes on, whatever else happens.
+        with ExitStack() as stack:
+            stack.callback(self._go_on)
+            stack.callback(self._answer, batch)
+            for resource, event, _ in reversed(batch):
+                for listener in reversed(self._listeners):
+                    stack.callback(listener, resource, event)
             for resource, event, _ in batch:
-                record = event.record
-                key = (*resource, record.namespace, record.name)
-                if self._head[key].revision == record.revision:
+                key = (*resource, event.record.namespace, event.record.name)
+                if self._head[key].revision == event.record.revision:
                     del self._head[key]
                 self._publish(resource, event)
-                changed[resource] = self._collections[resource]
             self._trim()
-        finally:
-            # A listener that fails is a defect of ours; the writes are durable all the same.
-            for pending in batch:
-                if not pending.done.done():
-                    pending.done.set_result(pending.event.record)
-            for collection in changed.values():
-                collection.wake()
-        self._writes += len(batch)
+            self._writes += len(batch)
+
+    def _answer(self, batch: "list[_Pending]") -> None:
+        for pending in batch:
+            if not pending.done.done():  # its writer may have gone
+                pending.done.set_result(pending.event.record)
+        for resource in {pending.resource for pending in batch}:
+            self._collections[resource].wake()
 
     def _publish(self, resource: Resource, event: Event) -> None:
         collection = self.collection(resource)
         collection.apply(event)
         self._history.append(_Kept(collection, event))
         self.revision = event.record.revision
-        if event.previous is not None:
-            self._superseded_bytes += len(event.previous.encoded)
-        for listener in self._listeners:
-            listener(resource, event)
+        self._superseded_bytes += _bytes_kept_by(event)
 
     # Forgetting.
 
@@ -301,8 +311,8 @@ class Store:
     def _trim_one(self) -> None:
         collection, event = self._history.popleft()
         self._horizon = max(self._horizon, event.record.revision)
+        self._superseded_bytes -= _bytes_kept_by(event)
         if event.previous is not None:
-            self._superseded_bytes -= len(event.previous.encoded)
             self._forget.append(event.previous.revision)
         if event.type == DELETED:
             self._forget.append(event.record.revision)
@@ -327,7 +337,9 @@ class Store:
         )
 
     async def close(self) -> None:
-        """Refuse new writes, finish those submitted, and let go of the file."""
+        """Refuse new writes, finish those submitted, and let go of the file. Safe to call twice."""
+        if self._closed:
+            return
         self._closed = True
         await self._idle.wait()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
@@ -335,6 +347,12 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store {self._database.path} at revision {self.revision}>"
+
+
+def _bytes_kept_by(event: Event) -> int:
+    """What would be free without this event: the state it replaced, and of a deletion the last one too."""
+    size = 0 if event.previous is None else len(event.previous.encoded)
+    return size + (len(event.record.encoded) if event.type == DELETED else 0)
 
 
 def _storage_error(error: BaseException) -> ApiError:

@@ -44,6 +44,8 @@ class Strategy:
     """Whether a delete answers with the object instead of a Status."""
     graceful = False
     """Whether a delete first marks the object and leaves its end to someone else (the kubelet)."""
+    owns = True
+    """Whether objects of the type can own others: how a delete treats what they own means something."""
     takes_status = False
     """Whether a create may say what the status is."""
 

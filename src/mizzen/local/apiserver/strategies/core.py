@@ -40,24 +40,37 @@ class NodeStrategy(Strategy):
     takes_status = True
 
     def prepare_create(self, obj: Json, around: Surroundings) -> None:
-        self._canonical(obj)
+        _canonical_status(obj)
+        _pair_ranges(obj)
+
+    def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
+        _pair_ranges(obj)
 
     def prepare_status(self, obj: Json, old: Json, around: Surroundings) -> None:
         keep(obj, old, ("spec",))
-        self._canonical(obj)
+        _canonical_status(obj)
 
     def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
         yield from super().validate_update(obj, old, around)
         for field, name in (("podCIDRs", "podCIDR"), ("providerID", "providerID")):
-            before = old.get("spec", {}).get(field)
-            if before and before != obj.get("spec", {}).get(field):
+            before = (old.get("spec") or {}).get(field)
+            if before and before != (obj.get("spec") or {}).get(field):
                 yield causes.forbidden(f"spec.{field}", f'node updates may not change {name} except from "" to valid')
 
-    @staticmethod
-    def _canonical(obj: Json) -> None:
-        status = obj.get("status")
-        if status:
-            obj["status"] = canonical_amounts(status, ("capacity", "allocatable"))
+
+def _canonical_status(node: Json) -> None:
+    if node.get("status"):
+        node["status"] = canonical_amounts(node["status"], ("capacity", "allocatable"))
+
+
+def _pair_ranges(node: Json) -> None:
+    """`podCIDR` is the first of `podCIDRs`; whoever says one has said the other."""
+    spec = node.get("spec") or {}
+    first, ranges = spec.get("podCIDR"), spec.get("podCIDRs")
+    if first and (not ranges or ranges[0] != first):
+        node["spec"] = {**spec, "podCIDRs": [first]}
+    elif ranges and not first:
+        node["spec"] = {**spec, "podCIDR": ranges[0]}
 
 
 class ServiceAccountStrategy(Strategy):
@@ -71,6 +84,7 @@ class LeaseStrategy(Strategy):
 
 class EventStrategy(Strategy):
     create_on_update = True
+    owns = False
 
 
 class EndpointSliceStrategy(Strategy):

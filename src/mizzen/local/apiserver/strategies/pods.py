@@ -6,7 +6,7 @@ from typing import Any
 from mizzen.kinds.scalars import quantity
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import causes
-from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep
+from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep, timestamp
 from mizzen.local.apiserver.strategies.quantities import canonical, canonical_amounts
 from mizzen.local.apiserver.types import Json
 
@@ -25,6 +25,8 @@ class PodStrategy(Strategy):
         spec = canonical_spec(obj.get("spec") or {})
         obj["spec"] = spec
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj["spec"])}
+        if spec.get("schedulingGates"):
+            obj["status"]["conditions"] = [_gated(timestamp(around.now))]
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
         obj["spec"] = canonical_spec(obj.get("spec") or {})
@@ -50,6 +52,17 @@ class PodStrategy(Strategy):
         if not spec.get("nodeName") or phase in {"Failed", "Succeeded"}:
             return 0  # no kubelet has it, or it has ended already
         return 1 if period < 0 else int(period)
+
+
+def _gated(now: str) -> Json:
+    return {
+        "type": "PodScheduled",
+        "status": "False",
+        "lastTransitionTime": now,
+        "reason": "SchedulingGated",
+        "message": "Scheduling is blocked due to non-empty scheduling gates",
+        "observedGeneration": 1,
+    }
 
 
 def canonical_spec(spec: Json) -> Json:

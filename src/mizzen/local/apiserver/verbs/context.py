@@ -8,7 +8,7 @@ from mizzen.local.apiserver.answers import Reply
 from mizzen.local.apiserver.catalog import Catalog, Served
 from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.store import Record, Store
-from mizzen.local.apiserver.types import AdmissionContext, Json
+from mizzen.local.apiserver.types import AdmissionContext, Attributes, Json, User
 
 Plugin = Callable[[AdmissionContext, Json], Json]
 """An admission plugin: the object it returns goes on; it raises to refuse."""
@@ -38,6 +38,8 @@ class Context:
     store: Store
     catalog: Catalog
     reader: StoreReader
+    require: Callable[[User, Attributes], None]
+    """Raises Forbidden unless a user may: for what only a verb knows it is about to do."""
     admission: Sequence[Plugin]
     now: Callable[[], datetime]
     new_uid: Callable[[], str]

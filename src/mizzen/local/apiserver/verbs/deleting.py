@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from mizzen.local.apiserver.catalog import CRDS, Served
-from mizzen.local.apiserver.conversion import from_stored, to_stored
+from mizzen.local.apiserver.conversion import read, to_stored
 from mizzen.local.apiserver.errors import BadRequest, Cause, Conflict
 from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import causes, strict
@@ -129,10 +129,10 @@ def _deleted_status(write: Write, result: One) -> Json:
 async def delete_object(write: Write, replaced: Record, options: DeleteOptions) -> tuple[One, bool]:
     """Delete or mark one object. Says what is left, or was last there, and whether it is gone."""
     served = write.served
-    old = from_stored(served, replaced.object())
+    old = read(served, replaced)
     _check_preconditions(write, old, options)
     admit(write, "DELETE", old, old)
-    obj = from_stored(served, replaced.object())
+    obj = read(served, replaced)
     gone = _mark(write, obj, options)
     if obj == old and not gone:
         return One(served, replaced), False
@@ -179,7 +179,8 @@ def _mark(write: Write, obj: Json, options: DeleteOptions) -> bool:
         grace_s = metadata["deletionGracePeriodSeconds"]
     else:
         grace_s = 0 if deleting else write.strategy.grace_period_s(obj, options.grace_period_s)
-    _set_finalizers(metadata, options)
+    if write.strategy.owns:
+        _set_finalizers(metadata, options)
     if write.served.key == CRDS and not deleting:
         metadata["finalizers"] = [*metadata.get("finalizers", ()), CRD_FINALIZER]
     if not metadata.get("finalizers"):

@@ -1,7 +1,9 @@
 """The server's own writes: the same way as everybody's, as `system:apiserver`."""
 
+from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import AlreadyExists, NotFound
 from mizzen.local.apiserver.request import Query, Request, Target
+from mizzen.local.apiserver.store import Record
 from mizzen.local.apiserver.types import Json, User
 from mizzen.local.apiserver.verbs import deleting, writing
 from mizzen.local.apiserver.verbs.context import Context, One
@@ -17,7 +19,12 @@ def _write(context: Context, resource: tuple[str, str, str], namespace: str, sub
     served = context.catalog.find(group, version, plural)
     if served is None:
         raise NotFound(f"{plural}.{group}/{version} is not served")
-    target = Target(group, version, plural, namespace, "", subresource)
+    return _write_to(context, served, namespace, subresource)
+
+
+def _write_to(context: Context, served: Served, namespace: str, subresource: str = "") -> Write:
+    rtype = served.rtype
+    target = Target(rtype.group, rtype.version, rtype.plural, namespace, "", subresource)
     request = Request("POST", "", Query(""), "", {}, USER, "create", target)
     options = WriteOptions(dry_run=False, field_manager=_MANAGER, field_validation="Strict")
     return start(context, served, request, options, subresource)
@@ -44,9 +51,9 @@ async def update(context: Context, resource: tuple[str, str, str], obj: Json, su
     return await writing.update_object(write, replaced, default(write, obj))
 
 
-async def delete(context: Context, resource: tuple[str, str, str], namespace: str, name: str) -> None:
-    """Delete an object if it is there."""
-    write = _write(context, resource, namespace)
-    replaced = context.store.head(write.served.key, namespace, name)
+async def delete_record(context: Context, served: Served, record: Record) -> None:
+    """Delete an object if it is still there; what it owns goes after it."""
+    replaced = context.store.head(served.key, record.namespace, record.name)
     if replaced is not None:
+        write = _write_to(context, served, record.namespace)
         await deleting.delete_object(write, replaced, deleting.DeleteOptions(policy="Background"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import httpx
+import httpx2
 
 from mizzen.local.apiserver.answers import Answer, Stream
 from mizzen.local.apiserver.catalog import Served
@@ -35,7 +35,7 @@ class Logs:
     """Has one HTTP client for all kubelets; `close` it."""
 
     tls: ssl.SSLContext
-    _client: httpx.AsyncClient | None = field(default=None)
+    _client: httpx2.AsyncClient | None = field(default=None)
 
     async def get(self, context: Context, served: Served, request: Request) -> Answer | Stream:
         assert request.target is not None
@@ -59,11 +59,11 @@ class Logs:
 
     async def _open(self, url: str, pod: str) -> Stream:
         if self._client is None:
-            timeout = httpx.Timeout(None, connect=_CONNECT_S)
-            self._client = httpx.AsyncClient(verify=self.tls, timeout=timeout, trust_env=False)
+            timeout = httpx2.Timeout(None, connect=_CONNECT_S)
+            self._client = httpx2.AsyncClient(verify=self.tls, timeout=timeout, trust_env=False)
         try:
             response = await self._client.send(self._client.build_request("GET", url), stream=True)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise InternalError(
                 f'Internal error occurred: Get "{url}": {str(error) or type(error).__name__}'
             ) from error
@@ -77,18 +77,18 @@ class Logs:
             await self._client.aclose()
 
 
-async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
     """What the kubelet sends, when it sends it. A node that goes away in between ends the log where it is."""
     try:
         async for chunk in response.aiter_raw():
             yield chunk
-    except httpx.HTTPError:
+    except httpx2.HTTPError:
         return
     finally:
         await response.aclose()
 
 
-async def _refusal(response: httpx.Response, pod: str) -> ApiError:
+async def _refusal(response: httpx2.Response, pod: str) -> ApiError:
     text = (await response.aread())[:_ERROR_BYTES_MAX].decode(errors="replace").strip()
     await response.aclose()
     match response.status_code:

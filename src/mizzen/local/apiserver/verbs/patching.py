@@ -12,20 +12,20 @@ newest state, patching it and handing over to the store is one step.
 import msgspec
 
 from mizzen.local.apiserver.catalog import Served
-from mizzen.local.apiserver.conversion import from_stored
-from mizzen.local.apiserver.errors import BadRequest, MethodNotAllowed, UnsupportedMediaType
+from mizzen.local.apiserver.conversion import read
+from mizzen.local.apiserver.errors import BadRequest, Conflict, UnsupportedMediaType
 from mizzen.local.apiserver.patch import json_patch, managed, merge, strategic
 from mizzen.local.apiserver.request import Request
-from mizzen.local.apiserver.schema import strict
+from mizzen.local.apiserver.schema import causes, strict
 from mizzen.local.apiserver.store import Record
 from mizzen.local.apiserver.strategies.base import timestamp
-from mizzen.local.apiserver.types import Json
+from mizzen.local.apiserver.types import Json, qualified
 from mizzen.local.apiserver.verbs.bodies import checked_fields, match_namespace, tell_duplicates
 from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import write_options
 from mizzen.local.apiserver.verbs.write import Write, default, start
-from mizzen.local.apiserver.verbs.writing import create_object, update_object
+from mizzen.local.apiserver.verbs.writing import create_object, require_create, update_object
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -59,7 +59,7 @@ async def patch(context: Context, served: Served, request: Request) -> One:
         return await _apply(write, name, replaced)
     if replaced is None:
         raise not_found(served, name)
-    document = from_stored(served, replaced.object())
+    document = read(served, replaced)
     patched = patched_document(request.body, document, kind, served.rtype.schema)
     _check_identity(write, patched, document)
     patched = checked_fields(write, patched)
@@ -92,10 +92,10 @@ def _check_identity(write: Write, patched: Json, document: Json) -> None:
     """A patch may not turn the object into another."""
     rtype = write.served.rtype
     if (patched.get("kind"), patched.get("apiVersion")) != (rtype.kind, rtype.api_version):
-        raise BadRequest(
-            f"the patched object is of kind {patched.get('apiVersion')}, {patched.get('kind')}; expected "
-            f"{rtype.api_version}, {rtype.kind}"
-        )
+        found = f"{patched.get('apiVersion')}, Kind={patched.get('kind')}"
+        detail = f"expected {rtype.api_version}, Kind={rtype.kind}: a patch cannot make another kind of it"
+        name = document["metadata"]["name"]
+        raise causes.invalid_error(rtype.kind, rtype.group, name, [causes.invalid("patch", found, detail)])
     metadata = patched.get("metadata")
     if not isinstance(metadata, dict):
         raise BadRequest("the patch does not leave metadata")
@@ -125,9 +125,16 @@ async def _apply(write: Write, name: str, replaced: Record | None) -> One:
     if replaced is None:
         if write.subresource:
             raise not_found(served, name)
-        if served.terminating:
-            raise MethodNotAllowed("create not allowed while custom resource definition is terminating")
-    live = None if replaced is None else from_stored(served, replaced.object())
+        if metadata.get("uid"):
+            raise Conflict(
+                f'Operation cannot be fulfilled on {qualified(served.key)} "{name}": uid mismatch: the provided object '
+                f"specified uid {metadata['uid']}, and no existing object was found",
+                name=name,
+                group=served.key[0],
+                kind=served.key[1],
+            )
+        require_create(write)
+    live = None if replaced is None else read(served, replaced)
     merged = managed.apply(
         live,
         applied,
@@ -137,6 +144,7 @@ async def _apply(write: Write, name: str, replaced: Record | None) -> One:
         api_version=rtype.api_version,
         subresource=write.subresource,
         now=timestamp(write.context.now()),
+        reset=managed.reset_by(rtype, write.subresource),
     )
     if replaced is None:
         return await create_object(write, merged, track=False)

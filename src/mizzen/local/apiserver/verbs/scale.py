@@ -6,7 +6,7 @@ A Scale is a view. Writing it writes the object at the path that its type names,
 from typing import Any
 
 from mizzen.local.apiserver.catalog import Served
-from mizzen.local.apiserver.conversion import from_stored
+from mizzen.local.apiserver.conversion import read
 from mizzen.local.apiserver.errors import BadRequest, InternalError
 from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import strict
@@ -29,7 +29,7 @@ async def get(context: Context, served: Served, request: Request) -> One:
     record = context.store.get(served.key, request.target.namespace, request.target.name)
     if record is None:
         raise not_found(served, request.target.name)
-    return One(None, made=scale_of(served, from_stored(served, record.object())))
+    return One(None, made=scale_of(served, read(served, record)))
 
 
 async def update(context: Context, served: Served, request: Request) -> One:
@@ -43,7 +43,7 @@ async def patch(context: Context, served: Served, request: Request) -> One:
     kind = patch_type(request, custom=False)
     write = start(context, served, request, write_options(request, "PatchOptions", apply=kind == APPLY_PATCH), "scale")
     replaced = _newest(write)
-    document = scale_of(served, from_stored(served, replaced.object()))
+    document = scale_of(served, read(served, replaced))
     # An apply of a Scale says how many replicas there shall be, and nothing else: that is what a merge patch does.
     body = request.body
     if kind == APPLY_PATCH:
@@ -65,7 +65,7 @@ def _newest(write: Write) -> Record:
 
 async def _write(write: Write, replaced: Record, scale: Json) -> One:
     paths = _paths(write.served)
-    obj = from_stored(write.served, replaced.object())
+    obj = read(write.served, replaced)
     wanted = scale.get("metadata") or {}
     if wanted.get("name", replaced.name) != replaced.name:
         raise BadRequest(
@@ -76,7 +76,7 @@ async def _write(write: Write, replaced: Record, scale: Json) -> One:
             obj["metadata"][field] = wanted[field]
     _set(obj, paths.spec, (scale.get("spec") or {}).get("replicas", 0))
     result = await update_object(write, replaced, obj)
-    written = result.made if result.record is None else from_stored(write.served, result.record.object())
+    written = result.made if result.record is None else read(write.served, result.record)
     assert written is not None
     return One(None, made=scale_of(write.served, written))
 

@@ -12,13 +12,14 @@ it.
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mizzen.local.apiserver.catalog import Served
 from mizzen.local.apiserver.errors import ApiError, Expired
-from mizzen.local.apiserver.request import Query
+from mizzen.local.apiserver.request import Query, Target
 from mizzen.local.apiserver.schema import causes
+from mizzen.local.apiserver.selectors import FieldTerm
 from mizzen.local.apiserver.store import ADDED, DELETED, MODIFIED, Event, EventType, Record, Subscription
 from mizzen.local.apiserver.store.records import encode
 from mizzen.local.apiserver.types import Json
@@ -33,7 +34,17 @@ _TIMEOUT_MIN_S = 1800
 
 
 class Encoder(Protocol):
-    """How a watch shows objects. Encoders that are equal give equal bytes."""
+    """How a watch shows objects."""
+
+    @property
+    def key(self) -> str:
+        """Encoders with the same key give the same bytes."""
+        ...
+
+    @property
+    def following(self) -> "Encoder":
+        """What to go on with after the first event."""
+        ...
 
     def __call__(self, kind: str, record: Record) -> bytes:
         """The event as a line."""
@@ -45,24 +56,25 @@ class Encoder(Protocol):
 
 
 class Frames:
-    """Encoded events, for watches that show them the same way. Holds the most recent only."""
+    """Encoded events, for watches that show them the same way. Holds the most recent few megabytes only."""
 
-    def __init__(self, size: int = 1024) -> None:
-        self._size = size
-        self._frames: dict[tuple[int, str, Encoder], bytes] = {}
+    def __init__(self, bytes_max: int = 4 << 20) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._frames: dict[tuple[int, str, str], bytes] = {}
 
     def get(self, encoder: Encoder, kind: str, record: Record) -> bytes:
-        key = (record.revision, kind, encoder)
+        key = (record.revision, kind, encoder.key)
         frame = self._frames.get(key)
         if frame is None:
-            if len(self._frames) >= self._size:
-                for stale in list(self._frames)[: self._size // 2]:
-                    del self._frames[stale]
             frame = self._frames[key] = encoder(kind, record)
+            self._bytes += len(frame)
+            while self._bytes > self._bytes_max and len(self._frames) > 1:
+                self._bytes -= len(self._frames.pop(next(iter(self._frames))))
         return frame
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Watch:
     """One client's watch. `chunks` yields what to send; `stop` ends it from outside."""
 
@@ -121,7 +133,11 @@ class Watch:
     async def _initial(self) -> AsyncIterator[bytes]:
         records, self.initial = self.initial, []
         for start in range(0, len(records), _EVENTS_AT_ONCE):
-            yield b"".join(self.encoder(ADDED, record) for record in records[start : start + _EVENTS_AT_ONCE])
+            frames = []
+            for record in records[start : start + _EVENTS_AT_ONCE]:
+                frames.append(self.encoder(ADDED, record))
+                self.encoder = self.encoder.following
+            yield b"".join(frames)
         if self.mark_end_of_initial:
             yield self._bookmark(end_of_initial=True)
 
@@ -129,6 +145,7 @@ class Watch:
         for event in events:
             if (shown := self._shown(event)) is not None:
                 yield self.frames.get(self.encoder, *shown)
+                self.encoder = self.encoder.following
 
     def _shown(self, event: Event) -> tuple[EventType, Record] | None:
         """The event as this watch sees it."""
@@ -165,10 +182,12 @@ def error_line(error: ApiError) -> bytes:
     return encode({"type": "ERROR", "object": error.to_status()}) + b"\n"
 
 
-def watch(context: Context, served: Served, namespace: str, query: Query, encoder: Encoder, frames: Frames) -> Watch:
+def watch(context: Context, served: Served, target: Target, query: Query, encoder: Encoder, frames: Frames) -> Watch:
     """Start a watch at the revision asked for; Expired (as an error answer) when history does not reach it."""
     initial_events = _check_options(query)
-    chosen = selection(served, namespace, query)
+    chosen = selection(served, target.namespace if served.rtype.namespaced else "", query)
+    if target.watched and target.name:
+        chosen = replace(chosen, fields=(*chosen.fields, FieldTerm("metadata.name", equal=True, value=target.name)))
     matches = Matcher(served, chosen)
     text = query.get("resourceVersion")
     asked = revision_of(text) if text else 0

@@ -58,6 +58,7 @@ def track_fields(write: Write, old: Json | None, obj: Json) -> Json:
         api_version=write.served.rtype.api_version,
         subresource=write.subresource,
         now=timestamp(write.context.now()),
+        reset=managed.reset_by(write.served.rtype, write.subresource),
     )
 
 

@@ -8,14 +8,15 @@ and handing over to the store, so the state that was checked is the state that i
 """
 
 from mizzen.local.apiserver.catalog import Served
-from mizzen.local.apiserver.conversion import from_stored, to_stored
-from mizzen.local.apiserver.errors import ApiError, BadRequest, Conflict, MethodNotAllowed
+from mizzen.local.apiserver.conversion import read, to_stored
+from mizzen.local.apiserver.errors import ApiError, BadRequest, Conflict, Forbidden
+from mizzen.local.apiserver.patch import managed
 from mizzen.local.apiserver.request import Request
 from mizzen.local.apiserver.schema import causes, structural
 from mizzen.local.apiserver.schema import metadata as metadata_rules
 from mizzen.local.apiserver.store import Record
 from mizzen.local.apiserver.strategies.base import keep, timestamp
-from mizzen.local.apiserver.types import Json, qualified
+from mizzen.local.apiserver.types import Attributes, Json, qualified
 from mizzen.local.apiserver.verbs.bodies import decode_body, match_namespace
 from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
@@ -31,8 +32,6 @@ _SERVER_SET = ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 
 
 async def create(context: Context, served: Served, request: Request) -> One:
-    if served.terminating:
-        raise MethodNotAllowed("create not allowed while custom resource definition is terminating")
     write = start(context, served, request, write_options(request, "CreateOptions"))
     obj = decode_body(write)
     metadata = obj["metadata"]
@@ -42,6 +41,18 @@ async def create(context: Context, served: Served, request: Request) -> One:
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = _generate_name(write, metadata["generateName"])
     return await create_object(write, obj)
+
+
+def _terminating(write: Write, obj: Json) -> Forbidden:
+    group, plural = write.served.key
+    name = obj["metadata"].get("name", "")
+    return Forbidden(
+        f'{qualified((group, plural))} "{name}" is forbidden: create not allowed while custom resource definition is '
+        "terminating",
+        name=name,
+        group=group,
+        kind=plural,
+    )
 
 
 def _generate_name(write: Write, base: str) -> str:
@@ -56,6 +67,8 @@ def _generate_name(write: Write, base: str) -> str:
 
 async def create_object(write: Write, obj: Json, *, track: bool = True) -> One:
     """Create a decoded object. `track`: managedFields are still to be computed (an apply has done so)."""
+    if write.served.terminating:
+        raise _terminating(write, obj)
     if write.keeps_status and not write.strategy.takes_status:
         obj.pop("status", None)
     obj = default(write, obj)
@@ -92,6 +105,13 @@ def _track_created(write: Write, obj: Json) -> Json:
     return {**track_fields(write, None, rest), "status": obj["status"]}
 
 
+def require_create(write: Write) -> None:
+    """An update or apply that creates needs the right to create."""
+    rtype, name = write.served.rtype, write.request.target.name if write.request.target else ""
+    attributes = Attributes("create", rtype.group, rtype.version, rtype.plural, namespace=write.namespace, name=name)
+    write.context.require(write.request.user, attributes)
+
+
 # Update.
 
 
@@ -102,12 +122,14 @@ async def update(context: Context, served: Served, request: Request) -> One:
     metadata = obj["metadata"]
     match_namespace(write, metadata)
     name = request.target.name
-    if metadata.get("name", name) != name:
+    if not metadata.get("name"):
+        raise BadRequest(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+    if metadata["name"] != name:
         raise BadRequest(f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})")
-    metadata["name"] = name
     replaced = context.store.head(served.key, write.namespace, name)
     if replaced is None:
         if write.strategy.create_on_update and not write.subresource and not metadata.get("resourceVersion"):
+            require_create(write)
             return await create_object(write, obj)
         raise not_found(served, name)
     check_uid(write, metadata, replaced.object()["metadata"])
@@ -117,7 +139,7 @@ async def update(context: Context, served: Served, request: Request) -> One:
 async def update_object(write: Write, replaced: Record, obj: Json, *, track: bool = True) -> One:
     """Write a whole, defaulted object over a stored one, in its main part or a subresource."""
     served, strategy = write.served, write.strategy
-    old = from_stored(served, replaced.object())
+    old = read(served, replaced)
     metadata, old_metadata = obj["metadata"], old["metadata"]
     check_revision(write, metadata, old_metadata)
     _keep_metadata(metadata, old_metadata)
@@ -150,7 +172,7 @@ async def store_update(write: Write, replaced: Record, obj: Json, old: Json) -> 
     """Hand a checked update to the store: a deletion if it removed the last finalizer, nothing if nothing changed."""
     store, served = write.context.store, write.served
     obj["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-    if obj == old:
+    if managed.settled(old, obj) == old:
         return One(served, replaced)
     if write.options.dry_run:
         return One(served, made=ordered(obj))
@@ -205,10 +227,11 @@ def check_revision(write: Write, metadata: Json, old: Json) -> None:
 def _keep_metadata(metadata: Json, old: Json) -> None:
     """What an update cannot change is as it was, whether it says so or not."""
     metadata.setdefault("uid", old["uid"])
-    for field in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"):
+    for field in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
         if field in old:
-            if field != "generateName" or not metadata.get(field):
-                metadata[field] = old[field]
-        else:
-            metadata.pop(field, None)
+            metadata[field] = old[field]
+    if old.get("generateName") and not metadata.get("generateName"):
+        metadata["generateName"] = old["generateName"]
+    if "generation" not in old:
+        metadata.pop("generation", None)
     metadata.pop("selfLink", None)

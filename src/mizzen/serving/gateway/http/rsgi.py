@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 from granian import _granian
 from granian.http import HTTP1Settings, HTTP2Settings
 
-from mizzen.serving.gateway.exchange import Headers
+from mizzen.serving.gateway.exchange import HeaderMap, Headers
 
 HEADERS_TIMEOUT_MS = 10_000
 """A client has this long for its request line and headers, and between requests of one connection."""
@@ -34,12 +34,6 @@ class Future(Protocol):
     def result(self) -> bytes: ...
 
 
-class HeaderMap(Protocol):
-    """Request headers; names in lower case."""
-
-    def get(self, key: str, default: None = None) -> str | None: ...
-
-
 class Scope(Protocol):
     """A request's line and headers. Each access to `headers` copies them: once is enough."""
 
@@ -55,7 +49,8 @@ class Scope(Protocol):
 
 class Responder(Protocol):
     """A request's body, its client, and where its answer goes. Whoever drops one unanswered leaves granian to say
-    500."""
+    500.
+    """
 
     def __call__(self) -> Future:
         """The whole body. Its result raises `RuntimeError` where the client left before."""

@@ -1,6 +1,6 @@
-"""HTTP requests on their way in: how large, how slow, and whether the client is still there.
+"""HTTP/1.1 and HTTP/2 by granian: how large a request is, how slow, and whether its client is still there.
 
-    granian's thread     `arrived`: refuse what is too large unread, else ask for the body
+    granian's thread     `_arrived`: refuse what is too large unread, else ask for the body
     event loop           `_complete`: hand it to the gateway, which answers now or later, from anywhere, without a task
 
 A client that leaves is noticed by asking granian for its departure, which costs as much as a request. So only exchanges
@@ -11,32 +11,27 @@ import asyncio
 import logging
 from collections import deque
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
-from mizzen.serving.gateway.errors import HttpError
-from mizzen.serving.gateway.exchange import Exchange, Headers
-from mizzen.serving.gateway.gateway import Gateway
+from mizzen.serving.gateway.errors import INTERNAL, HttpError
+from mizzen.serving.gateway.exchange import Exchange, HeaderMap
+from mizzen.serving.gateway.http.handler import SLOW_BODY, TOO_MANY_BYTES, Handler
+from mizzen.serving.gateway.http.rsgi import Future, Responder, Scope, Server, Watcher
 from mizzen.serving.gateway.plan import Limits
-from mizzen.serving.gateway.rsgi import Future, HeaderMap, Responder, Scope, Watcher
 
 log = logging.getLogger("mizzen.gateway")
 WATCH_AFTER_S = 0.01
 SWEEP_S = 1.0
 
 
-class Page(Protocol):
-    """A page beside the protocol's: what it answers to a client at that address."""
-
-    def __call__(self, client: str) -> tuple[int, Headers, bytes]: ...
-
-
-class HttpServer:
+class GranianServer:
     """Hands granian's requests to the gateway."""
 
-    def __init__(self, gateway: Gateway, limits: Limits, metrics_page: Page) -> None:
-        self._gateway = gateway
+    def __init__(self, handler: Handler, limits: Limits) -> None:
+        self._handler = handler
+        self._gateway = handler.gateway
         self._limits = limits
-        self._metrics_page = metrics_page
+        self._server: Server | None = None
         self._loop = asyncio.get_running_loop()
         self._bytes_taken = 0
         """Sizes of all bodies ever taken; written by granian's thread only, so that no lock is needed."""
@@ -48,6 +43,20 @@ class HttpServer:
         self._watching = False
         self._loop.call_later(SWEEP_S, self._give_up_slow_bodies)
 
+    async def start(self, slot: int, listen_fd: int) -> None:
+        """Takes connections from the socket."""
+        self._server = Server(slot, listen_fd, self._arrived, self._loop)
+
+    def stop(self) -> None:
+        """Takes no more connections; what was taken is answered."""
+        if self._server is not None:
+            self._server.stop()
+
+    async def stopped(self) -> None:
+        """Waits until the last answer is out."""
+        if self._server is not None:
+            await self._server.stopped()
+
     @property
     def bytes_held(self) -> int:
         """Bytes of bodies that are being read or wait for their answer."""
@@ -55,7 +64,7 @@ class HttpServer:
 
     # On granian's thread
 
-    def arrived(self, watcher: Watcher) -> None:
+    def _arrived(self, watcher: Watcher) -> None:
         """A request's headers are here. Must not raise: granian would not see it."""
         responder = watcher.proto
         try:
@@ -75,15 +84,13 @@ class HttpServer:
             self._loop.call_soon_threadsafe(self._gateway.refuse, responder, error)
         except Exception:
             log.exception("a request could not be taken")
-            self._loop.call_soon_threadsafe(self._gateway.refuse, responder, _INTERNAL)
+            self._loop.call_soon_threadsafe(self._gateway.refuse, responder, INTERNAL)
 
     def _check_size(self, size: int) -> None:
         if size > self._limits.body_bytes_max:
-            raise HttpError(413, f"body: expected at most {self._limits.body_bytes_max} bytes, got {size}", "too_large")
+            raise self._handler.too_large(size, self._limits.body_bytes_max)
         if self.bytes_held + size > self._limits.bodies_bytes_max:
-            raise HttpError(
-                429, "the gateway holds as many bytes of requests as it may", "too_many_bytes", retry_after_s=1.0
-            )
+            raise TOO_MANY_BYTES
 
     # On the event loop
 
@@ -116,24 +123,14 @@ class HttpServer:
         except HttpError as error:
             self._gateway.refuse(responder, error)
         except TimeoutError:
-            self._gateway.refuse(responder, _SLOW)
+            self._gateway.refuse(responder, SLOW_BODY)
         except RuntimeError:  # the client left
             return
         else:
             self._handle(scope, headers, responder, bytes(body), 0)
 
     def _handle(self, scope: Scope, headers: HeaderMap, responder: Responder, body: bytes, size: int) -> None:
-        path = scope.path
-        try:
-            if path == "/metrics":
-                responder.response_bytes(*self._metrics_page(scope.client))
-                exchange = None
-            else:
-                exchange = self._gateway.handle(scope.method, path, headers, body, responder)
-        except Exception:
-            log.exception("%s %s: a request failed for a reason that is a bug", scope.method, path)
-            self._gateway.refuse(responder, _INTERNAL)
-            exchange = None
+        exchange = self._handler.handle(scope.method, scope.path, headers, body, responder, scope.client)
         if exchange is None:
             self._bytes_done += size
             return
@@ -170,9 +167,5 @@ class HttpServer:
         since_s = self._gateway.clock() - self._limits.body_timeout_s
         for future, (came_s, responder) in list(self._reading.items()):
             if came_s <= since_s and future.cancel():
-                self._gateway.refuse(responder, _SLOW)
+                self._gateway.refuse(responder, SLOW_BODY)
         self._loop.call_later(SWEEP_S, self._give_up_slow_bodies)
-
-
-_SLOW = HttpError(408, "the body did not come in time", "slow_body")
-_INTERNAL = HttpError(500, "the gateway failed; the reason is in its log", "internal")

@@ -1,0 +1,1 @@
+"""What keeps Pods there: ReplicaSets, Deployments and Jobs."""
