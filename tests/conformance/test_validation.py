@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from .client import Json, Refused, Resource, refused
-from .conftest import Namespace
 from .objects import WEB_LABELS, config_map, container, custom, deployment, fields, job, pod, schema, secret
+from .surroundings import Namespace
 
 
 def send(resource: Resource, text: str, **query: str) -> httpx2.Response:
