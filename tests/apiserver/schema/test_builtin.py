@@ -350,7 +350,7 @@ def test_names_are_checked_by_kind() -> None:
 def test_metadata_that_an_update_may_not_change() -> None:
     old = {"name": "a", "uid": "1", "deletionTimestamp": "t", "finalizers": ["x/y"], "generation": 2}
     new = {**old, "uid": "2", "finalizers": ["x/y", "x/z"], "generation": 1}
-    assert texts(metadata.check_update(new, old)) == {
+    assert texts(metadata.check_update(TYPES["", "ConfigMap"], new, old)) == {
         'metadata.uid: Invalid value: "2": field is immutable',
         "metadata.generation: Invalid value: 1: must not be decremented",
         (

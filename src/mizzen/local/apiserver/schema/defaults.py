@@ -75,13 +75,19 @@ def _volume(value: Json) -> Json:
 
 
 def _pod(value: Json) -> Json:
-    """Requests are limits where only limits are given; only for Pods, not for templates."""
+    """What Pods get and templates do not: requests are limits where only limits are given, ports are the host's on its
+    network, and an end takes some time."""
     spec = value.get("spec") or {}
     more: Json = {"enableServiceLinks": True} if spec.get("enableServiceLinks") is None else {}
     for name in ("containers", "initContainers"):
         containers = spec.get(name)
         if isinstance(containers, list) and any(_limits(item) for item in containers):
-            more[name] = [_with_requests(item) for item in containers]
+            containers = more[name] = [_with_requests(item) for item in containers]
+        if isinstance(containers, list) and spec.get("hostNetwork") is True:
+            more[name] = [_on_host(item) for item in containers]
+    grace = spec.get("terminationGracePeriodSeconds")
+    if isinstance(grace, int) and grace < 0:
+        more["terminationGracePeriodSeconds"] = 1
     status: Json = {"status": {}} if value.get("status") is None else {}
     return {"spec": {**spec, **more}, **status} if more else status
 
@@ -99,6 +105,18 @@ def _with_requests(container: Json) -> Json:
     resources = container["resources"]
     requests = resources.get("requests") or {}
     return {**container, "resources": {**resources, "requests": {**limits, **requests}}}
+
+
+def _on_host(container: Any) -> Any:
+    ports = container.get("ports") if isinstance(container, dict) else None
+    if not isinstance(ports, list):
+        return container
+    return {**container, "ports": [_host_port(port) for port in ports]}
+
+
+def _host_port(port: Any) -> Any:
+    given = not isinstance(port, dict) or port.get("hostPort") or not port.get("containerPort")
+    return port if given else {**port, "hostPort": port["containerPort"]}
 
 
 def _secret(value: Json) -> Json:

@@ -98,13 +98,17 @@ def pod_spec(value: Json) -> Iterator[Cause]:
     yield from _host_ports(value)
 
 
-def pod(value: Json) -> Iterator[Cause]:
-    """What holds for Pods and not for the templates they are made from."""
+def created_pod(value: Json) -> Iterator[Cause]:
     spec = value.get("spec") or {}
     if spec.get("ephemeralContainers"):
         yield forbidden("spec.ephemeralContainers", "cannot be set on create")
     if spec.get("nodeName") and spec.get("schedulingGates"):
         yield forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared")
+
+
+def pod(value: Json) -> Iterator[Cause]:
+    """What holds for Pods and not for the templates they are made from."""
+    spec = value.get("spec") or {}
     for place, index, one in _containers(spec):
         image = one.get("image") or ""
         if image != image.strip():

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import (
     defaults,
+    event_checks,
     metadata,
     names,
     network_checks,
@@ -28,7 +29,12 @@ Check = Callable[[Json], Iterable[Cause]]
 """What is wrong with an object; fields are named from the object on (empty for itself)."""
 
 _CHECKS: dict[str, Check] = (
-    network_checks.CHECKS | object_checks.CHECKS | placement_checks.CHECKS | pod_checks.CHECKS | security_checks.CHECKS
+    event_checks.CHECKS
+    | network_checks.CHECKS
+    | object_checks.CHECKS
+    | placement_checks.CHECKS
+    | pod_checks.CHECKS
+    | security_checks.CHECKS
 )
 
 

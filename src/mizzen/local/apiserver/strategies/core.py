@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.schema import causes
+from mizzen.local.apiserver.schema import causes, event_checks
 from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep
 from mizzen.local.apiserver.strategies.quantities import canonical_amounts
 from mizzen.local.apiserver.types import Json, ResourceType
@@ -85,6 +85,9 @@ class LeaseStrategy(Strategy):
 class EventStrategy(Strategy):
     create_on_update = True
     owns = False
+
+    def validate_create(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
+        return event_checks.created_by_the_new_api(obj) if around.rtype.group else ()
 
 
 class EndpointSliceStrategy(Strategy):

@@ -5,7 +5,8 @@ from typing import Any
 
 from mizzen.kinds.scalars import quantity
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.schema import causes
+from mizzen.local.apiserver.schema import causes, pod_checks
+from mizzen.local.apiserver.schema.pod_warnings import pod_warnings
 from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep, timestamp
 from mizzen.local.apiserver.strategies.quantities import canonical, canonical_amounts
 from mizzen.local.apiserver.types import Json
@@ -45,6 +46,13 @@ class PodStrategy(Strategy):
         nominated = obj.get("status", {}).get("observedGeneration")
         if isinstance(nominated, int) and nominated < 0:
             yield causes.invalid("status.observedGeneration", nominated, "must be greater than or equal to 0")
+
+    def validate_create(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
+        return pod_checks.created_pod(obj)
+
+    def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
+        """Said once: who updates a Pod is hardly ever a person."""
+        return pod_warnings(obj) if old is None else ()
 
     def grace_period_s(self, obj: Json, requested: int | None) -> int:
         spec, phase = obj.get("spec", {}), obj.get("status", {}).get("phase")

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import causes
+from mizzen.local.apiserver.schema.pod_warnings import pod_warnings
 from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep
 from mizzen.local.apiserver.strategies.pods import canonical_spec
-from mizzen.local.apiserver.types import Json
+from mizzen.local.apiserver.types import Json, ResourceType
 
 _JOB_NAME, _JOB_NAME_OLD = "batch.kubernetes.io/job-name", "job-name"
 _JOB_UID, _JOB_UID_OLD = "batch.kubernetes.io/controller-uid", "controller-uid"
@@ -23,11 +24,21 @@ class WorkloadStrategy(Strategy):
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
         _canonical_template(obj)
 
+    def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
+        if old is not None and obj["metadata"].get("generation") == old["metadata"].get("generation"):
+            return ()
+        return pod_warnings((obj.get("spec") or {}).get("template") or {}, "spec.template")
+
 
 class DeploymentStrategy(WorkloadStrategy):
     def prepare_status(self, obj: Json, old: Json, around: Surroundings) -> None:
         keep(obj, old, ("spec",))
         keep(obj["metadata"], old["metadata"], ("labels",))
+
+    def spec_changed(self, obj: Json, old: Json, rtype: ResourceType) -> bool:
+        """Annotations count too: they are copied to the ReplicaSets."""
+        annotations, before = (one["metadata"].get("annotations") or {} for one in (obj, old))
+        return super().spec_changed(obj, old, rtype) or annotations != before
 
 
 class JobStrategy(WorkloadStrategy):
