@@ -144,6 +144,9 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "VolumeMount.mountPropagation": ("Bidirectional", "HostToContainer", "None"),
 }  # fmt: skip
 
+CHECKED_ELSEWHERE = frozenset({"DeploymentStrategy.type", "NodeSelectorRequirement.operator"})
+"""Enums that Kubernetes publishes and whose field it checks in other words."""
+
 _WIDE_FIELDS = frozenset({
     "activeDeadlineSeconds", "deletionGracePeriodSeconds", "expirationSeconds", "fsGroup", "generation",
     "gid", "gracePeriodSeconds", "maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties",

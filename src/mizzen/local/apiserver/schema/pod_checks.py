@@ -1,7 +1,7 @@
 """What Kubernetes checks of Pods and their templates, beyond types and enums, in its words.
 
-Each check takes one object and yields causes with fields named from that object on. Not checked here, since nothing on
-one machine depends on it: Windows, affinity terms, most volume types and the security context.
+Each check takes one object and yields causes with fields named from that object on. Where a Pod may run is checked in
+`scheduling_checks`. Not checked, since nothing on one machine depends on it: Windows and most volume types.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from mizzen.kinds.scalars import quantity
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.schema import names
+from mizzen.local.apiserver.schema import names, scheduling_checks
 from mizzen.local.apiserver.schema.causes import child, duplicate, forbidden, invalid, not_supported, required, shown
 from mizzen.local.apiserver.types import Json
 
@@ -22,6 +22,14 @@ _SUBSCRIPTED = re.compile(r"^(?P<path>metadata\.(?:labels|annotations))\['(?P<ke
 _PORT_NAME = re.compile(r"^[a-z0-9-]+$")
 _ENV_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 _PROBE_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
+_HOOK_HANDLERS = ("exec", "httpGet", "tcpSocket", "sleep")
+_OPERATING_SYSTEMS = ("linux", "windows")
+_CONTAINER_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
+_RESOURCES = _CONTAINER_RESOURCES | {
+    "requests.cpu", "requests.memory", "requests.ephemeral-storage", "limits.cpu", "limits.memory",
+    "limits.ephemeral-storage", "pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "configmaps",
+    "persistentvolumeclaims", "storage", "requests.storage", "services.nodeports", "services.loadbalancers",
+}  # fmt: skip
 INT32_MAX = 2**31 - 1
 
 
@@ -86,6 +94,22 @@ def pod_spec(value: Json) -> Iterator[Cause]:
             yield from (invalid(field, value[field], reason) for reason in check(value[field]))
     if value.get("activeDeadlineSeconds") is not None:
         yield from in_range("activeDeadlineSeconds", value["activeDeadlineSeconds"], 1, INT32_MAX)
+    if value.get("dnsPolicy") == "None":
+        yield from _own_dns(value.get("dnsConfig"))
+    system = value.get("os")
+    if system is not None and not system.get("name"):
+        yield required("os.name")
+    elif system is not None and system["name"] not in _OPERATING_SYSTEMS:
+        yield not_supported("os", system["name"], _OPERATING_SYSTEMS)
+    yield from scheduling_checks.pod_spec(value)
+
+
+def _own_dns(config: Json | None) -> Iterator[Cause]:
+    if config is None:
+        yield required("dnsConfig", "must provide `dnsConfig` when `dnsPolicy` is None")
+    elif not config.get("nameservers"):
+        detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        yield required("dnsConfig.nameservers", detail)
 
 
 def _unique_names(items: list[Json], place: str, taken: Iterable[Any] = ()) -> Iterator[Cause]:
@@ -117,8 +141,11 @@ def container(value: Json) -> Iterator[Cause]:
         yield required("name")
     else:
         yield from (invalid("name", value["name"], reason) for reason in names.dns_label(value["name"]))
-    if not value.get("image"):
+    image = value.get("image") or ""
+    if not image:
         yield required("image")
+    elif image != image.strip():
+        yield invalid("image", image, "must not have leading or trailing whitespace")
     seen = set()
     for index, port in enumerate(value.get("ports") or ()):
         name = port.get("name")
@@ -202,12 +229,30 @@ def volume(value: Json) -> Iterator[Cause]:
         yield from (invalid("name", name, reason) for reason in names.dns_label(name))
 
 
-def probe(value: Json) -> Iterator[Cause]:
-    given = [field for field in _PROBE_HANDLERS if value.get(field) is not None]
+def secret_volume(value: Json) -> Iterator[Cause]:
+    if not value.get("secretName"):
+        yield required("secretName")
+
+
+def config_map_volume(value: Json) -> Iterator[Cause]:
+    if not value.get("name"):
+        yield required("name")
+
+
+def _one_handler(value: Json, handlers: tuple[str, ...]) -> Iterator[Cause]:
+    given = [field for field in handlers if value.get(field) is not None]
     if not given:
         yield required("", "must specify a handler type")
     for extra in given[1:]:
         yield forbidden(extra, "may not specify more than 1 handler type")
+
+
+def hook(value: Json) -> Iterator[Cause]:
+    yield from _one_handler(value, _HOOK_HANDLERS)
+
+
+def probe(value: Json) -> Iterator[Cause]:
+    yield from _one_handler(value, _PROBE_HANDLERS)
     fields = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
     yield from non_negative(value, *fields)
 
@@ -235,6 +280,7 @@ def resources(value: Json) -> Iterator[Cause]:
     limits, requests = value.get("limits") or {}, value.get("requests") or {}
     for place, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in amounts.items():
+            yield from _resource_name(f"{place}[{name}]", name)
             if quantity(str(amount)) < 0:
                 yield invalid(f"{place}[{name}]", str(amount), "must be greater than or equal to 0")
     for name, amount in requests.items():
@@ -243,17 +289,58 @@ def resources(value: Json) -> Iterator[Cause]:
             yield invalid("requests", str(amount), detail)
 
 
-CHECKS: dict[str, Callable[[Json], Iterable[Cause]]] = {
+def _resource_name(field: str, name: str) -> Iterator[Cause]:
+    errors = names.qualified_name(name)
+    yield from (invalid(field, name, reason) for reason in errors)
+    if "/" not in name:
+        huge = name.startswith("hugepages-")
+        if not errors and not huge and name not in _RESOURCES:
+            yield invalid(field, name, "must be a standard resource type or fully qualified")
+        if not huge and name not in _CONTAINER_RESOURCES:
+            yield invalid(field, name, "must be a standard resource for containers")
+    elif "kubernetes.io/" not in name and (name.startswith("requests.") or names.qualified_name(f"requests.{name}")):
+        yield invalid(field, name, "doesn't follow extended resource name standard")
+
+
+def security_context(value: Json) -> Iterator[Cause]:
+    """Of a container."""
+    yield from _identities(value, "runAsUser", "runAsGroup")
+    if value.get("allowPrivilegeEscalation") is False:
+        if value.get("privileged"):
+            yield invalid("", value, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true")
+        if "CAP_SYS_ADMIN" in ((value.get("capabilities") or {}).get("add") or ()):
+            detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
+            yield invalid("", value, detail)
+
+
+def pod_security_context(value: Json) -> Iterator[Cause]:
+    yield from _identities(value, "fsGroup", "runAsUser", "runAsGroup")
+    for index, group in enumerate(value.get("supplementalGroups") or ()):
+        yield from in_range(f"supplementalGroups[{index}]", group, 0, INT32_MAX)
+
+
+def _identities(value: Json, *fields: str) -> Iterator[Cause]:
+    for field in fields:
+        if value.get(field) is not None:
+            yield from in_range(field, value[field], 0, INT32_MAX)
+
+
+CHECKS: dict[str, Callable[[Json], Iterable[Cause]]] = scheduling_checks.CHECKS | {
     "core.v1.ConfigMapKeySelector": key_reference,
+    "core.v1.ConfigMapVolumeSource": config_map_volume,
     "core.v1.Container": container,
     "core.v1.ContainerPort": container_port,
     "core.v1.EnvVar": env_var,
     "core.v1.ExecAction": exec_action,
     "core.v1.HTTPGetAction": http_get,
+    "core.v1.LifecycleHandler": hook,
+    "core.v1.PodSecurityContext": pod_security_context,
     "core.v1.PodSpec": pod_spec,
     "core.v1.Probe": probe,
     "core.v1.ResourceRequirements": resources,
     "core.v1.SecretKeySelector": key_reference,
+    "core.v1.SecretVolumeSource": secret_volume,
+    "core.v1.SecurityContext": security_context,
     "core.v1.TCPSocketAction": _handler_port,
     "core.v1.Volume": volume,
 }
