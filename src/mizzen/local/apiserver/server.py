@@ -40,7 +40,7 @@ from mizzen.local.apiserver.security.jwt import KeyRing
 from mizzen.local.apiserver.security.rbac import Authorizer
 from mizzen.local.apiserver.security.service_account_tokens import ServiceAccountTokens
 from mizzen.local.apiserver.store import Limits, Statistics, Store
-from mizzen.local.apiserver.strategies.priorities import priority
+from mizzen.local.apiserver.strategies.pod_classes import pod_classes
 from mizzen.local.apiserver.types import Json
 from mizzen.local.apiserver.verbs.context import Context, StoreReader
 from mizzen.local.apiserver.verbs.logs import Logs
@@ -145,7 +145,7 @@ class ApiServer:
         account_tokens = ServiceAccountTokens(KeyRing.open(folder), reader, sources.uid)
         authenticator = Authenticator(tokens.UserTokens(folder / "tokens.json", reader), account_tokens, sources.now)
         authorizer = Authorizer(reader)
-        admission = (*plugins(authorizer, name_suffix=sources.name_suffix), priority)
+        admission = (*plugins(authorizer, name_suffix=sources.name_suffix), pod_classes)
         context = Context(
             store, catalog, reader, authorizer.require, admission, sources.now, sources.uid, sources.name_suffix
         )

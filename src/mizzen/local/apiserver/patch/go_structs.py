@@ -8,10 +8,9 @@ which such fields have `default: {}` or the key's default; types are named by th
 
 from typing import Any
 
+from mizzen.local.apiserver.schema import zeros
+from mizzen.local.apiserver.schema.rules import DEFINITION, short_name
 from mizzen.local.apiserver.types import Json
-
-DEFINITION = "x-mizzen-definition"
-"""The extension by which a schema says which of Kubernetes' types it is. A custom resource's says nothing."""
 
 STRUCT_FIELDS: dict[str, tuple[str, ...]] = {
     "Binding": ("target",),
@@ -81,8 +80,9 @@ def zeros_of(schema: Json) -> dict[str, Any]:
         return {}
     fields = schema.get("properties", {})
     required = ((field, fields.get(field, {}).get("type")) for field in schema.get("required", ()))
-    zeros = {field: _ZEROS[kind] for field, kind in required if kind in _ZEROS}
-    return zeros | {field: {} for field in STRUCT_FIELDS.get(name, ())} | ALWAYS_WRITTEN.get(name, {})
+    found = {field: _ZEROS[kind] for field, kind in required if kind in _ZEROS}
+    found |= {field: {} for field in STRUCT_FIELDS.get(name, ())} | ALWAYS_WRITTEN.get(name, {})
+    return found | dict.fromkeys(zeros.null(short_name(schema[DEFINITION])))
 
 
 _ZEROS: dict[str, Any] = {"array": [], "boolean": False, "integer": 0, "number": 0, "string": ""}

@@ -29,6 +29,7 @@ WHERE_ABSENT: dict[str, Json] = {
     "core.v1.DownwardAPIVolumeSource": {"defaultMode": 420},
     "core.v1.ProjectedVolumeSource": {"defaultMode": 420},
     "core.v1.SecretVolumeSource": {"defaultMode": 420},
+    "coordination.v1.Lease": {"spec": {}},
     "core.v1.ContainerStatus": {"state": {}, "lastState": {}},
     "core.v1.GRPCAction": {"service": ""},
     "core.v1.HostPathVolumeSource": {"type": ""},
@@ -136,7 +137,7 @@ def _secret(value: Json) -> Json:
     texts = value.get("stringData")
     if not isinstance(texts, dict):
         return {}
-    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}
+    encoded = {key: base64.b64encode((text or "").encode()).decode() for key, text in texts.items()}
     return {"data": {**(value.get("data") or {}), **encoded}, "stringData": None}
 
 
@@ -149,7 +150,8 @@ def _service_spec(value: Json) -> Json:
     kind = value.get("type") or "ClusterIP"
     if not value.get("type"):
         more["type"] = kind
-    if kind in {"NodePort", "LoadBalancer"} and not value.get("externalTrafficPolicy"):
+    reached = kind in {"NodePort", "LoadBalancer"} or (kind == "ClusterIP" and value.get("externalIPs"))
+    if reached and not value.get("externalTrafficPolicy"):
         more["externalTrafficPolicy"] = "Cluster"
     if kind != "ExternalName" and not value.get("internalTrafficPolicy"):
         more["internalTrafficPolicy"] = "Cluster"

@@ -133,7 +133,9 @@ def _string(node: Node, value: str, path: str, found: Found) -> None:
         found.causes.append(causes.type_invalid(path, value, "must be a quantity such as 500m, 2 or 1Gi"))
     check = formats.check_of(name) if schema.get("type") == "string" else None
     if node.native and name == "date-time":
-        check = (formats.is_micro_time if is_micro_time(schema) else formats.is_rfc3339) if value else None
+        check = formats.is_micro_time if is_micro_time(schema) else formats.is_rfc3339
+    if node.native and name == "byte" and not value:
+        check = None
     if check is not None and not check(value):
         detail = f"{path} in body must be of type {name}: {causes.quoted(value)}"
         found.causes.append(causes.type_invalid(path, value, detail))

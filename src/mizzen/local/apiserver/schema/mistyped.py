@@ -107,7 +107,7 @@ def _wrong(node: Node, value: Any) -> str | None:
     if kind == "integer":
         low, high = INTEGER_RANGES[schema.get("format", "int64")]
         return None if low <= value <= high else "type"
-    if kind == "string" and schema.get("format") == "date-time" and value:
+    if kind == "string" and schema.get("format") == "date-time":
         return _no_time(value, micro=DEFINITION in schema)
     if kind == "string" and schema.get("format") == "byte":
         return _not_base64(value)

@@ -18,8 +18,18 @@ def service_spec(value: Json) -> Iterator[Cause]:
     headless = value.get("clusterIP") == "None"
     if not ports and not headless and kind != "ExternalName":
         yield required("ports")
-    if kind == "ExternalName" and not value.get("externalName"):
-        yield required("externalName")
+    if kind == "ExternalName":
+        yield from _external_name(value)
+    elif value.get("ipFamilyPolicy") == "RequireDualStack" and not (headless and not value.get("selector")):
+        yield invalid("ipFamilyPolicy", "RequireDualStack", "this cluster is not configured for dual-stack services")
+    if not headless:
+        for index, family in enumerate(value.get("ipFamilies") or ()):
+            if family != "IPv4":
+                yield invalid(f"ipFamilies[{index}]", family, "not configured on this cluster")
+    if value.get("healthCheckNodePort"):
+        detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        if (kind, value.get("externalTrafficPolicy")) != ("LoadBalancer", "Local"):
+            yield invalid("healthCheckNodePort", value["healthCheckNodePort"], detail)
     for key, text in (value.get("selector") or {}).items():
         yield from (invalid("selector", key, reason) for reason in names.qualified_name(key))
         yield from (invalid("selector", text, reason) for reason in names.label_value(text))
@@ -35,6 +45,17 @@ def service_spec(value: Json) -> Iterator[Cause]:
         seen_names.add(name)
         seen_ports.add(pair)
     yield from _service_exposure(value)
+
+
+def _external_name(value: Json) -> Iterator[Cause]:
+    for field in ("clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+        if value.get(field):
+            yield forbidden(field, "may not be set for ExternalName services")
+    name = (value.get("externalName") or "").removesuffix(".")
+    if not name:
+        yield required("externalName")
+    else:
+        yield from (invalid("externalName", name, reason) for reason in names.dns_subdomain(name))
 
 
 def _service_exposure(value: Json) -> Iterator[Cause]:
@@ -60,11 +81,18 @@ def service_port(value: Json) -> Iterator[Cause]:
     if value.get("name"):
         yield from (invalid("name", value["name"], reason) for reason in names.dns_label(value["name"]))
     yield from in_range("port", value.get("port") or 0, 1, 65535)
+    yield from _application_protocol(value, "appProtocol")
     target = value.get("targetPort")
     if isinstance(target, str):
         yield from port_name("targetPort", target)
     else:
         yield from port_number("targetPort", target or 0)
+
+
+def _application_protocol(port: Json, field: str) -> Iterator[Cause]:
+    protocol = port.get("appProtocol")
+    if protocol is not None:
+        yield from (invalid(field, protocol, reason) for reason in names.qualified_name(protocol))
 
 
 def endpoint_slice(value: Json) -> Iterator[Cause]:
@@ -88,12 +116,16 @@ def endpoint_slice(value: Json) -> Iterator[Cause]:
         if name in seen:
             yield duplicate(f"ports[{index}].name", name)
         seen.add(name)
+        yield from _application_protocol(port, f"ports[{index}].appProtocol")
 
 
 def _endpoint_address(field: str, text: str, kind: str | None) -> Iterator[Cause]:
     """Unlike on a cluster, a loopback address will do: where all Pods are on one machine, they are there."""
     if kind == "FQDN":
-        yield from (invalid(field, text, reason) for reason in names.dns_subdomain(text))
+        reasons = names.dns_subdomain(text)
+        yield from (invalid(field, text, reason) for reason in reasons)
+        if not reasons and "." not in text:
+            yield invalid(field, text, "should be a domain with at least two segments separated by dots")
     if kind not in {"IPv4", "IPv6"}:
         return
     try:

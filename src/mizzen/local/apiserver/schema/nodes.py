@@ -219,7 +219,10 @@ def _string_checks(node: Node) -> list[Check | None]:
         checks.append(formats.is_quantity)
     if node.native and schema.get("format") == "date-time":
         is_time = formats.is_micro_time if is_micro_time(schema) else formats.is_rfc3339
-        checks.append(lambda value: not value or is_time(value))
+        checks.append(is_time)
+    elif node.native and schema.get("format") == "byte":
+        is_byte = formats.check_of("byte")
+        checks.append(lambda value: not value or is_byte is None or is_byte(value))
     elif schema.get("type") == "string":
         checks.append(formats.check_of(schema.get("format", "")))
     return checks

@@ -47,6 +47,16 @@ def selects(selector: Json, labels: Json) -> bool:
     return True
 
 
+def _is_selector(selector: Json) -> bool:
+    """Whether it can be evaluated at all."""
+    return all(
+        bool(rule.get("values")) is (rule["operator"] in {"In", "NotIn"})
+        if rule.get("operator") in {"In", "NotIn", "Exists", "DoesNotExist"}
+        else False
+        for rule in selector.get("matchExpressions") or ()
+    )
+
+
 def label_selector(value: Json) -> Iterator[Cause]:
     for key, text in (value.get("matchLabels") or {}).items():
         yield from (invalid("matchLabels", key, reason) for reason in names.qualified_name(key))
@@ -72,7 +82,9 @@ def _template(spec: Json, *, always: bool) -> Iterator[Cause]:
         yield required("selector")
     elif not selector.get("matchLabels") and not selector.get("matchExpressions"):
         yield invalid("selector", selector, "empty selector is invalid for deployment")
-    if not selector or not selects(selector, labels):
+    if selector and not _is_selector(selector):
+        yield invalid("selector", selector, "invalid label selector")
+    elif selector is None or (any(selector.values()) and not selects(selector, labels)):
         yield invalid("template.metadata.labels", labels or None, "`selector` does not match template `labels`")
     if not template or not template.get("spec"):
         yield required("template.spec.containers")
@@ -166,6 +178,8 @@ def _failure_policy(policy: Json, spec: Json, *, indexed: bool) -> Iterator[Caus
     containers = {c.get("name") for c in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]}
     for index, rule in enumerate(policy.get("rules") or ()):
         place, codes, conditions = f"rules[{index}]", rule.get("onExitCodes"), rule.get("onPodConditions") or []
+        if not rule.get("action"):
+            yield required(f"{place}.action", 'valid values: ["Count" "FailIndex" "FailJob" "Ignore"]')
         if rule.get("action") == "FailIndex" and not indexed:
             yield invalid(f"{place}.action", "FailIndex", "requires the backoffLimitPerIndex to be set")
         if codes is not None and conditions:

@@ -1,7 +1,7 @@
 """What Kubernetes checks of Pods and their templates, beyond types and enums, in its words.
 
 Each check takes one object and yields causes with fields named from that object on. Where a Pod may run is checked in
-`scheduling_checks`. Not checked, since nothing on one machine depends on it: Windows and most volume types.
+`scheduling_checks`, its volumes in `volume_checks`. Not checked: Windows, and volumes that no machine has by itself.
 """
 
 import re
@@ -10,8 +10,8 @@ from typing import Any
 
 from mizzen.kinds.scalars import quantity
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.schema import names, scheduling_checks
-from mizzen.local.apiserver.schema.causes import child, duplicate, forbidden, invalid, not_supported, required, shown
+from mizzen.local.apiserver.schema import names, scheduling_checks, volume_checks
+from mizzen.local.apiserver.schema.causes import child, duplicate, forbidden, invalid, not_supported, required
 from mizzen.local.apiserver.types import Json
 
 _FIELD_PATHS = (
@@ -76,7 +76,7 @@ def pod_spec(value: Json) -> Iterator[Cause]:
         yield required("containers")
     for place, listed in (("containers", containers), ("initContainers", inits)):
         for index, container in enumerate(listed):
-            yield from at(f"{place}[{index}]", _mounts(container, known))
+            yield from at(f"{place}[{index}]", volume_checks.mounts(container, known))
     yield from _unique_names(containers, "containers")
     yield from _unique_names(inits, "initContainers", {container.get("name") for container in containers})
     for index, container in enumerate(inits):
@@ -119,21 +119,6 @@ def _unique_names(items: list[Json], place: str, taken: Iterable[Any] = ()) -> I
         if name and name in seen:
             yield duplicate(f"{place}[{index}].name", name)
         seen.add(name)
-
-
-def _mounts(container: Json, volumes: set[Any]) -> Iterator[Cause]:
-    paths = set()
-    for index, mount in enumerate(container.get("volumeMounts") or ()):
-        place, name, path = f"volumeMounts[{index}]", mount.get("name") or "", mount.get("mountPath") or ""
-        if not name:
-            yield required(f"{place}.name")
-        if name not in volumes:
-            yield Cause("FieldValueNotFound", f"Not found: {shown(name)}", f"{place}.name")
-        if not path:
-            yield required(f"{place}.mountPath")
-        elif path in paths:
-            yield invalid(f"{place}.mountPath", path, "must be unique")
-        paths.add(path)
 
 
 def container(value: Json) -> Iterator[Cause]:
@@ -204,12 +189,17 @@ def _field_ref(value: Json) -> Iterator[Cause]:
         key = subscripted["key"]
         checked = key.lower() if subscripted["path"] == "metadata.annotations" else key
         yield from (invalid("", key, reason) for reason in names.qualified_name(checked))
+    elif path in {"metadata.labels", "metadata.annotations"}:
+        yield not_supported("fieldPath", path, _FIELD_PATHS)
     elif path not in _FIELD_PATHS:
         yield invalid("fieldPath", path, f"error converting fieldPath: field label not supported: {path}")
 
 
 def key_reference(value: Json) -> Iterator[Cause]:
     """A key of a Secret or ConfigMap."""
+    yield from (
+        invalid("name", value.get("name", ""), reason) for reason in names.dns_subdomain(value.get("name") or "")
+    )
     if not value.get("key"):
         yield required("key")
     else:
@@ -227,16 +217,6 @@ def volume(value: Json) -> Iterator[Cause]:
         yield required("name")
     else:
         yield from (invalid("name", name, reason) for reason in names.dns_label(name))
-
-
-def secret_volume(value: Json) -> Iterator[Cause]:
-    if not value.get("secretName"):
-        yield required("secretName")
-
-
-def config_map_volume(value: Json) -> Iterator[Cause]:
-    if not value.get("name"):
-        yield required("name")
 
 
 def _one_handler(value: Json, handlers: tuple[str, ...]) -> Iterator[Cause]:
@@ -325,9 +305,10 @@ def _identities(value: Json, *fields: str) -> Iterator[Cause]:
             yield from in_range(field, value[field], 0, INT32_MAX)
 
 
-CHECKS: dict[str, Callable[[Json], Iterable[Cause]]] = scheduling_checks.CHECKS | {
+CHECKS: dict[str, Callable[[Json], Iterable[Cause]]] = {
+    **scheduling_checks.CHECKS,
+    **volume_checks.CHECKS,
     "core.v1.ConfigMapKeySelector": key_reference,
-    "core.v1.ConfigMapVolumeSource": config_map_volume,
     "core.v1.Container": container,
     "core.v1.ContainerPort": container_port,
     "core.v1.EnvVar": env_var,
@@ -339,7 +320,6 @@ CHECKS: dict[str, Callable[[Json], Iterable[Cause]]] = scheduling_checks.CHECKS 
     "core.v1.Probe": probe,
     "core.v1.ResourceRequirements": resources,
     "core.v1.SecretKeySelector": key_reference,
-    "core.v1.SecretVolumeSource": secret_volume,
     "core.v1.SecurityContext": security_context,
     "core.v1.TCPSocketAction": _handler_port,
     "core.v1.Volume": volume,

@@ -8,6 +8,8 @@ from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep
 from mizzen.local.apiserver.strategies.quantities import canonical_amounts
 from mizzen.local.apiserver.types import Json, ResourceType
 
+_COORDINATED = frozenset({"strategy", "preferredHolder"})
+"""Fields of a Lease that only Kubernetes' coordinated leader election takes, which is off there by default."""
 _KUBERNETES = "kubernetes"
 
 
@@ -81,6 +83,12 @@ class LeaseStrategy(Strategy):
     create_on_update = True
     unconditional_update = False
 
+    def prepare_create(self, obj: Json, around: Surroundings) -> None:
+        obj["spec"] = {name: value for name, value in (obj.get("spec") or {}).items() if name not in _COORDINATED}
+
+    def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
+        self.prepare_create(obj, around)
+
 
 class EventStrategy(Strategy):
     create_on_update = True
@@ -101,6 +109,10 @@ class EventStrategy(Strategy):
 
 class EndpointSliceStrategy(Strategy):
     generation = True
+
+    def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
+        if obj.get("addressType") == "FQDN":
+            yield "spec.addressType: FQDN endpoints are deprecated"
 
     def spec_changed(self, obj: Json, old: Json, rtype: ResourceType) -> bool:
         changed = any(obj.get(field) != old.get(field) for field in ("endpoints", "ports", "addressType"))

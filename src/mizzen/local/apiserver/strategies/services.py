@@ -35,6 +35,15 @@ class ServiceStrategy(Strategy):
         obj["spec"] = _without_leftovers(_with_allocated(spec, before), before)
         _allocate(obj, around)
 
+    def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
+        spec = obj["spec"]
+        if spec.get("externalIPs"):
+            yield "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
+        if spec.get("externalName") and spec.get("type") != "ExternalName":
+            yield 'spec.externalName is ignored when spec.type is not "ExternalName"'
+        if spec.get("clusterIP") == _NONE and spec.get("sessionAffinity") != "None":
+            yield "spec.SessionAffinity is ignored for headless services"
+
     def validate(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
         spec = obj["spec"]
         address = spec.get("clusterIP", "")
@@ -117,8 +126,9 @@ def _allocate(obj: Json, around: Surroundings) -> None:
     if not spec.get("clusterIP"):
         spec["clusterIP"] = spec["clusterIPs"][0] if spec.get("clusterIPs") else _free_address(obj, around)
     spec["clusterIPs"] = [spec["clusterIP"]]
-    spec.setdefault("ipFamilies", ["IPv4"])
-    spec.setdefault("ipFamilyPolicy", "SingleStack")
+    anywhere = spec["clusterIP"] == _NONE and not spec.get("selector")
+    spec.setdefault("ipFamilies", ["IPv4", "IPv6"] if anywhere else ["IPv4"])
+    spec.setdefault("ipFamilyPolicy", "RequireDualStack" if anywhere else "SingleStack")
     if spec.get("type") in {"NodePort", "LoadBalancer"} and spec.get("allocateLoadBalancerNodePorts", True):
         spec["ports"] = _with_node_ports(obj, around)
 

@@ -25,10 +25,9 @@ class WorkloadStrategy(Strategy):
         _canonical_template(obj)
 
     def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
-        template = _template(obj)
-        if old is not None and template == _template(old):
+        if old is not None and obj["metadata"].get("generation") == old["metadata"].get("generation"):
             return ()
-        return pod_warnings(template.get("spec") or {}, "spec.template.spec")
+        return pod_warnings(_template(obj).get("spec") or {}, "spec.template.spec")
 
 
 class DeploymentStrategy(WorkloadStrategy):

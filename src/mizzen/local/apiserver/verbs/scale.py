@@ -75,10 +75,21 @@ async def _write(write: Write, replaced: Record, scale: Json) -> One:
         if wanted.get(field):
             obj["metadata"][field] = wanted[field]
     _set(obj, paths.spec, (scale.get("spec") or {}).get("replicas", 0))
-    result = await update_object(write, replaced, obj)
+    result = await update_object(write, replaced, obj, track=_is_owned(obj, paths.spec))
     written = result.made if result.record is None else read(write.served, result.record)
     assert written is not None
     return One(None, made=scale_of(write.served, written))
+
+
+def _is_owned(obj: Json, path: str) -> bool:
+    """Whether some manager has the field. If none has, a Scale makes nobody its owner, as in Kubernetes."""
+    for entry in obj["metadata"].get("managedFields") or ():
+        fields = entry.get("fieldsV1")
+        for name in path.strip(".").split("."):
+            fields = fields.get(f"f:{name}") if isinstance(fields, dict) else None
+        if fields is not None:
+            return True
+    return False
 
 
 def scale_of(served: Served, obj: Json) -> Json:

@@ -168,7 +168,7 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
         problems += strategy.validate(obj, around)
         problems += strategy.validate_update(obj, old, around)
     refuse(write, metadata["name"], problems)
-    if not write.subresource:
+    if write.subresource != "status":
         for warning in strategy.warnings(obj, old):
             write.request.warn(warning)
     return await store_update(write, replaced, obj, old)
