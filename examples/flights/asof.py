@@ -61,6 +61,8 @@ class Events:
 
     def last_before(self, keys: Codes, end: Seconds, *, leave_out: Codes | None = None) -> Codes:
         """The number of each key's last event with `time < end`; -1 where there is none."""
+        if not len(self._ranks):
+            return np.full(len(keys), -1, np.int64)
         position = np.searchsorted(self._ranks, keys * _SPAN + end) - 1
         if leave_out is not None:
             own = (position >= 0) & (self._numbers[np.maximum(position, 0)] == leave_out)

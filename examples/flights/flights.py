@@ -165,7 +165,7 @@ def _timetable(tables: Tables, times: Flown) -> dict[str, Numbers]:
         "origin_code": flights["origin"].map(ORIGINS.index).to_numpy(np.float64),
         "carrier_code": flights["carrier"].map(CARRIERS.index).to_numpy(np.float64),
         "minute_of_day": (flights["hour"] * 60 + flights["minute"]).to_numpy(np.float64),
-        "day_of_week": day.dt.dayofweek.to_numpy(np.float64),
+        "day_of_week": day.dt.day_of_week.to_numpy(np.float64),
         "distance": flights["distance"].to_numpy(np.float64),
         "planned_minutes": times.planned_minutes,
         "due_next_hour": ahead.count,

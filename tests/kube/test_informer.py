@@ -102,7 +102,7 @@ REPEATED = [("wait", 1.0), ("repeat", True), ("put", "a", 1), ("wait", 1.0), ("r
 @example(script=LOST, streams_lists=True)
 @example(script=LOST, streams_lists=False)
 @example(script=REPEATED, streams_lists=True)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_cache_ends_equal_to_the_server(script: list[tuple[Any, ...]], streams_lists: bool) -> None:
     """For any interleaving of changes, of ours and others', breaks, 410s, late, repeated and lost events: at rest, and
     after at most one period of listing anew, cache and server agree, and so does who followed only the changes."""

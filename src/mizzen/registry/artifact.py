@@ -26,10 +26,11 @@ def example_path(digest: str) -> str:
     return path_by_digest(_FOLDER, digest, _EXAMPLE)
 
 
-def put_model(store: Store, model: bytes, signature: Signature, example: dict[str, NDArray[Any]]) -> Artifact:
-    """Stores the model and its example. The model comes last: whoever finds it finds the example too."""
+def put_model(store: Store, model: bytes, signature: Signature, example: dict[str, NDArray[Any]] | None) -> Artifact:
+    """Stores the model and its example, if any. The model comes last: whoever finds it finds the example too."""
     digest = digest_of(model)
-    store.put(example_path(digest), example_request(signature, example))
+    if example is not None:
+        store.put(example_path(digest), example_request(signature, example))
     store.put_by_digest(_FOLDER, model, _MODEL)
     return Artifact(digest=digest, bytes=len(model))
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from mizzen.kinds.build import ConversionCheck
 from mizzen.registry.errors import ConversionDiffers
-from mizzen.registry.graph import LABEL, PREDICTION, PROBABILITIES
 from mizzen.registry.originals import Answers, Original
-from mizzen.registry.rows import Inputs, Rows
+from mizzen.registry.rows import LABEL, PREDICTION, PROBABILITIES, Inputs, Rows
 
 TOLERANCE = 1e-5
 """Relative to the output's scale: some hundred roundings to 32 bits, and far less than one leaf of a tree."""

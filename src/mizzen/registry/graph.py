@@ -14,7 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-LABEL, PROBABILITIES, PREDICTION = "label", "probabilities", "prediction"
+from mizzen.registry.rows import LABEL, PREDICTION, PROBABILITIES
+
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 9
 """What onnxruntime 1.17 and later read."""
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from mizzen.registry.errors import ConversionFailed, CorruptModel
 from mizzen.registry.forests import lightgbm, xgboost
-from mizzen.registry.graph import LABEL, PREDICTION, PROBABILITIES
-from mizzen.registry.rows import Rows
+from mizzen.registry.rows import LABEL, PREDICTION, PROBABILITIES, Rows
 
 Answers = dict[str, NDArray[Any]]
 """Output name -> values for each row."""

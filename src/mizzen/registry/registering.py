@@ -29,7 +29,8 @@ class Prepared:
 
     model: bytes
     signature: Signature
-    example: Feed
+    example: Feed | None
+    """Rows that it answers; `None` where none are known."""
     check: ConversionCheck | None
     """`None` where the model came as ONNX."""
     source_type: str
@@ -53,8 +54,9 @@ def prepare(model: Any, example: Any | None = None, holdout: Any | None = None) 
 
 
 def _prepared_onnx(model: bytes, example: Any | None) -> Prepared:
-    signature = inspect(model)
-    feed = zeros_for(signature)
+    inspected = inspect(model)
+    signature = inspected.signature
+    feed = zeros_for(signature) if inspected.answers_zeros else None
     if example is not None:
         rows = Rows(example)
         inputs = inputs_of(signature, rows)

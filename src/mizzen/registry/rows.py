@@ -18,6 +18,9 @@ from mizzen.kinds.build import Datatype, Signature, Tensor
 from mizzen.registry.errors import ModelUnfit
 
 MATRIX_INPUT = "input"
+LABEL, PROBABILITIES, PREDICTION = "label", "probabilities", "prediction"
+OUTPUTS = frozenset({LABEL, PROBABILITIES, PREDICTION})
+"""What the outputs of every converted model are called; see `graph.py`."""
 _EXPECTED = "a pandas data frame, an Arrow table or a two-dimensional numpy array"
 
 
@@ -102,6 +105,9 @@ def matrix_inputs(rows: Rows) -> Inputs:
 
 def column_inputs(rows: Rows) -> Inputs:
     """One input for each column; the rows have names."""
+    taken = sorted(OUTPUTS.intersection(rows.names))
+    if taken:
+        raise ModelUnfit(f"example: column {taken[0]!r} is called as an output of the model is: rename it")
     tensors = [
         Tensor(name=name, datatype=_datatype(rows.column(index)), shape=[-1, 1])
         for index, name in enumerate(rows.names)

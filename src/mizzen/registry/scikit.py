@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 from skl2onnx import convert_sklearn, update_registered_converter
@@ -25,8 +26,11 @@ from skl2onnx.common.shape_calculator import (
     calculate_linear_classifier_output_shapes,
     calculate_linear_regressor_output_shapes,
 )
+from skl2onnx.operator_converters.imputer_op import convert_sklearn_imputer
+from skl2onnx.shape_calculators.imputer import calculate_sklearn_imputer_output_shapes
 from sklearn import ensemble, tree
 from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 
 from mizzen.registry.errors import ConversionFailed
 from mizzen.registry.forests import scikit as own_trees
@@ -34,7 +38,7 @@ from mizzen.registry.forests.forest import add_forest, add_probabilities
 from mizzen.registry.forests.read import forest_of
 from mizzen.registry.graph import ML_OPSET, OPSET, Graph
 from mizzen.registry.originals import Original
-from mizzen.registry.rows import Inputs
+from mizzen.registry.rows import OUTPUTS, Inputs
 
 PRECISIONS = ("as given", "double", "single")
 _TYPES = {
@@ -50,15 +54,14 @@ def to_onnx(original: Original, inputs: Inputs, precision: str) -> bytes:
     """
     inner = {tensor.name: _inner_datatype(tensor.datatype, precision) for tensor in inputs.tensors}
     initial_types = [(t.name, _TYPES[inner[t.name]]([None, t.shape[1]])) for t in inputs.tensors]
-    classes = original.classes is not None
     try:
         model = convert_sklearn(
             original.model,
             initial_types=initial_types,
-            options={id(original.model): {"zipmap": False}} if classes and original.has_probabilities else None,
+            options=_options(original),
             target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
-            custom_conversion_functions=dict(_converters()),
-            custom_shape_calculators=dict(_shape_calculators()),
+            custom_conversion_functions={**dict(_converters()), SimpleImputer: _add_imputer},
+            custom_shape_calculators={**dict(_shape_calculators()), SimpleImputer: _imputed_shape},
         )
     except Exception as error:  # skl2onnx raises what it likes, down to AssertionError
         text = " ".join(str(error).split())
@@ -66,6 +69,17 @@ def to_onnx(original: Original, inputs: Inputs, precision: str) -> bytes:
             f"{original.source_type}: skl2onnx refuses it: {type(error).__name__}: {text[:300]}"
         ) from error
     return _finished(model, original, inputs, inner)
+
+
+def _options(original: Original) -> dict[int, dict[str, bool]] | None:
+    if original.classes is None:
+        return None
+    if original.has_probabilities:
+        return {id(original.model): {"zipmap": False}}
+    final = original.model
+    while hasattr(final, "steps"):
+        final = final.steps[-1][1]
+    return {id(final): {"raw_scores": True}}  # said for its own sake: without any option, a pipeline asks for zipmap
 
 
 def looks_at_columns(model: Any) -> bool:
@@ -90,10 +104,12 @@ def _finished(model: onnx.ModelProto, original: Original, inputs: Inputs, inner:
             to = TensorProto.DOUBLE if inner[tensor.name] == "FP64" else TensorProto.FLOAT
             renamed[tensor.name] = graph.add("Cast", [tensor.name], to=to)
     outputs = [output.name for output in model.graph.output]
-    renamed |= {name: f"inner_{name}" for name in outputs}
+    renamed |= {name: f"inner_{name}" for name in {*outputs, *OUTPUTS}}
     for node in model.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
+    for initializer in model.graph.initializer:
+        initializer.name = renamed.get(initializer.name, initializer.name)
     graph.nodes += model.graph.node
     graph.initializers += model.graph.initializer
     if original.classes is None:
@@ -163,6 +179,38 @@ def _add_regressor(scope: Any, operator: Any, container: Any) -> None:
     output = operator.outputs[0]
     graph.add("Cast", [values], to=guess_proto_type(output.type), output=output.full_name)
     _move(graph, container)
+
+
+def _add_imputer(scope: Any, operator: Any, container: Any) -> None:
+    """`SimpleImputer` of NaN by numbers, in any precision: the runtime's own operator has none for doubles."""
+    if not _fills_nan(operator.raw_operator):
+        convert_sklearn_imputer(scope, operator, container)
+        return
+    fill = np.asarray(operator.raw_operator.statistics_, np.float64)
+    graph = Graph(prefix=scope.get_unique_operator_name("imputer"))
+    output = operator.outputs[0]
+    columns = [graph.add("Cast", [column.full_name], to=guess_proto_type(output.type)) for column in operator.inputs]
+    values = columns[0] if len(columns) == 1 else graph.add("Concat", columns, axis=1)
+    missing = graph.add("IsNaN", [values])
+    constant = graph.add("Cast", [graph.constant(fill)], to=guess_proto_type(output.type))
+    graph.add("Where", [missing, constant, values], output=output.full_name)
+    _move(graph, container)
+
+
+def _fills_nan(imputer: Any) -> bool:
+    fill = np.asarray(imputer.statistics_)
+    nan = isinstance(imputer.missing_values, float) and np.isnan(imputer.missing_values)
+    return bool(nan and not imputer.add_indicator and fill.dtype.kind in "iuf" and np.isfinite(fill).all())
+
+
+def _imputed_shape(operator: Any) -> None:
+    """The columns of all inputs side by side, as doubles where any of them is wider than single precision."""
+    if not _fills_nan(operator.raw_operator):
+        calculate_sklearn_imputer_output_shapes(operator)
+        return
+    width = len(operator.raw_operator.statistics_)
+    double = any(isinstance(column.type, DoubleTensorType | Int64TensorType) for column in operator.inputs)
+    operator.outputs[0].type = (DoubleTensorType if double else FloatTensorType)([None, width])
 
 
 def _move(graph: Graph, container: Any) -> None:

@@ -154,9 +154,11 @@ def _report(task: TrainingTask, clock: Clock, **known: Any) -> TrainingReport:
 def _as_failure(error: Exception) -> Failure:
     if isinstance(error, Failure):
         return error
-    reason = {True: "StoreFailed"}.get(isinstance(error, LakeError), "InternalError")
+    if isinstance(error, ModelUnfit):
+        return Failure(error.reason, str(error))
     if isinstance(error, RegistryError):
-        reason = error.reason
+        return Failure(error.reason, str(error), exit_code=TRY_AGAIN)
+    reason = "StoreFailed" if isinstance(error, LakeError) else "InternalError"
     return Failure(reason, str(error), exit_code=TRY_AGAIN)
 
 

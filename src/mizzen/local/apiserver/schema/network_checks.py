@@ -91,7 +91,10 @@ def _endpoint(value: Json, kind: str) -> Iterator[Cause]:
 
 
 def endpoint_address(text: str, kind: str = "") -> Iterator[Cause]:
-    """An address that traffic can be sent to: none that means another machine everywhere."""
+    """An address that traffic can be sent to: none that means another machine everywhere.
+
+    Loopback, which Kubernetes refuses, is taken: on one machine Pods are processes, and that is where they listen.
+    """
     try:
         address = ip_address(text)
     except ValueError:
@@ -101,8 +104,6 @@ def endpoint_address(text: str, kind: str = "") -> Iterator[Cause]:
         yield invalid("", text, f"must be an {kind} address")
     if address.is_unspecified:
         yield invalid("", text, f"may not be unspecified ({text})")
-    if address.is_loopback:
-        yield invalid("", text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")
     if address.is_link_local:
         yield invalid("", text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")
 
