@@ -129,7 +129,9 @@ def _string(node: Node, value: str, path: str, found: Found) -> None:
     if node.native and name == "quantity" and not formats.is_quantity(value):
         found.causes.append(causes.type_invalid(path, value, "must be a quantity such as 500m, 2 or 1Gi"))
     check = formats.check_of(name) if schema.get("type") == "string" else None
-    if check is not None and not (node.native and name == "date-time") and not check(value):
+    if node.native and name == "date-time":
+        check = rules.time_check_of(schema)
+    if check is not None and not check(value):
         detail = f"{path} in body must be of type {name}: {causes.quoted(value)}"
         found.causes.append(causes.type_invalid(path, value, detail))
 

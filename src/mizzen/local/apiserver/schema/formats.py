@@ -28,6 +28,7 @@ _WORDED_DURATION = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _TIME = re.compile(r"(\d{2}):(\d{2}):(\d{2})(\.\d+)?(z|[+-]\d{2}:\d{2})", re.ASCII)
+_MICROSECONDS = re.compile(r"\.\d{6}(?:[zZ]|[+-])", re.ASCII)
 _SHORT_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _HOSTNAME = re.compile(r"[^\W_](?:-?[^\W_]{0,62})?|(?:[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?\.)+[^\W\d_]{2,63}")
 """Kubernetes' own: one label has at most one dash, after its first letter."""
@@ -101,6 +102,16 @@ def is_rfc3339(text: str) -> bool:
         and match[1] <= "23"
         and match[2] <= "59" >= match[3]
     )
+
+
+def is_go_time(text: str) -> bool:
+    """A `metav1.Time` on the wire: empty is none."""
+    return not text or is_rfc3339(text)
+
+
+def is_go_micro_time(text: str) -> bool:
+    """A `metav1.MicroTime` on the wire: with six digits after the point, always."""
+    return not text or (is_rfc3339(text) and _MICROSECONDS.search(text) is not None)
 
 
 def is_duration(text: str) -> bool:

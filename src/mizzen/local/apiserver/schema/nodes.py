@@ -197,7 +197,9 @@ def _string_checks(node: Node) -> list[Check | None]:
         checks.append(lambda value: search(value) is not None)
     if node.native and schema.get("format") == "quantity":
         checks.append(formats.is_quantity)
-    if schema.get("type") == "string" and not (node.native and schema.get("format") == "date-time"):
+    if node.native and schema.get("format") == "date-time":
+        checks.append(rules.time_check_of(schema))
+    elif schema.get("type") == "string":
         checks.append(formats.check_of(schema.get("format", "")))
     return checks
 

@@ -11,6 +11,7 @@ from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import (
     defaults,
     event_checks,
+    formats,
     metadata,
     names,
     network_checks,
@@ -41,6 +42,11 @@ _CHECKS: dict[str, Check] = (
 def short_name(definition: str) -> str:
     """`core.v1.Pod` of `io.k8s.api.core.v1.Pod`."""
     return ".".join(definition.split(".")[-3:])
+
+
+def time_check_of(schema: Json) -> Callable[[str], bool]:
+    """Whether Go reads a text as a time of that schema (of a built-in type)."""
+    return formats.is_go_micro_time if schema.get(DEFINITION, "").endswith(".MicroTime") else formats.is_go_time
 
 
 @functools.cache
