@@ -20,10 +20,8 @@ GAPS: dict[str, str] = {
     "test_events::test_an_event_is_kept": NOT_YET,
     "test_node::test_a_log_is_followed": NOT_YET,
     "test_patch::test_strategic_patch_delete_map": NOT_YET,
-    "test_pods::test_a_negative_grace_is_a_second": NOT_YET,
     "test_pods::test_scheduling_gates": NOT_YET,
     "test_services::test_slices_that_are_wrong[loopback]": LOOPBACK,
-    "test_status_scale::test_annotations_of_a_deployment_count": NOT_YET,
     "test_validation::test_a_secret_may_hold_nothing": NOT_YET,
 }
 """`test_file::test_name[parameters]` -> why it fails."""
