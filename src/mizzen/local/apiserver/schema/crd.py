@@ -216,14 +216,14 @@ def _deprecation(spec: Json, version: Json) -> str:
         return ""
     said: str = version.get("deprecationWarning", "")
     group, kind = spec["group"], spec["names"]["kind"]
-    better = [
+    newer = [
         other["name"]
         for other in spec["versions"]
         if other.get("served")
         and not other.get("deprecated")
         and version_priority(other["name"]) > version_priority(version["name"])
     ]
-    advice = f"; use {group}/{max(better, key=version_priority)} {kind}" if better else ""
+    advice = f"; use {group}/{max(newer, key=version_priority)} {kind}" if newer else ""
     return said or f"{group}/{version['name']} {kind} is deprecated{advice}"
 
 

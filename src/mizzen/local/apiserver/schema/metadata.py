@@ -13,7 +13,6 @@ from mizzen.local.apiserver.types import Json, ResourceType
 _ANNOTATIONS_BYTES_MAX = 256 * 1024
 _IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 _FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
-_ANY_FINALIZER = frozenset({("apiextensions.k8s.io", "customresourcedefinitions")})
 _OWNER_TEXTS = frozenset({"apiVersion", "kind", "name", "uid"})
 _NAME_CHECKS: dict[tuple[str, str], names.NameCheck] = {
     ("", "namespaces"): names.dns_label,
@@ -49,18 +48,16 @@ def check(rtype: ResourceType, metadata: Json) -> list[Cause]:
         found += [invalid("metadata.namespace", namespace, text) for text in names.dns_label(namespace)]
     elif namespace:
         found.append(forbidden("metadata.namespace", "not allowed on this type"))
-    return found + _finalizer_names(rtype, metadata) + contents(metadata, "metadata")
+    return found + contents(metadata, "metadata") + _unqualified(rtype, metadata)
 
 
-def _finalizer_names(rtype: ResourceType, metadata: Json) -> list[Cause]:
-    """Finalizers of Kubernetes' own types say whose they are; of those that do not, it knows all."""
-    if rtype.custom or rtype.key in _ANY_FINALIZER:
-        return []
+def _unqualified(rtype: ResourceType, metadata: Json) -> list[Cause]:
+    """Finalizers of built-in types have a domain, but for Kubernetes' own."""
     detail = "name is neither a standard finalizer name nor is it fully qualified"
     return [
         invalid(f"metadata.finalizers[{index}]", name, detail)
         for index, name in enumerate(metadata.get("finalizers") or ())
-        if "/" not in name and name not in _FINALIZERS
+        if not rtype.custom and "/" not in name and name not in _FINALIZERS
     ]
 
 
@@ -139,7 +136,7 @@ def _owners(value: list[Json], path: str) -> list[Cause]:
     return found
 
 
-def check_update(rtype: ResourceType, metadata: Json, old: Json) -> list[Cause]:
+def check_update(metadata: Json, old: Json) -> list[Cause]:
     """What an update may not change in metadata, and what is wrong with the rest of it."""
     found: list[Cause] = []
     if old.get("deletionTimestamp"):
@@ -155,7 +152,6 @@ def check_update(rtype: ResourceType, metadata: Json, old: Json) -> list[Cause]:
         for name in _IMMUTABLE
         if _said(metadata, name) != _said(old, name)
     ]
-    found += _finalizer_names(rtype, metadata)
     return found + contents({k: v for k, v in metadata.items() if k != "finalizers"}, "metadata")
 
 

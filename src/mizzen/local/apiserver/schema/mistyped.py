@@ -11,7 +11,7 @@ from typing import Any
 from mizzen.local.apiserver.schema import formats
 from mizzen.local.apiserver.schema.causes import json_text, number
 from mizzen.local.apiserver.schema.nodes import CLASSES, INTEGER_RANGES, Node
-from mizzen.local.apiserver.schema.rules import DEFINITION, time_check_of
+from mizzen.local.apiserver.schema.rules import DEFINITION
 from mizzen.local.apiserver.schema.structural import node_of
 from mizzen.local.apiserver.types import Json, ResourceType
 
@@ -107,16 +107,20 @@ def _wrong(node: Node, value: Any) -> str | None:
     if kind == "integer":
         low, high = INTEGER_RANGES[schema.get("format", "int64")]
         return None if low <= value <= high else "type"
-    if kind == "string" and schema.get("format") == "date-time" and not time_check_of(schema)(value):
-        return f'parsing time "{value}" as "{_layout(schema)}": cannot parse "{value}" as "2006"'
+    if kind == "string" and schema.get("format") == "date-time" and value:
+        return _no_time(value, micro=DEFINITION in schema)
     if kind == "string" and schema.get("format") == "byte":
         return _not_base64(value)
     return None
 
 
-def _layout(schema: Json) -> str:
-    """Go's words for how a time is written."""
-    return f"2006-01-02T15:04:05{'.000000' if DEFINITION in schema else ''}Z07:00"
+def _no_time(text: str, *, micro: bool) -> str | None:
+    layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
+    if not formats.is_rfc3339(text):
+        return f'parsing time "{text}" as "{layout}": cannot parse "{text}" as "2006"'
+    if micro and not formats.is_micro_time(text):
+        return f'parsing time "{text}" as "{layout}": cannot parse "{text[19:]}" as ".000000"'
+    return None
 
 
 def _not_base64(text: str) -> str | None:

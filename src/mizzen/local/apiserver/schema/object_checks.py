@@ -1,4 +1,4 @@
-"""What Kubernetes checks of its other types: workloads, configuration, RBAC, leases; in its words."""
+"""What Kubernetes checks of workloads, configuration, RBAC and leases; in its words."""
 
 import base64
 import json
@@ -22,11 +22,9 @@ _SECRET_BYTES_MAX = 1024 * 1024
 _REQUIRED_KEYS = {
     "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
     "kubernetes.io/dockercfg": (".dockercfg",),
-    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
 }
-_DOCKER_CONFIGS = frozenset({"kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson"})
-_ONE_KEY_OF_BASIC_AUTH = ("username", "password")
+_JSON_KEYS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
 _STRATEGIES = ("Recreate", "RollingUpdate")
 _RBAC = "rbac.authorization.k8s.io"
 
@@ -200,24 +198,24 @@ def secret(value: Json) -> Iterator[Cause]:
         yield too_long("data", _SECRET_BYTES_MAX)
     kind = value.get("type", "")
     yield from (required(f"data[{key}]") for key in _REQUIRED_KEYS.get(kind, ()) if key not in data)
-    if kind == "kubernetes.io/basic-auth" and not data.keys() & set(_ONE_KEY_OF_BASIC_AUTH):
-        yield from (required(f"data[{key}]") for key in _ONE_KEY_OF_BASIC_AUTH)
-    yield from _docker_config(kind, data)
+    if kind == "kubernetes.io/ssh-auth" and not data.get("ssh-privatekey"):
+        yield required("data[ssh-privatekey]")
+    if kind == "kubernetes.io/basic-auth" and not data.keys() & {"username", "password"}:
+        yield required("data[username]")
+        yield required("data[password]")
+    if (key := _JSON_KEYS.get(kind, "")) in data and not _is_json_object(data[key]):
+        yield invalid(f"data[{key}]", "<secret contents redacted>", "must be a JSON object")
     if kind == "kubernetes.io/service-account-token":
         account = ((value.get("metadata") or {}).get("annotations") or {}).get("kubernetes.io/service-account.name")
         if not account:
             yield required("metadata.annotations[kubernetes.io/service-account.name]")
 
 
-def _docker_config(kind: str, data: Json) -> Iterator[Cause]:
-    """The credentials of registries are an object in JSON; what is wrong with it is told without its text."""
-    for key in _REQUIRED_KEYS.get(kind, ()) if kind in _DOCKER_CONFIGS else ():
-        try:
-            is_object = isinstance(json.loads(base64.b64decode(data.get(key, "e30="))), dict)
-        except ValueError:
-            is_object = False
-        if not is_object:
-            yield invalid(f"data[{key}]", "<secret contents redacted>", "must be a JSON object")
+def _is_json_object(encoded: str) -> bool:
+    try:
+        return isinstance(json.loads(base64.b64decode(encoded)), dict)
+    except ValueError:
+        return False
 
 
 def config_map(value: Json) -> Iterator[Cause]:

@@ -1,7 +1,8 @@
 """What Kubernetes does to its own types in Go and publishes in no schema: defaults and checks, by definition.
 
 An expanded schema names the definition of each object in `DEFINITION`; compiling it looks up here what belongs to it.
-The defaults are in `defaults`, the checks in the modules named `..._checks`.
+The defaults are in `defaults`, the checks in `pod_checks`, `scheduling_checks`, `network_checks`, `object_checks` and
+`events`, what becomes of zeros in `zeros`.
 """
 
 import functools
@@ -10,15 +11,13 @@ from collections.abc import Callable, Iterable
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import (
     defaults,
-    event_checks,
-    formats,
+    events,
     metadata,
     names,
     network_checks,
     object_checks,
-    placement_checks,
     pod_checks,
-    security_checks,
+    zeros,
 )
 from mizzen.local.apiserver.schema.causes import invalid, required
 from mizzen.local.apiserver.types import Json
@@ -28,25 +27,12 @@ DEFINITION = "x-mizzen-definition"
 
 Check = Callable[[Json], Iterable[Cause]]
 """What is wrong with an object; fields are named from the object on (empty for itself)."""
-
-_CHECKS: dict[str, Check] = (
-    event_checks.CHECKS
-    | network_checks.CHECKS
-    | object_checks.CHECKS
-    | placement_checks.CHECKS
-    | pod_checks.CHECKS
-    | security_checks.CHECKS
-)
+_CHECKS: dict[str, Check] = {**pod_checks.CHECKS, **network_checks.CHECKS, **object_checks.CHECKS, **events.CHECKS}
 
 
 def short_name(definition: str) -> str:
     """`core.v1.Pod` of `io.k8s.api.core.v1.Pod`."""
     return ".".join(definition.split(".")[-3:])
-
-
-def time_check_of(schema: Json) -> Callable[[str], bool]:
-    """Whether Go reads a text as a time of that schema (of a built-in type)."""
-    return formats.is_go_micro_time if schema.get(DEFINITION, "").endswith(".MicroTime") else formats.is_go_time
 
 
 @functools.cache
@@ -58,8 +44,13 @@ def fill_of(definition: str) -> Callable[[Json], Json] | None:
 @functools.cache
 def check_of(definition: str) -> Check | None:
     """What is checked of an object of that definition beside its schema; `None` for nothing."""
+    return _CHECKS.get(short_name(definition))
+
+
+def zeros_of(definition: str, schema: Json) -> tuple[frozenset[str], frozenset[str]]:
+    """The fields of an object of that definition that are left out when they are zero, and those that are null."""
     name = short_name(definition)
-    return _CHECKS.get(name)
+    return zeros.left_out(name, schema), zeros.null(name)
 
 
 def embedded_resource(value: Json) -> Iterable[Cause]:

@@ -18,6 +18,7 @@ _POD_UPDATABLE = (
     "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
+_SCHEDULING = frozenset({"affinity", "nodeSelector", "tolerations", "schedulingGates"})
 Check = Callable[[Json, Json], Iterator[Cause]]
 
 
@@ -42,6 +43,11 @@ def _spec_fields(*names: str) -> Check:
 
 def _pod(obj: Json, old: Json) -> Iterator[Cause]:
     spec, before = obj.get("spec") or {}, old.get("spec") or {}
+    gates = {gate.get("name") for gate in before.get("schedulingGates") or ()}
+    for index, gate in enumerate(spec.get("schedulingGates") or ()):
+        if gate.get("name") not in gates:
+            detail = f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'"
+            yield forbidden(f"spec.schedulingGates[{index}].name", detail)
     for name in ("containers", "initContainers"):
         if len(spec.get(name) or ()) != len(before.get(name) or ()):
             yield forbidden(f"spec.{name}", "pod updates may not add or remove containers")
@@ -52,35 +58,14 @@ def _pod(obj: Json, old: Json) -> Iterator[Cause]:
         return
     if deadline is None and earlier is not None:
         yield invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value")
-    kept = [_but_seconds(item) for item in spec.get("tolerations") or ()]
-    if any(not any(same(_but_seconds(item), other) for other in kept) for item in before.get("tolerations") or ()):
+    kept = spec.get("tolerations") or []
+    if any(not any(same(item, other) for other in kept) for item in before.get("tolerations") or ()):
         yield forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
-    yield from _gates(spec, before)
     changed = [
         name for name in sorted({*spec, *before}) if not same(_comparable(spec, name), _comparable(before, name))
     ]
-    if before.get("schedulingGates") and "nodeSelector" in changed:  # a gated Pod may still be told where to go
-        yield from _only_more("spec.nodeSelector", spec.get("nodeSelector") or {}, before.get("nodeSelector") or {})
-        changed.remove("nodeSelector")
     if changed:
         yield forbidden("spec", f"{_POD_UPDATABLE}\nchanged: {', '.join(changed)}")
-
-
-def _but_seconds(toleration: Json) -> Json:
-    return {name: value for name, value in toleration.items() if name != "tolerationSeconds"}
-
-
-def _gates(spec: Json, before: Json) -> Iterator[Cause]:
-    known = {gate.get("name") for gate in before.get("schedulingGates") or ()}
-    for index, gate in enumerate(spec.get("schedulingGates") or ()):
-        if gate.get("name") not in known:
-            detail = f"only deletion is allowed, but found new scheduling gate '{gate.get('name', '')}'"
-            yield forbidden(f"spec.schedulingGates[{index}].name", detail)
-
-
-def _only_more(path: str, new: Json, old: Json) -> Iterator[Cause]:
-    if not old.items() <= new.items():
-        yield invalid(path, new, f"only additions to {path} are allowed (no mutations or deletions)")
 
 
 def _comparable(spec: Json, name: str) -> Any:
@@ -98,41 +83,26 @@ def _job(obj: Json, old: Json) -> Iterator[Cause]:
     elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
     if not (elastic and spec.get("completions") is not None):
         yield from _fixed("spec.completions", spec.get("completions"), before.get("completions"))
-    yield from _fixed("spec.selector", spec.get("selector"), before.get("selector"))
-    yield from _job_template(spec.get("template") or {}, before.get("template") or {}, is_held=_is_held(old))
-    names = ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
+    names = ("selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
     yield from _spec_fields(*names)(obj, old)
+    template, earlier = spec.get("template") or {}, before.get("template") or {}
+    if before.get("suspend"):
+        template, earlier = _fixed_in_template(template), _fixed_in_template(earlier)
+    if not same(template, earlier):
+        yield invalid("spec.template", spec.get("template"), _IMMUTABLE)
 
 
-def _is_held(job: Json) -> bool:
-    """Whether none of a Job's Pods can be there yet, or any more."""
-    status = job.get("status") or {}
-    suspended = any(
-        (one.get("type"), one.get("status")) == ("Suspended", "True") for one in status.get("conditions") or ()
-    )
-    is_still = (suspended or not status.get("startTime")) and not status.get("active")
-    return bool((job.get("spec") or {}).get("suspend")) and is_still
-
-
-def _job_template(new: Json, old: Json, *, is_held: bool) -> Iterator[Cause]:
-    """The template is fixed; while the Job is held, but for where its Pods go and what they ask for."""
-    if not is_held:
-        yield from _fixed("spec.template", new, old)
-        return
-    yield from _fixed(
-        "spec.template.spec", _fixed_when_held(new.get("spec") or {}), _fixed_when_held(old.get("spec") or {})
-    )
-
-
-def _fixed_when_held(spec: Json) -> Json:
-    kept = {
-        name: value for name, value in spec.items() if name not in {"nodeSelector", "schedulingGates", "tolerations"}
+def _fixed_in_template(template: Json) -> Json:
+    """What of a suspended Job's template cannot change: all but where its Pods may run and what they ask for."""
+    spec, metadata = template.get("spec") or {}, template.get("metadata") or {}
+    affinity = {name: value for name, value in (spec.get("affinity") or {}).items() if name != "nodeAffinity"}
+    fixed = {name: value for name, value in spec.items() if name not in _SCHEDULING}
+    for field in ("containers", "initContainers"):
+        fixed[field] = [{**one, "resources": None} for one in spec.get(field) or ()]
+    return {
+        "metadata": {name: value for name, value in metadata.items() if name not in {"labels", "annotations"}},
+        "spec": {**fixed, "affinity": affinity},
     }
-    for place in ("containers", "initContainers"):
-        if place in kept:
-            kept[place] = [{name: item for name, item in one.items() if name != "resources"} for one in kept[place]]
-    affinity = {name: value for name, value in (kept.pop("affinity", None) or {}).items() if name != "nodeAffinity"}
-    return {**kept, "affinity": affinity} if affinity else kept
 
 
 def _config(obj: Json, old: Json) -> Iterator[Cause]:

@@ -5,10 +5,10 @@ from typing import Any
 
 from mizzen.kinds.scalars import quantity
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.schema import causes, pod_checks
-from mizzen.local.apiserver.schema.pod_warnings import pod_warnings
+from mizzen.local.apiserver.schema import causes
 from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep, timestamp
 from mizzen.local.apiserver.strategies.quantities import canonical, canonical_amounts
+from mizzen.local.apiserver.strategies.warnings import pod_warnings
 from mizzen.local.apiserver.types import Json
 
 _GRACE_PERIOD_S = 30
@@ -32,6 +32,16 @@ class PodStrategy(Strategy):
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
         obj["spec"] = canonical_spec(obj.get("spec") or {})
 
+    def validate_create(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
+        spec = obj["spec"]
+        if spec.get("ephemeralContainers"):
+            yield causes.forbidden("spec.ephemeralContainers", "cannot be set on create")
+        if spec.get("nodeName") and spec.get("schedulingGates"):
+            yield causes.forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared")
+
+    def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
+        return pod_warnings(obj.get("spec") or {}, "spec") if old is None else ()
+
     def prepare_status(self, obj: Json, old: Json, around: Surroundings) -> None:
         """Labels and annotations may come with a status, as in Kubernetes; spec and owners may not."""
         keep(obj, old, ("spec",))
@@ -47,13 +57,6 @@ class PodStrategy(Strategy):
         if isinstance(nominated, int) and nominated < 0:
             yield causes.invalid("status.observedGeneration", nominated, "must be greater than or equal to 0")
 
-    def validate_create(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
-        return pod_checks.created_pod(obj)
-
-    def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
-        """Said once: who updates a Pod is hardly ever a person."""
-        return pod_warnings(obj) if old is None else ()
-
     def grace_period_s(self, obj: Json, requested: int | None) -> int:
         spec, phase = obj.get("spec", {}), obj.get("status", {}).get("phase")
         period = spec.get("terminationGracePeriodSeconds", _GRACE_PERIOD_S) if requested is None else requested
@@ -66,6 +69,7 @@ def _gated(now: str) -> Json:
     return {
         "type": "PodScheduled",
         "status": "False",
+        "lastProbeTime": None,
         "lastTransitionTime": now,
         "reason": "SchedulingGated",
         "message": "Scheduling is blocked due to non-empty scheduling gates",

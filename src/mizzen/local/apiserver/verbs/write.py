@@ -89,12 +89,6 @@ def refuse(write: Write, name: str, problems: list[Cause]) -> None:
         raise causes.invalid_error(rtype.kind, rtype.group, name, list(dict.fromkeys(problems)))
 
 
-def warn(write: Write, obj: Json, old: Json | None) -> None:
-    """Tell what is accepted and hardly meant."""
-    for text in write.strategy.warnings(obj, old):
-        write.request.warn(text)
-
-
 def ordered(obj: Json) -> Json:
     """Kubernetes' order: kind, apiVersion, metadata, then the rest as it is."""
     return {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": obj["metadata"], **obj}

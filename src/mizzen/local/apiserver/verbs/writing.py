@@ -21,7 +21,7 @@ from mizzen.local.apiserver.verbs.bodies import decode_body, match_namespace
 from mizzen.local.apiserver.verbs.context import Context, One
 from mizzen.local.apiserver.verbs.listing import not_found
 from mizzen.local.apiserver.verbs.options import write_options
-from mizzen.local.apiserver.verbs.write import Write, admit, default, ordered, refuse, start, track_fields, warn
+from mizzen.local.apiserver.verbs.write import Write, admit, default, ordered, refuse, start, track_fields
 
 _GENERATED_NAME_BASE_MAX = 58
 _GENERATE_TRIES = 8
@@ -90,7 +90,8 @@ async def create_object(write: Write, obj: Json, *, track: bool = True) -> One:
     problems += write.strategy.validate(obj, around)
     problems += write.strategy.validate_create(obj, around)
     refuse(write, metadata.get("name", ""), problems)
-    warn(write, obj, None)
+    for warning in write.strategy.warnings(obj, None):
+        write.request.warn(warning)
     if write.options.dry_run:
         write.context.store.check_absent(write.served.key, write.namespace, metadata["name"])
         return One(write.served, made=ordered(obj), status=201)
@@ -159,7 +160,7 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
     if strategy.generation and write.subresource != "status":
         changed = strategy.spec_changed(obj, old, served.rtype)
         metadata["generation"] = old_metadata.get("generation", 0) + changed
-    problems = metadata_rules.check_update(served.rtype, metadata, old_metadata)
+    problems = metadata_rules.check_update(metadata, old_metadata)
     problems += structural.validate(served.rtype.schema, obj, "", old)
     if write.subresource == "status":
         problems += strategy.validate_status(obj, old, around)
@@ -167,7 +168,9 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
         problems += strategy.validate(obj, around)
         problems += strategy.validate_update(obj, old, around)
     refuse(write, metadata["name"], problems)
-    warn(write, obj, old)
+    if not write.subresource:
+        for warning in strategy.warnings(obj, old):
+            write.request.warn(warning)
     return await store_update(write, replaced, obj, old)
 
 
