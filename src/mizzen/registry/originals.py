@@ -44,8 +44,10 @@ class Original:
     def source_type(self) -> str:
         """The class, as lineage names it: `lightgbm.Booster`."""
         kind = type(self.model)
-        module = kind.__module__
-        return f"{module.partition('.')[0] if self.family is not Family.SKLEARN else module}.{kind.__qualname__}"
+        if self.family is not Family.SKLEARN:
+            return str(self.family.value)
+        public = [part for part in kind.__module__.split(".") if not part.startswith("_")]
+        return ".".join([*public, kind.__qualname__])
 
     def answers(self, rows: Rows) -> Answers:
         """What the model's own library predicts, under the names of the converted model's outputs."""
