@@ -41,6 +41,12 @@ def test_pods_with_the_same_ports_share_a_slice_and_others_have_their_own() -> N
     ]
 
 
+def test_a_service_without_pods_has_an_empty_slice() -> None:
+    (empty,) = slices_of(service(HTTP), [listening("pending", None)])
+    assert (empty.address_type, empty.ports, empty.endpoints) == ("IPv4", (), ())
+    assert [one.address_type for one in slices_of(service(HTTP, ipFamilies=["IPv6", "IPv4"]), [])] == ["IPv6", "IPv4"]
+
+
 def test_conditions_say_ready_serving_and_terminating() -> None:
     def conditions(one: Any, **spec: Any) -> tuple[bool, bool, bool]:
         ((slice_),) = slices_of(service(HTTP, **spec), [one])

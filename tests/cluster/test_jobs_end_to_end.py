@@ -95,6 +95,7 @@ async def test_suspending_stops_its_pods_and_resuming_starts_others(world: World
     await world.until(Pod, lambda pods: not [pod for pod in pods if is_active(pod)])
     one = await world.until_one(Job, "work", ended("Suspended"))
     assert "startTime" not in status_of(one)
+    assert "failed" not in status_of(one), "what was stopped has not failed"
 
 
 async def test_a_finished_job_goes_when_its_time_is_over_and_takes_its_pods_along(world: World) -> None:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from .client import Api, Json, Refused, Resource, refused
-from .conftest import Namespace, served
 from .objects import config_map, container, custom, deployment, fields, schema, service
+from .surroundings import Namespace, served
 
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 

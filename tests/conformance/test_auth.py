@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from .client import Api, Json, Refused, Resource, eventually, refused
-from .conftest import Namespace
 from .objects import account, binding, config_map, role, rule, service_account, user
+from .surroundings import Namespace
 
 ROLES = "rbac.authorization.k8s.io/v1/roles"
 BINDINGS = "rbac.authorization.k8s.io/v1/rolebindings"

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from .client import Api, Json, Refused, Resource
-from .conftest import Namespace
 from .objects import config_map, custom, secret
+from .surroundings import Namespace
 
 WRITERS = 8
 

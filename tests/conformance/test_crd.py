@@ -5,8 +5,8 @@ import json
 import pytest
 
 from .client import Api, Json, Resource, eventually, refused
-from .conftest import CRDS, Namespace, is_established
 from .objects import ANYTHING, OPEN_SCHEMA, crd, custom, fields, schema
+from .surroundings import CRDS, Namespace, is_established, served
 
 # The definition
 
@@ -288,8 +288,6 @@ RULES: dict[str, tuple[Json, list[object], list[object], str]] = {
 @pytest.fixture(scope="module")
 def rules_group(api: Api):
     """One kind whose spec has a field for each rule."""
-    from .conftest import served
-
     with served(
         api, schema({"type": "object", "properties": {name: rule[0] for name, rule in RULES.items()}})
     ) as group:

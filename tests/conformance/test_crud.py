@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from .client import Api, Resource, refused
-from .conftest import Namespace
 from .objects import config_map, deployment, namespace
+from .surroundings import Namespace
 
 RFC3339_SECONDS = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")

@@ -3,8 +3,8 @@
 import pytest
 
 from .client import Json, Resource, refused
-from .conftest import Namespace
 from .objects import config_map, container, custom, deployment, pod, secret
+from .surroundings import Namespace
 
 ZERO_UID = "00000000-0000-0000-0000-000000000000"
 

@@ -3,8 +3,8 @@
 import pytest
 
 from .client import Json, Resource, refused
-from .conftest import Namespace
 from .objects import config_map, custom, deployment, pod
+from .surroundings import Namespace
 
 DRY = {"dryRun": "All"}
 

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from .client import Api, Json, Resource, refused
-from .conftest import Namespace
 from .objects import config_map, pod
+from .surroundings import Namespace
 
 STATUS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
 

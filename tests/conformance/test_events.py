@@ -3,7 +3,7 @@
 import pytest
 
 from .client import Json, Resource, refused
-from .conftest import Namespace
+from .surroundings import Namespace
 
 TIME = "2026-01-02T03:04:05Z"
 MICRO = "2026-01-02T03:04:05.000000Z"

@@ -3,8 +3,8 @@
 import pytest
 
 from .client import Json, Resource
-from .conftest import Namespace
 from .objects import config_map, custom, secret
+from .surroundings import Namespace
 
 pytestmark = pytest.mark.needs_controllers
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from .client import Api, Server, eventually
-from .conftest import Namespace
 from .objects import config_map, crd, custom, deployment, fields, schema
+from .surroundings import Namespace
 
 KUBECTL = shutil.which("kubectl")
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not on the PATH")

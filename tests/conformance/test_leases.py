@@ -3,8 +3,8 @@
 import pytest
 
 from .client import Refused, Resource, refused
-from .conftest import Namespace
 from .objects import lease
+from .surroundings import Namespace
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from .client import Api, Json, Refused, Resource, refused
-from .conftest import Namespace
 from .objects import WEB_LABELS, config_map, pod, secret
+from .surroundings import Namespace
 
 LABELS: dict[str, Json] = {
     "a": {"app": "web", "tier": "front", "env": "prod"},

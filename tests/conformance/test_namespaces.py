@@ -3,8 +3,8 @@
 import pytest
 
 from .client import Api, refused
-from .conftest import Namespace
 from .objects import config_map, custom, namespace, pod, secret, service_account
+from .surroundings import Namespace
 
 
 def test_a_new_namespace(api: Api, ns: Namespace) -> None:

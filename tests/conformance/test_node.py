@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from .client import Api, Json, Resource, eventually
-from .conftest import Namespace, has_condition
 from .objects import config_map, container, deployment, job, pod, secret, service
+from .surroundings import Namespace, has_condition
 
 pytestmark = [pytest.mark.needs_node, pytest.mark.usefixtures("node_ready")]
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from .client import Json, Refused, Resource, refused
-from .conftest import Namespace
 from .objects import config_map, container, custom, deployment, pod, service, service_account
+from .surroundings import Namespace
 
 # What all patches share
 

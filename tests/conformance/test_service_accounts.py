@@ -6,8 +6,8 @@ import json
 import pytest
 
 from .client import Api, Json, Resource, eventually, refused
-from .conftest import Namespace
 from .objects import account, binding, container, pod, role, rule, secret, service_account
+from .surroundings import Namespace
 
 
 def request_token(accounts: Resource, name: str = "robot", **spec: object) -> Json:

@@ -5,8 +5,8 @@ import ipaddress
 import pytest
 
 from .client import Json, Resource, refused
-from .conftest import Namespace
 from .objects import WEB_LABELS, container, node, pod, service
+from .surroundings import Namespace
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from .client import Json, Resource, refused
-from .conftest import Namespace
 from .objects import crd, custom, deployment, pod, replica_set, service
+from .surroundings import Namespace
 
 # Status
 

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from .client import TABLE, Api, Json, Resource
-from .conftest import Namespace
 from .objects import config_map, container, custom, deployment, fields, job, lease, pod, schema, secret, service
+from .surroundings import Namespace
 
 
 def columns(table: Json) -> list[str]:

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from .client import Json, Refused, Resource, refused
-from .conftest import Namespace
 from .objects import WEB_LABELS, config_map, container, custom, deployment, fields, job, pod, schema, secret
+from .surroundings import Namespace
 
 
 def send(resource: Resource, text: str, **query: str) -> httpx2.Response:
@@ -247,6 +247,11 @@ def test_secret_string_data(ns: Namespace) -> None:
     assert made["data"] == {"a": "bmV3", "b": "Yg=="}
     assert made["type"] == "Opaque"
     assert "stringData" not in secrets.get("one")
+
+
+def test_a_secret_may_hold_nothing(ns: Namespace) -> None:
+    """An empty value is a value."""
+    assert ns("secrets").create(secret("one", {"a": ""}, stringData={"b": ""}))["data"] == {"a": "", "b": ""}
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 
 from .client import Api, Event, Json, Refused, Resource, refused
-from .conftest import Namespace
 from .objects import config_map, custom, lease, pod, secret
+from .surroundings import Namespace
 
 
 def version_of(thing: Json) -> int:

@@ -6,8 +6,8 @@ Where a controller manager runs but no node does, the tests play the kubelet: th
 import pytest
 
 from .client import Api, Json, Resource, refused
-from .conftest import Namespace
 from .objects import container, deployment, job, replica_set, template
+from .surroundings import Namespace
 
 DEPLOYMENTS, REPLICA_SETS, JOBS = "apps/v1/deployments", "apps/v1/replicasets", "batch/v1/jobs"
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 from tests.conformance.client import Api, Server
-from tests.conformance.objects import crd, fields, namespace, schema
+from tests.conformance.objects import namespace
 from tests.conformance.server import embedded
 
-HERE = Path(__file__).parent
 SCRIPT_S = 60
 
 
@@ -44,20 +43,10 @@ def run_script(server: Server, place: str) -> Callable[[str], dict[str, Any]]:
 
     def run(name: str) -> dict[str, Any]:
         environment = os.environ | {"KUBECONFIG": str(server.kubeconfig), "NAMESPACE": place}
-        command = [sys.executable, str(HERE / name)]
+        command = [sys.executable, str(Path(__file__).parent / name)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SCRIPT_S, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
 
     return run
-
-
-def ticket_definition(group: str) -> dict[str, Any]:
-    """The kind the scripts work on: a Ticket has a title, a priority, and a phase in its status."""
-    spec = fields(["title"], title={"type": "string"}, priority={"type": "integer", "minimum": 1, "default": 3})
-    status = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    names = {"plural": "tickets", "singular": "ticket", "kind": "Ticket", "listKind": "TicketList"}
-    return crd(
-        group, schema(spec, properties={"status": status}), names=names, version={"subresources": {"status": {}}}
-    )

@@ -6,12 +6,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conformance.client import Api, Server
-from tests.conformance.conftest import CRDS, has_condition
+from tests.conformance.objects import crd, fields, schema
+from tests.conformance.surroundings import CRDS, has_condition
 
-from .conftest import HERE, ticket_definition
+
+def ticket_definition(group: str) -> dict[str, Any]:
+    """The kind the scripts work on: a Ticket has a title, a priority, and a phase in its status."""
+    spec = fields(["title"], title={"type": "string"}, priority={"type": "integer", "minimum": 1, "default": 3})
+    status = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    names = {"plural": "tickets", "singular": "ticket", "kind": "Ticket", "listKind": "TicketList"}
+    return crd(
+        group, schema(spec, properties={"status": status}), names=names, version={"subresources": {"status": {}}}
+    )
 
 
 @pytest.fixture
@@ -32,7 +42,9 @@ def operator(server: Server, place: str, group: str, tmp_path: Path) -> Iterator
     command = [sys.executable, "-m", "kopf", "run", f"--namespace={place}", "--standalone", "ticket_operator.py"]
     environment = os.environ | {"KUBECONFIG": str(server.kubeconfig), "TICKET_GROUP": group}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=HERE, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=Path(__file__).parent, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
         yield log
         process.terminate()
         process.wait(20)

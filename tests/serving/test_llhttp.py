@@ -52,6 +52,9 @@ class Wire:
             self.closed = True
             self.connection.connection_lost(None)
 
+    def abort(self) -> None:
+        self.close()
+
     def is_closing(self) -> bool:
         return self.closed
 
@@ -217,6 +220,26 @@ async def test_who_expects_to_be_told_to_continue_is_told_or_refused():
     refused = front.wire()
     refused.send(b"POST /v2/models/m/infer HTTP/1.1\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
     assert refused.statuses() == [413]
+
+
+async def test_nobody_is_told_to_continue_before_the_answers_that_come_first():
+    front = Front(auto=False)
+    wire = front.wire()
+    wire.send(request(1.0) + request(2.0, head="Expect: 100-continue\r\n"))
+    for _ in range(2):
+        await turn()
+        front.link.answer()
+    assert wire.statuses() == [200, 200]
+
+
+@pytest.mark.parametrize("path", ["/v2", "/nowhere", "/v2/models/absent/ready"])
+async def test_an_answer_to_head_is_its_head(path):
+    wire = Front().wire()
+    wire.send(f"HEAD {path} HTTP/1.1\r\n\r\n".encode())
+    assert bytes(wire.written).endswith(b"\r\n\r\n")
+    before = len(wire.written)
+    wire.send(b"GET /v2 HTTP/1.1\r\n\r\n")
+    assert bytes(wire.written[before:]).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 @pytest.mark.parametrize(

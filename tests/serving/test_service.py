@@ -258,6 +258,36 @@ async def test_a_new_version_takes_over_without_a_request_lost(stage):
     assert (running.reply.values, running.reply.json["model_version"]) == ([2.0], "1")
 
 
+async def test_a_replaced_version_whose_worker_is_going_still_answers_what_it_has(stage):
+    """The worker drains before the switch is heard of: its batch is the old version's, and is answered as such."""
+    old = stage.worker(1)
+    running = stage.call(1.0)
+    await turn()
+    waiting = stage.call(2.0)
+    old._owner.worker_draining(old)
+    new = stage.worker(2)
+    stage.gateway.endpoint_changed(endpoint(versions=[version(2)]))
+    await turn()
+    old.answer()
+    assert (running.reply.values, running.reply.json["model_version"]) == ([2.0], "1")
+    new.answer()
+    assert (waiting.reply.values, waiting.reply.json["model_version"]) == ([4.0], "2")
+    old.die()
+    assert list(stage.gateway.services["default", "m"]._served) == [version(2).digest]
+
+
+async def test_what_a_replaced_versions_last_worker_had_goes_to_the_successor(stage):
+    old = stage.worker(1)
+    running = stage.call(1.0)
+    await turn()
+    new = stage.worker(2)
+    stage.gateway.endpoint_changed(endpoint(versions=[version(2)]))
+    old.die()
+    await turn()
+    new.answer()
+    assert (running.reply.values, running.reply.json["model_version"]) == ([2.0], "2")
+
+
 async def test_who_waits_for_a_version_that_takes_something_else_is_answered_while_it_has_workers(stage):
     old = stage.worker(1)
     stage.call(1.0)

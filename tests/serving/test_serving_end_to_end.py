@@ -192,11 +192,12 @@ def test_a_body_that_does_not_come_is_given_up(stack):
     ],
 )
 def test_what_is_no_http_harms_nobody(stack, client, sent):
+    """It is answered with an error or cut off, sooner or later in the sending; others notice nothing."""
     with socket.create_connection(("127.0.0.1", stack.port), timeout=30) as connection:
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
-        connection.recv(65536)
-    assert client.infer([[1.0, 2.0]]).status == 200
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(sent)
+            connection.recv(65536)
+        assert client.infer([[1.0, 2.0]]).status == 200
 
 
 def test_clients_that_leave_amid_anything_harm_nobody(stack, client):

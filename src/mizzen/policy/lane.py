@@ -113,7 +113,7 @@ class Lane:
 
     def __bool__(self) -> bool:
         """Whether there is any reason to keep it."""
-        return bool(self._groups or self._again or self.workers)
+        return bool(self.workers or self.rows or self._groups or self._again)
 
     def add(self, request: Request) -> None:
         """It waits in its group."""

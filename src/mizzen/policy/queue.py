@@ -207,6 +207,10 @@ class Queue:
         found = self._lanes.get(lane)
         return sum([not worker.draining for worker in found.workers.values()]) if found is not None else 0
 
+    def is_used(self, lane: str) -> bool:
+        """Whether a lane has a worker, though it may drain, or anything that waits."""
+        return bool(self._lanes.get(lane))
+
     # Batches
 
     def assign(self, now: float) -> list[Batch | Expired]:

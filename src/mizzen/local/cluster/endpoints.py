@@ -63,6 +63,9 @@ def slices_of(service: Object, pods: Iterable[Object]) -> list[Slice]:
         for address_type, address in addresses_of(pod, spec.get("ipFamilies") or ()):
             endpoint = _endpoint(pod, address, always_ready=bool(spec.get("publishNotReadyAddresses")))
             groups.setdefault((address_type, ports_of(service, pod)), []).append(endpoint)
+    if not groups:
+        # An empty slice says that there is nobody, which is not the same as nobody having looked.
+        return [Slice(address_type, (), ()) for address_type in spec.get("ipFamilies") or ("IPv4",)]
     return [
         Slice(address_type, ports, tuple(endpoints[start : start + _ENDPOINTS_MAX]))
         for (address_type, ports), endpoints in sorted(groups.items(), key=lambda group: group[0])
@@ -187,6 +190,9 @@ class EndpointSliceController(Controller):
                 continue
             spare.remove(same)
             changed = {**same, "endpoints": body["endpoints"], "ports": body["ports"]}
+            if not body["endpoints"] and not same.get("endpoints"):
+                # Servers write an empty list as null, or leave it out.
+                changed |= {key: same[key] for key in ("endpoints", "ports") if key in same}
             changed["metadata"] = {**same["metadata"], "labels": {**labels_of(same), **body["metadata"]["labels"]}}
             if changed != same:
                 self._slices.wrote(await self._client.replace(EndpointSlice(changed)))

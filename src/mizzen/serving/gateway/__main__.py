@@ -30,13 +30,13 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Returns the exit status."""
     arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        listening = bind(arguments.host, arguments.port)
+        sockets = bind(arguments.host, arguments.port, max(1, arguments.processes))
     except OSError as error:
         print(f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror}", file=sys.stderr)
         return 1
-    host, port = listening.getsockname()[:2]
+    host, port = sockets[0].getsockname()[:2]
     parent_read, _parent_write = os.pipe()
     with tempfile.TemporaryDirectory(prefix="mizzen-gateway-") as metrics_dir:
         plans = [
@@ -51,10 +51,10 @@ def main() -> int:
                 http=arguments.http,
                 limits=Limits(body_bytes_max=arguments.body_bytes_max, body_timeout_s=arguments.body_timeout_s),
             )
-            for slot in range(max(1, arguments.processes))
+            for slot, listening in enumerate(sockets)
         ]
         print(f"listening on http://{host}:{port}", flush=True)
-        return Supervisor(listening, plans).run()
+        return Supervisor(sockets, plans).run()
 
 
 if __name__ == "__main__":

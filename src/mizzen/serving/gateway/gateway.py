@@ -43,7 +43,10 @@ class Gateway:
         self.refusals: dict[str, int] = {}
         """Requests that belong to no endpoint, by why they were refused."""
         self._inference: dict[str, tuple[Service, int | None]] = {}
-        self._workers: dict[str, Worker] = {}
+        self._workers_of: dict[EndpointKey, dict[str, Worker]] = {}
+        """Those known, whether or not their endpoint is known yet."""
+        self._endpoint_of: dict[str, EndpointKey] = {}
+        """By a worker's uid."""
 
     # Requests
 
@@ -126,7 +129,7 @@ class Gateway:
             if service is None:
                 raise _not_found(endpoint)
             body = self._of_model(asked, service)
-        reply.response_bytes(200, JSON_HEADERS, b"" if method == "HEAD" else _encode(body))
+        reply.response_bytes(200, JSON_HEADERS, _encode(body))
 
     def _of_server(self, asked: Asked) -> object:
         if asked.what == "live":
@@ -170,34 +173,45 @@ class Gateway:
         if service is None:
             measures = self.measures.setdefault(endpoint.key, Measures())
             service = self.services[endpoint.key] = Service(endpoint, self.clock, measures, self._connect)
-            for worker in self._workers.values():
-                if (worker.namespace, worker.endpoint) == endpoint.key:
-                    service.add_worker(worker)
+            for worker in self._workers_of.get(endpoint.key, {}).values():
+                service.add_worker(worker)
         else:
+            self._unmap(service.endpoint)
             service.update(endpoint)
-        self._map_paths()
+        for path, number in inference_paths(endpoint):
+            self._inference[path] = (service, number)
 
     def endpoint_gone(self, key: EndpointKey) -> None:
         service = self.services.pop(key, None)
-        self._map_paths()
         if service is not None:
+            self._unmap(service.endpoint)
             service.close()
 
     def worker_changed(self, worker: Worker) -> None:
-        old = self._workers.get(worker.uid)
-        if old is not None and (old.namespace, old.endpoint) != (worker.namespace, worker.endpoint):
+        key = (worker.namespace, worker.endpoint)
+        if self._endpoint_of.get(worker.uid, key) != key:
             self.worker_gone(worker.uid)
-        self._workers[worker.uid] = worker
-        service = self.services.get((worker.namespace, worker.endpoint))
+        self._endpoint_of[worker.uid] = key
+        self._workers_of.setdefault(key, {})[worker.uid] = worker
+        service = self.services.get(key)
         if service is not None:
             service.add_worker(worker)
 
     def worker_gone(self, uid: str) -> None:
-        worker = self._workers.pop(uid, None)
-        if worker is not None:
-            service = self.services.get((worker.namespace, worker.endpoint))
-            if service is not None:
-                service.remove_worker(uid)
+        key = self._endpoint_of.pop(uid, None)
+        if key is None:
+            return
+        workers = self._workers_of[key]
+        del workers[uid]
+        if not workers:
+            del self._workers_of[key]
+        service = self.services.get(key)
+        if service is not None:
+            service.remove_worker(uid)
+
+    def _unmap(self, endpoint: Endpoint) -> None:
+        for path, _ in inference_paths(endpoint):
+            self._inference.pop(path, None)
 
     def key_changed(self, name: str, key: ApiKey) -> None:
         self.keyring.put(name, key)
@@ -207,13 +221,6 @@ class Gateway:
 
     def synced(self) -> None:
         self.synced_once.set()
-
-    def _map_paths(self) -> None:
-        self._inference = {
-            path: (service, number)
-            for service in self.services.values()
-            for path, number in inference_paths(service.endpoint)
-        }
 
 
 def _not_found(endpoint: EndpointKey) -> HttpError:

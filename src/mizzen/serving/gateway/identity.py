@@ -29,26 +29,29 @@ class Keyring:
     """All keys. One key may be in several Secrets; it then opens what any of them says."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, ApiKey] = {}
+        self._hash_of: dict[str, str] = {}
+        """By the Secret's name."""
+        self._keys: dict[str, dict[str, ApiKey]] = {}
+        """By hash, then by the Secret's name."""
         self._opens: dict[str, frozenset[tuple[str, str | None]]] = {}
-        """Hash to (namespace, endpoint), the endpoint `None` for all of the namespace."""
+        """By hash: (namespace, endpoint), the endpoint `None` for all of the namespace."""
 
     def put(self, name: str, key: ApiKey) -> None:
         """A Secret is there or has changed."""
-        old = self._keys.get(name)
-        self._keys[name] = key
+        self.remove(name)
+        self._hash_of[name] = key.hash
+        self._keys.setdefault(key.hash, {})[name] = key
         self._index(key.hash)
-        if old is not None and old.hash != key.hash:
-            self._index(old.hash)
 
     def remove(self, name: str) -> None:
         """A Secret is gone: from now on its key opens nothing, unless another Secret has it too."""
-        old = self._keys.pop(name, None)
-        if old is not None:
-            self._index(old.hash)
+        hash_ = self._hash_of.pop(name, None)
+        if hash_ is not None:
+            del self._keys[hash_][name]
+            self._index(hash_)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._hash_of)
 
     def judge(self, key: str | None, endpoint: EndpointKey) -> Verdict:
         """What becomes of who shows this key and calls this endpoint, whether or not it exists."""
@@ -64,15 +67,14 @@ class Keyring:
         return Verdict.FOREIGN
 
     def _index(self, hash_: str) -> None:
+        keys = self._keys[hash_]
+        if not keys:
+            del self._keys[hash_], self._opens[hash_]
+            return
         opens: set[tuple[str, str | None]] = set()
-        for key in self._keys.values():
-            if key.hash == hash_:
-                names = (None,) if key.endpoints is None else key.endpoints
-                opens.update((key.namespace, name) for name in names)
-        if opens:
-            self._opens[hash_] = frozenset(opens)
-        else:
-            self._opens.pop(hash_, None)
+        for key in keys.values():
+            opens.update((key.namespace, name) for name in ((None,) if key.endpoints is None else key.endpoints))
+        self._opens[hash_] = frozenset(opens)
 
 
 def shown_key(authorization: str | None, x_api_key: str | None) -> str | None:

@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lightkube.models.core_v1 import PodStatus
 from lightkube.resources.core_v1 import Pod, Secret
@@ -29,6 +30,8 @@ from mizzen.serving.tensors import Signature, TensorSpec
 log = logging.getLogger("mizzen.gateway")
 FRAMES_PORT = "frames"
 SOCKET_NAME = "worker.sock"
+BY_VERSION = "model version"
+COMPLAIN_EVERY_S = 10.0
 _HASH = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -54,10 +57,10 @@ class KubernetesDirectory:
 
         def version_changed(_: ModelVersion | None, new: ModelVersion | None) -> None:
             if new is not None:
-                for endpoint in endpoints.list(new.namespace):
-                    if any(traffic.model_version == new.name for traffic in endpoint.status.traffic):
-                        endpoint_changed(endpoint, endpoint)
+                for endpoint in endpoints.by_index(BY_VERSION, f"{new.namespace}/{new.name}"):
+                    endpoint_changed(endpoint, endpoint)
 
+        endpoints.add_index(BY_VERSION, _versions_served)
         endpoints.subscribe(endpoint_changed)
         versions.subscribe(version_changed)
         pods.subscribe(lambda old, new: _tell_pod(listener, old, new))
@@ -65,8 +68,24 @@ class KubernetesDirectory:
         async with asyncio.TaskGroup() as group:
             for informer in (versions, pods, secrets, endpoints):
                 group.create_task(informer.run())
-            await asyncio.gather(*(informer.synced() for informer in (versions, pods, secrets, endpoints)))
+            await _synced(versions, pods, secrets, endpoints)
             listener.synced()
+
+
+async def _synced(*informers: Informer[Any]) -> None:
+    """Waits until all have their first list, and says now and then which have not, and why."""
+    while not all(informer.is_synced for informer in informers):
+        try:
+            async with asyncio.timeout(COMPLAIN_EVERY_S):
+                await asyncio.gather(*(informer.synced() for informer in informers))
+        except TimeoutError:
+            for informer in informers:
+                if not informer.is_synced:
+                    log.warning("%s are not listed yet: %s", informer.info, informer.statistics().last_error)
+
+
+def _versions_served(endpoint: InferenceEndpoint) -> list[str]:
+    return [f"{endpoint.namespace}/{traffic.model_version}" for traffic in endpoint.status.traffic]
 
 
 def _tell_pod(listener: Listener, old: Pod | None, new: Pod | None) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import uvloop
 
 from mizzen.kube.errors import ConfigurationError
-from mizzen.kube.process import notify_ready
+from mizzen.kube.process import log_to_standard_error, notify_ready
 from mizzen.serving.gateway.beginning import client_of
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
@@ -76,7 +76,7 @@ def _parent_gone(loop: asyncio.AbstractEventLoop, parent_fd: int, server: Grania
 
 def main() -> int:
     """The process's whole life: its plan is its one argument."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    log_to_standard_error()
     # What was imported is never collected; requests leave no cycles (a test holds that), so full collections are rare.
     gc.freeze()
     gc.set_threshold(10_000, 50, 100)

@@ -20,36 +20,20 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from mizzen.policy.queue import Batch, Expired, Failed, Queue, QueueStatistics, Request
-from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result, TensorHead
+from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
 from mizzen.serving.gateway.errors import INTERNAL, HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, Headers
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
-from mizzen.serving.oip import BadRequestError, RequestDecoder, ResponseEncoder, error_body
+from mizzen.serving.gateway.served import Served, joined
+from mizzen.serving.oip import BadRequestError, error_body
 from mizzen.serving.oip.response import BINARY_TYPE
-from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, row_slices
+from mizzen.serving.tensors import BadTensorError, Signature, Tensor
 
 log = logging.getLogger("mizzen.gateway")
 TIMER_S_MIN = 0.001
 """Deadlines closer than this are looked at together."""
-
-
-class Served:
-    """A version that gets traffic, with all that can be worked out beforehand."""
-
-    __slots__ = ("batchable", "decoder", "digest", "encoder", "fixed", "output_names", "signature", "version")
-
-    def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
-        self.version = version
-        self.digest = version.digest
-        self.signature = signature
-        self.batchable = signature.batchable
-        self.fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
-        """Whether all requests fit together: no dimension but the rows is open."""
-        self.output_names = [spec.name for spec in signature.outputs]
-        self.decoder = RequestDecoder(signature)
-        self.encoder = ResponseEncoder(endpoint, str(version.version), signature)
 
 
 class Service:
@@ -100,7 +84,7 @@ class Service:
             raise HttpError(
                 413, f"inputs: expected at most {self._queue.rows_max} rows, got {decoded.rows}", "too_large"
             )
-        group = None if served.fixed else tuple(tensor.shape[1:] for tensor in decoded.inputs)
+        group = served.group(decoded)
         ticket = Request(decoded.rows, exchange.deadline_s, group, exchange, alone=not served.batchable)
         refusal = self._queue.offer(ticket, served.digest, self._clock())
         if refusal is not None:
@@ -251,8 +235,8 @@ class Service:
             else:
                 message = f"version {old.version.version} was replaced while the request waited; send it again"
                 self._refuse(exchange, HttpError(503, message, "unavailable", retry_after_s=1.0))
-        if not staying:
-            del self._served[digest]
+        if not self._queue.is_used(digest):
+            del self._served[digest]  # no answer of that version is due
 
     # What workers say (`link.Owner`)
 
@@ -261,7 +245,7 @@ class Service:
             raise FrameError(f"expected a worker of digest {link.worker.digest_prefix}…, got {hello.digest}")
         served = self._served.get(hello.digest)
         if served is not None:
-            _check_fits(served.signature, hello.signature)
+            served.check_fits(hello.signature)
         self._queue.join(link, hello.digest, hello.credits)
         if served is None and any(version.digest == hello.digest for version in self.endpoint.versions):
             self.update(self.endpoint)
@@ -279,7 +263,7 @@ class Service:
         hello = link.hello
         if hello is not None and hello.digest in self._served:
             served = self._served[hello.digest]
-            if served not in self._traffic and not self._queue.workers(hello.digest):
+            if served not in self._traffic:
                 self._move(hello.digest)
         self._assign()
 
@@ -288,7 +272,7 @@ class Service:
         measures, now = self.measures, self._clock()
         measures.batch(batch.rows, result.compute_s)
         try:
-            parts = _parts(served, batch, frame.tensors)
+            parts = served.parts(batch, frame.tensors)
         except BadTensorError as error:
             self._fail(self._queue.failed(batch, str(error)))
         else:
@@ -331,7 +315,7 @@ class Service:
         link = cast("Link", batch.worker)
         now = self._clock()
         exchanges = [_exchange(ticket) for ticket in batch.requests]
-        heads, data = _joined([_inputs(exchange) for exchange in exchanges])
+        heads, data = joined([_inputs(exchange) for exchange in exchanges])
         try:
             link.run(batch, heads, data)
         except FrameError as error:
@@ -418,43 +402,3 @@ def _too_late(exchange: Exchange, *, worker_seen: bool) -> HttpError:
     return HttpError(
         503, f"no worker was ready within the request's time of {waited_ms:.0f} ms", "no_worker", retry_after_s=1.0
     )
-
-
-def _joined(requests: list[list[Tensor]]) -> tuple[tuple[TensorHead, ...], list[Buffer]]:
-    """The rows of all requests as one batch: buffers one after the other, no element copied."""
-    if len(requests) == 1:
-        (inputs,) = requests
-        return tuple(TensorHead(t.name, t.datatype, t.shape, len(t.data)) for t in inputs), [t.data for t in inputs]
-    heads, data = [], []
-    for column in zip(*requests, strict=True):
-        rows = size = 0
-        for tensor in column:
-            rows += tensor.shape[0]
-            size += len(tensor.data)
-            data.append(tensor.data)
-        first = column[0]
-        heads.append(TensorHead(first.name, first.datatype, (rows, *first.shape[1:]), size))
-    return tuple(heads), data
-
-
-def _parts(served: Served, batch: Batch, tensors: list[Tensor]) -> Sequence[Sequence[Tensor]]:
-    """Each request's outputs, in the signature's order. Raises `BadTensorError` where they cannot be taken apart."""
-    by_name = {tensor.name: tensor for tensor in tensors}
-    try:
-        outputs = [by_name[name] for name in served.output_names]
-    except KeyError as error:
-        raise BadTensorError(f"the worker sent no output {error.args[0]!r}") from error
-    if len(batch.requests) == 1:
-        return [outputs]
-    rows = [ticket.rows for ticket in batch.requests]
-    return list(zip(*(row_slices(tensor, rows) for tensor in outputs), strict=True))
-
-
-def _check_fits(expected: Signature, found: Signature) -> None:
-    """Raises `FrameError` where a worker's model does not take these inputs and give at least these outputs."""
-    inputs = {(spec.name, spec.datatype) for spec in found.inputs}
-    outputs = {(spec.name, spec.datatype) for spec in found.outputs}
-    if inputs != {(spec.name, spec.datatype) for spec in expected.inputs} or not outputs >= {
-        (spec.name, spec.datatype) for spec in expected.outputs
-    }:
-        raise FrameError(f"expected a worker for {expected}, got one for {found}")

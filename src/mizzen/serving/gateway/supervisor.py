@@ -1,10 +1,11 @@
 """The parent: binds the port, keeps the gateway processes alive, and ends them in good order.
 
-All processes accept from the one listening socket, which the parent holds too: when one is killed, connections that
-were waiting to be accepted are taken by the others, or by its successor. A process that dies is replaced at once; one
-that dies again and again is replaced ever more slowly, up to every `RESTART_S_MAX`; one that says that it cannot work
-as it is configured ends the parent too. A parent that is killed takes its processes with it: each watches a pipe whose
-other end only the parent holds.
+Where the kernel spreads connections over sockets of one port (Linux), each process has its own, so that a few
+long-lived connections do not all end up with one process; elsewhere all accept from one. The parent holds them too:
+connections that wait at the socket of a process that was killed are taken by its successor. A process that dies is
+replaced at once; one that dies again and again is replaced ever more slowly, up to every `RESTART_S_MAX`; one that says
+that it cannot work as it is configured ends the parent too. A parent that is killed takes its processes with it: each
+watches a pipe whose other end only the parent holds.
 """
 
 import logging
@@ -22,6 +23,7 @@ import msgspec
 from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
 
 log = logging.getLogger("mizzen.gateway")
+BACKLOG = 1024
 RESTART_S_FIRST = 0.05
 RESTART_S_MAX = 5.0
 STEADY_S = 10.0
@@ -30,15 +32,35 @@ STOP_TIMEOUT_S = 35.0
 """Requests that were taken are answered within their time, 30 s unless an endpoint says otherwise."""
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """The listening socket. Raises `OSError` where the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    listening.bind((host, port))
-    listening.listen(1024)
-    return listening
+def bind(host: str, port: int, processes: int) -> list[socket.socket]:
+    """A listening socket for each process; the same one where they have to share it.
+
+    Raises `OSError` where the port is taken, by a gateway like this one too.
+    """
+    only = _bound(host, port, shared=False)
+    if sys.platform != "linux" or processes == 1:
+        only.listen(BACKLOG)
+        return [only] * processes
+    port = only.getsockname()[1]
+    only.close()
+    sockets = [_bound(host, port, shared=True) for _ in range(processes)]
+    for listening in sockets:
+        listening.listen(BACKLOG)
+    return sockets
+
+
+def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if shared:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class _Slot:
@@ -56,9 +78,9 @@ class Supervisor:
     """Keeps one process in each slot."""
 
     def __init__(
-        self, listening: socket.socket, plans: list[Plan], clock: Callable[[], float] = time.monotonic
+        self, sockets: list[socket.socket], plans: list[Plan], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._listening = listening
+        self._sockets = sockets
         self._plans = plans
         self._slots = [_Slot(number) for number in range(len(plans))]
         self._clock = clock
@@ -111,7 +133,8 @@ class Supervisor:
 
     def _end(self) -> int:
         """Asks all to end, and after a time makes them. The port is closed first: who comes now is refused at once."""
-        self._listening.close()
+        for listening in self._sockets:
+            listening.close()
         processes = [slot.process for slot in self._slots if slot.process is not None]
         for process in processes:
             process.terminate()

@@ -144,6 +144,9 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "VolumeMount.mountPropagation": ("Bidirectional", "HostToContainer", "None"),
 }  # fmt: skip
 
+ENUMS_OF_RULES = frozenset({"DeploymentStrategy.type", "NodeSelectorRequirement.operator"})
+"""Enums that Kubernetes publishes, and checks in other words and places than the rest: those are in `rules`."""
+
 _WIDE_FIELDS = frozenset({
     "activeDeadlineSeconds", "deletionGracePeriodSeconds", "expirationSeconds", "fsGroup", "generation",
     "gid", "gracePeriodSeconds", "maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties",

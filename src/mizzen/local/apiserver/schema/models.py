@@ -198,7 +198,16 @@ def expanded(name: str) -> Json:
         return {"type": "object", **_ANY, DEFINITION: name}
     if "properties" not in schema:
         return schema
-    return {**schema, "properties": {k: _expanded_node(v) for k, v in schema["properties"].items()}, DEFINITION: name}
+    type_name = name.rpartition(".")[2]
+    properties = {
+        field: _expanded_node(_without_enum(node) if f"{type_name}.{field}" in facts.ENUMS_OF_RULES else node)
+        for field, node in schema["properties"].items()
+    }
+    return {**schema, "properties": properties, DEFINITION: name}
+
+
+def _without_enum(node: Json) -> Json:
+    return {key: value for key, value in node.items() if key != "enum"}
 
 
 def _expanded_node(node: Json) -> Json:

@@ -1,4 +1,4 @@
-"""What Kubernetes checks of its other types: workloads, Services, configuration, RBAC, leases; in its words."""
+"""What Kubernetes checks of its other types: workloads, configuration, RBAC, leases; in its words."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +8,7 @@ from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import names
 from mizzen.local.apiserver.schema.causes import duplicate, forbidden, invalid, not_supported, required, too_long
 from mizzen.local.apiserver.schema.metadata import contents
-from mizzen.local.apiserver.schema.pod_checks import INT32_MAX, at, in_range, non_negative, port_name, port_number
+from mizzen.local.apiserver.schema.pod_checks import INT32_MAX, at, in_range, non_negative
 from mizzen.local.apiserver.types import Json
 
 _PERCENT = re.compile(r"^[0-9]+%$")
@@ -23,6 +23,7 @@ _REQUIRED_KEYS = {
     "kubernetes.io/ssh-auth": ("ssh-privatekey",),
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
 }
+_STRATEGIES = ("Recreate", "RollingUpdate")
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -83,6 +84,8 @@ def _template(spec: Json, *, always: bool) -> Iterator[Cause]:
 
 def pod_template(value: Json) -> Iterator[Cause]:
     yield from contents(value.get("metadata") or {}, "metadata")
+    if (value.get("spec") or {}).get("ephemeralContainers"):
+        yield forbidden("spec.ephemeralContainers", "ephemeral containers not allowed in pod template")
 
 
 def deployment_spec(value: Json) -> Iterator[Cause]:
@@ -99,6 +102,8 @@ def replica_set_spec(value: Json) -> Iterator[Cause]:
 
 
 def deployment_strategy(value: Json) -> Iterator[Cause]:
+    if value.get("type") not in _STRATEGIES:
+        yield not_supported("", value, _STRATEGIES)
     if value.get("type") == "Recreate" and value.get("rollingUpdate") is not None:
         yield forbidden("rollingUpdate", "may not be specified when strategy `type` is 'Recreate'")
 
@@ -182,40 +187,6 @@ def _exit_codes(codes: Json, containers: set[Any]) -> Iterator[Cause]:
     yield from (duplicate(f"values[{i}]", v) for i, v in enumerate(values) if v in values[:i])
     if values != sorted(values):
         yield invalid("values", values, "must be ordered")
-
-
-def service_spec(value: Json) -> Iterator[Cause]:
-    ports, kind = value.get("ports") or [], value.get("type")
-    headless = value.get("clusterIP") == "None"
-    if not ports and not headless and kind != "ExternalName":
-        yield required("ports")
-    if kind == "ExternalName" and not value.get("externalName"):
-        yield required("externalName")
-    for key, text in (value.get("selector") or {}).items():
-        yield from (invalid("selector", key, reason) for reason in names.qualified_name(key))
-        yield from (invalid("selector", text, reason) for reason in names.label_value(text))
-    seen_names, seen_ports = set(), set()
-    for index, port in enumerate(ports):
-        name, pair = port.get("name") or "", (port.get("protocol"), port.get("port"))
-        if not name and len(ports) > 1:
-            yield required(f"ports[{index}].name")
-        elif name in seen_names:
-            yield duplicate(f"ports[{index}].name", name)
-        if pair in seen_ports:
-            yield duplicate(f"ports[{index}]", {"port": port.get("port"), "protocol": port.get("protocol")})
-        seen_names.add(name)
-        seen_ports.add(pair)
-
-
-def service_port(value: Json) -> Iterator[Cause]:
-    if value.get("name"):
-        yield from (invalid("name", value["name"], reason) for reason in names.dns_label(value["name"]))
-    yield from in_range("port", value.get("port") or 0, 1, 65535)
-    target = value.get("targetPort")
-    if isinstance(target, str):
-        yield from port_name("targetPort", target)
-    else:
-        yield from port_number("targetPort", target or 0)
 
 
 def secret(value: Json) -> Iterator[Cause]:
@@ -318,14 +289,6 @@ def lease_spec(value: Json) -> Iterator[Cause]:
         yield invalid("leaseTransitions", transitions, "must be greater than or equal to 0")
 
 
-def endpoint_slice(value: Json) -> Iterator[Cause]:
-    if not value.get("addressType"):
-        yield required("addressType")
-    for index, endpoint in enumerate(value.get("endpoints") or ()):
-        if not endpoint.get("addresses"):
-            yield required(f"endpoints[{index}].addresses", "must contain at least 1 address")
-
-
 def event(value: Json) -> Iterator[Cause]:
     involved = (value.get("involvedObject") or {}).get("namespace") or ""
     namespace = (value.get("metadata") or {}).get("namespace") or ""
@@ -367,9 +330,6 @@ CHECKS: dict[str, Callable[[Json], Iterable[Cause]]] = {
     "core.v1.Event": event,
     "core.v1.PodTemplateSpec": pod_template,
     "core.v1.Secret": secret,
-    "core.v1.ServicePort": service_port,
-    "core.v1.ServiceSpec": service_spec,
-    "discovery.v1.EndpointSlice": endpoint_slice,
     "meta.v1.LabelSelector": label_selector,
     "meta.v1.LabelSelectorRequirement": label_requirement,
     "rbac.v1.ClusterRoleBinding": cluster_role_binding,

@@ -1,14 +1,23 @@
 """What Kubernetes does to its own types in Go and publishes in no schema: defaults and checks, by definition.
 
 An expanded schema names the definition of each object in `DEFINITION`; compiling it looks up here what belongs to it.
-The defaults are in `defaults`, the checks in `pod_checks` and `object_checks`.
+The defaults are in `defaults`, the checks in the modules named `..._checks`.
 """
 
 import functools
 from collections.abc import Callable, Iterable
 
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.schema import defaults, metadata, names, object_checks, pod_checks
+from mizzen.local.apiserver.schema import (
+    defaults,
+    metadata,
+    names,
+    network_checks,
+    object_checks,
+    placement_checks,
+    pod_checks,
+    security_checks,
+)
 from mizzen.local.apiserver.schema.causes import invalid, required
 from mizzen.local.apiserver.types import Json
 
@@ -17,6 +26,10 @@ DEFINITION = "x-mizzen-definition"
 
 Check = Callable[[Json], Iterable[Cause]]
 """What is wrong with an object; fields are named from the object on (empty for itself)."""
+
+_CHECKS: dict[str, Check] = (
+    network_checks.CHECKS | object_checks.CHECKS | placement_checks.CHECKS | pod_checks.CHECKS | security_checks.CHECKS
+)
 
 
 def short_name(definition: str) -> str:
@@ -34,7 +47,7 @@ def fill_of(definition: str) -> Callable[[Json], Json] | None:
 def check_of(definition: str) -> Check | None:
     """What is checked of an object of that definition beside its schema; `None` for nothing."""
     name = short_name(definition)
-    return pod_checks.CHECKS.get(name) or object_checks.CHECKS.get(name)
+    return _CHECKS.get(name)
 
 
 def embedded_resource(value: Json) -> Iterable[Cause]:

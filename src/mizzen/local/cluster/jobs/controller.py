@@ -75,7 +75,7 @@ class JobController(Controller):
         counted = tally(job, pods)
         end = decide.end_of(job, pods, counted, now)
         moves = decide.moves_of(job, pods, counted, end, now)
-        error = await self._carry_out(job, moves)
+        error = await self._carry_out(job, moves, failures=end is not None)
         counted = tally(job, controlled(self._pods, job))
         end = end if end is None or not counted.active else None
         settled = settle(job, counted, over=end is not None, failed=end is not None and end.failed)
@@ -89,12 +89,12 @@ class JobController(Controller):
 
     # -- Pods
 
-    async def _carry_out(self, job: Untyped, moves: decide.Moves) -> ApiError | None:
-        """Makes and deletes. Returns what failed first."""
-        failures = await self._all(self._delete(job, pod) for pod in moves.delete[:_AT_MOST])
-        if failures:
-            self._events.warning(job, "FailedDelete", f"Error deleting: {failures[0]}")
-            return failures[0]
+    async def _carry_out(self, job: Untyped, moves: decide.Moves, *, failures: bool) -> ApiError | None:
+        """Makes and deletes. Returns what failed first. `failures`: the Pods that are deleted count as failed."""
+        errors = await self._all(self._delete(job, pod, counts=failures) for pod in moves.delete[:_AT_MOST])
+        if errors:
+            self._events.warning(job, "FailedDelete", f"Error deleting: {errors[0]}")
+            return errors[0]
         wanted = moves.create[:_AT_MOST]
         error = await make_in_growing_batches(len(wanted), lambda number: self._create(job, wanted[number]))
         if error is not None:
@@ -112,7 +112,10 @@ class JobController(Controller):
         made = self._pods.wrote(await self._client.create(pod))
         self._events.normal(job, "SuccessfulCreate", f"Created pod: {name_of(made)}")
 
-    async def _delete(self, job: Untyped, pod: Object) -> None:
+    async def _delete(self, job: Untyped, pod: Object, *, counts: bool) -> None:
+        if not counts and is_tracked(pod):
+            # Suspended, or too many: nothing has failed, and a Pod that is not held is not counted.
+            await self._take_finalizer(pod)
         await delete(self._client, self._pods, pod)
         self._events.normal(job, "SuccessfulDelete", f"Deleted pod: {name_of(pod)}")
 
@@ -219,7 +222,7 @@ def _give_index(pod: Untyped, job: Object, index: int) -> None:
     spec["hostname"] = f"{name_of(job)}-{index}"
     variable = {
         "name": "JOB_COMPLETION_INDEX",
-        "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{COMPLETION_INDEX}']"}},
+        "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{COMPLETION_INDEX}']"}},
     }
     for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
         names = {one.get("name") for one in container.get("env") or ()}

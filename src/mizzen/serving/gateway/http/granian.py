@@ -75,22 +75,22 @@ class GranianServer:
                 self._loop.call_soon_threadsafe(self._without_length, scope, headers, responder)
                 return
             size = int(length)
-            self._check_size(size)
+            if (error := self._refusal(size)) is not None:
+                self._loop.call_soon_threadsafe(self._gateway.refuse, responder, error)
+                return
             self._bytes_taken += size
             future = responder()
             self._reading[future] = (self._gateway.clock(), responder)
             future.add_done_callback(partial(self._complete, scope, headers, responder, size))
-        except HttpError as error:
-            self._loop.call_soon_threadsafe(self._gateway.refuse, responder, error)
         except Exception:
             log.exception("a request could not be taken")
             self._loop.call_soon_threadsafe(self._gateway.refuse, responder, INTERNAL)
 
-    def _check_size(self, size: int) -> None:
+    def _refusal(self, size: int) -> HttpError | None:
+        """Why a body of that size is not taken."""
         if size > self._limits.body_bytes_max:
-            raise self._handler.too_large(size, self._limits.body_bytes_max)
-        if self.bytes_held + size > self._limits.bodies_bytes_max:
-            raise TOO_MANY_BYTES
+            return self._handler.too_large(size, self._limits.body_bytes_max)
+        return TOO_MANY_BYTES if self.bytes_held + size > self._limits.bodies_bytes_max else None
 
     # On the event loop
 
@@ -119,9 +119,9 @@ class GranianServer:
             async with asyncio.timeout(self._limits.body_timeout_s):
                 async for chunk in responder:
                     body += chunk
-                    self._check_size(len(body))
-        except HttpError as error:
-            self._gateway.refuse(responder, error)
+                    if (error := self._refusal(len(body))) is not None:
+                        self._gateway.refuse(responder, error)
+                        return
         except TimeoutError:
             self._gateway.refuse(responder, SLOW_BODY)
         except RuntimeError:  # the client left
@@ -131,7 +131,7 @@ class GranianServer:
 
     def _handle(self, scope: Scope, headers: HeaderMap, responder: Responder, body: bytes, size: int) -> None:
         exchange = self._handler.handle(scope.method, scope.path, headers, body, responder, scope.client)
-        if exchange is None:
+        if exchange is None or exchange.done:
             self._bytes_done += size
             return
         if size:

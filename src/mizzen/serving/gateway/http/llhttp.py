@@ -39,6 +39,7 @@ IDLE_TIMEOUT_S = 75.0
 LINGER_S = 2.0
 CONNECTIONS_MAX = 4096
 SWEEP_S = 0.25
+BACKLOG = 1024
 WRITE_TOGETHER_BYTES_MAX = 64 << 10
 """Up to here it is cheaper to copy a body behind its head than to hand the system two pieces."""
 _KNOWN = {
@@ -180,8 +181,9 @@ class Connection(asyncio.Protocol):
         self.phase, self.since_s = Phase.BODY, self._server.now_s
         request = self._request
         length = request.headers.get("content-length")
-        if length is not None and self._hold(request, int(length)) and "expect" in request.headers:
-            assert self._transport is not None, "the parser is fed from the transport"
+        taken = length is None or self._hold(request, int(length))
+        first = self._answering is None and not self._waiting  # else the answers before it come first
+        if taken and first and "expect" in request.headers and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -243,9 +245,9 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername") if transport is not None and path == "/metrics" else None
         client = f"[{peer[0]}]:{peer[1]}" if peer else ""
         exchange = server.handler.handle(request.method, path, request.headers, body, self, client)
-        if exchange is None:
+        if exchange is None or exchange.done:
             server.bytes_held -= request.size
-        elif not exchange.done:
+        else:
             self._exchange = exchange
             exchange.on_done = partial(server.release, request.size)
 
@@ -263,6 +265,8 @@ class Connection(asyncio.Protocol):
         elif request.old:
             head += b"connection: keep-alive\r\n"
         head = b"%bdate: %b\r\ncontent-length: %d\r\n\r\n" % (head, server.date, len(body))
+        if request.method == "HEAD":
+            body = b""
         if len(body) <= WRITE_TOGETHER_BYTES_MAX:
             transport.write(head + body)
         else:
@@ -301,7 +305,7 @@ class Connection(asyncio.Protocol):
         elif self.phase is Phase.BODY and waited_s > self._server.limits.body_timeout_s:
             self._refuse(SLOW_BODY)
         elif self._transport is not None and waited_s > _PATIENCE_S.get(self.phase, math.inf):
-            self._transport.close()
+            self._transport.abort()  # not close, which would wait for a client that does not read its answer
 
     def drain(self) -> None:
         """Ends the connection, after the answer where one is due."""
@@ -338,7 +342,7 @@ class LlhttpServer:
     async def start(self, slot: int, listen_fd: int) -> None:  # noqa: ARG002 - as all servers are started
         """Takes connections from the socket."""
         listening = socket.socket(fileno=listen_fd)
-        self._server = await self._loop.create_server(lambda: Connection(self), sock=listening)
+        self._server = await self._loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
 
     def stop(self) -> None:
         """Takes no more connections; what was taken is answered."""

@@ -1,0 +1,73 @@
+"""A version that gets traffic, with all that follows from its signature worked out beforehand.
+
+It decodes requests, says which fit together, puts their rows together for a worker, takes the worker's outputs apart
+again, and encodes the answers. No element is copied on the way to the worker: a batch is its requests' bytes, one after
+the other.
+"""
+
+from collections.abc import Hashable, Sequence
+
+from mizzen.policy.queue import Batch
+from mizzen.serving.frames import FrameError, TensorHead
+from mizzen.serving.gateway.directory import Version
+from mizzen.serving.oip import InferenceRequest, RequestDecoder, ResponseEncoder
+from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, row_slices
+
+
+class Served:
+    """One version of one endpoint's model."""
+
+    __slots__ = ("_fixed", "_output_names", "batchable", "decoder", "digest", "encoder", "signature", "version")
+
+    def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
+        self.version = version
+        self.digest = version.digest
+        self.signature = signature
+        self.batchable = signature.batchable
+        self.decoder = RequestDecoder(signature)
+        self.encoder = ResponseEncoder(endpoint, str(version.version), signature)
+        self._fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
+        self._output_names = [spec.name for spec in signature.outputs]
+
+    def group(self, request: InferenceRequest) -> Hashable:
+        """Requests of equal groups fit together: the shapes of their rows are the same."""
+        return None if self._fixed else tuple(tensor.shape[1:] for tensor in request.inputs)
+
+    def parts(self, batch: Batch, tensors: Sequence[Tensor]) -> Sequence[Sequence[Tensor]]:
+        """Each request's outputs, in the signature's order. Raises `BadTensorError` where they do not come apart."""
+        by_name = {tensor.name: tensor for tensor in tensors}
+        try:
+            outputs = [by_name[name] for name in self._output_names]
+        except KeyError as error:
+            raise BadTensorError(f"the worker sent no output {error.args[0]!r}") from error
+        if len(batch.requests) == 1:
+            return [outputs]
+        rows = [ticket.rows for ticket in batch.requests]
+        return list(zip(*(row_slices(tensor, rows) for tensor in outputs), strict=True))
+
+    def check_fits(self, found: Signature) -> None:
+        """Raises `FrameError` where a worker's model does not take these inputs and give at least these outputs."""
+        expected = self.signature
+        inputs = {(spec.name, spec.datatype) for spec in found.inputs}
+        outputs = {(spec.name, spec.datatype) for spec in found.outputs}
+        if inputs != {(spec.name, spec.datatype) for spec in expected.inputs} or not outputs >= {
+            (spec.name, spec.datatype) for spec in expected.outputs
+        }:
+            raise FrameError(f"expected a worker for {expected}, got one for {found}")
+
+
+def joined(requests: Sequence[Sequence[Tensor]]) -> tuple[tuple[TensorHead, ...], list[Buffer]]:
+    """The rows of all requests as one batch: what the frame's header says of each input, and the data in order."""
+    if len(requests) == 1:
+        (inputs,) = requests
+        return tuple(TensorHead(t.name, t.datatype, t.shape, len(t.data)) for t in inputs), [t.data for t in inputs]
+    heads, data = [], []
+    for column in zip(*requests, strict=True):
+        rows = size = 0
+        for tensor in column:
+            rows += tensor.shape[0]
+            size += len(tensor.data)
+            data.append(tensor.data)
+        first = column[0]
+        heads.append(TensorHead(first.name, first.datatype, (rows, *first.shape[1:]), size))
+    return tuple(heads), data
