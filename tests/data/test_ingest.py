@@ -366,6 +366,25 @@ def test_killed_at_any_step_and_repeated_there_is_one_version(project: Project, 
     assert {(report["succeeded"], report["version"], report["quarantinedRows"]) for report in reports} == {(True, 1, 1)}
 
 
+@pytest.mark.slow
+def test_a_source_that_changes_its_mind_has_its_last_word_in_both_tables(project: Project) -> None:
+    """Killed after the side table's commit and before the other, repeated with other rows: both tables are of those."""
+    checks = [{"column": "x", "max": 2, "onFailure": "quarantine"}]
+    project.write(source="def rows(): return [{'x': 1}, {'x': 5}]")
+    task = project.task(source={"python": "source:rows"}, expectations=checks)
+    side = Table(project.store, "ns", "things.quarantine")
+    for step in range(1, 20):
+        run_pod(project, task, DIE_AT=str(step))
+        if side.exists():
+            break
+    assert not project.table.exists()
+    project.write(source="def rows(): return [{'x': 2}, {'x': 7}, {'x': 8}]")
+    assert run_pod(project, project.task(source={"python": "source:rows"}, expectations=checks)).returncode == 0
+    assert project.table.at().arrow().column("x").to_pylist() == [2]
+    assert side.at().arrow().column("x").to_pylist() == [7, 8]
+    assert set(side.at().arrow().column("_run").to_pylist()) == {"run-1"}
+
+
 def test_the_process_tells_why_it_failed(project: Project) -> None:
     """The exit code, the termination message where the node promised it, the user's words on standard output."""
     project.write(source=TWO_CHUNKS.replace('["b"]', "[1/0]"))
