@@ -125,6 +125,14 @@ def test_quarantine_sets_rows_aside_and_commits_the_rest(project: Project) -> No
         )
 
 
+def test_quarantine_keeps_clear_of_the_rows_own_columns(project: Project) -> None:
+    """Rows that have a `_reason` already."""
+    project.write(source="def rows(): return [{'_reason': 'a', 'x': 1}, {'_reason': 'b', 'x': 2}]")
+    project.load(source={"python": "source:rows"}, expectations=[{"column": "x", "max": 1, "onFailure": "quarantine"}])
+    side = Table(project.store, "ns", "things.quarantine").at().arrow()
+    assert side.to_pylist() == [{"_reason": "b", "x": 2, "__reason": "x: max 1", "_run": "run-1"}]
+
+
 GOOD_SOURCES = {
     "a table": "def rows(): return pa.table({'x': [1]})",
     "a batch": "def rows(): return pa.record_batch({'x': [1]})",
