@@ -102,7 +102,7 @@ REPEATED = [("wait", 1.0), ("repeat", True), ("put", "a", 1), ("wait", 1.0), ("r
 @example(script=LOST, streams_lists=True)
 @example(script=LOST, streams_lists=False)
 @example(script=REPEATED, streams_lists=True)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_cache_ends_equal_to_the_server(script: list[tuple[Any, ...]], streams_lists: bool) -> None:
     """For any interleaving of changes, of ours and others', breaks, 410s, late, repeated and lost events: at rest, and
     after at most one period of listing anew, cache and server agree, and so does who followed only the changes."""
@@ -169,6 +169,19 @@ async def test_an_answer_that_comes_after_the_deletion_brings_nothing_back() -> 
         server.remove("things", "a")
         informer.deleted(old)
         informer.wrote(late)
+        assert len(informer) == 0
+
+
+@pytest.mark.looptime
+async def test_an_answer_that_the_watch_has_overtaken_brings_nothing_back() -> None:
+    """Another deletes what we made before we have read that it was made."""
+    server = FakeServer()
+    async with server.client() as client, Informer(client, Thing, rng=lambda: 0.0) as informer:
+        await informer.synced(5)
+        made = Thing(server.put("things", "a"))
+        server.remove("things", "a")
+        await asyncio.sleep(1)
+        informer.wrote(made)
         assert len(informer) == 0
 
 

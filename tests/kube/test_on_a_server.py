@@ -1,6 +1,8 @@
 """The client's side on the embedded API server, over TLS, with nothing in between."""
 
 import asyncio
+import gc
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -218,6 +220,22 @@ async def test_discovery_finds_each_kind_once(client: Client) -> None:
     assert {"log", "status"} <= served["pods"].subresources
     assert served["namespaces"].info == info_of(Namespace)
     assert {"list", "watch", "delete"} <= served["configmaps"].verbs
+
+
+async def test_requests_cancelled_while_they_connect_leave_no_socket_behind(server: ApiServer) -> None:
+    """Whatever moment of connecting and of the TLS handshake a request is cancelled in."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for turns in range(40):
+            async with Client.from_kubeconfig(server.kubeconfig) as client:
+                asked = [asyncio.create_task(client.list(ConfigMap)) for _ in range(4)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                for task in asked:
+                    task.cancel()
+                await asyncio.gather(*asked, return_exceptions=True)
+        gc.collect()
+    assert [str(one.message) for one in warned] == []
 
 
 async def test_the_text_of_a_page(client: Client) -> None:

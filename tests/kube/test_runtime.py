@@ -77,7 +77,7 @@ class Running:
 
 
 @given(script=st.lists(actions, max_size=20), fails=st.sets(st.integers(0, 30), max_size=6))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_each_key_is_reconciled_after_its_last_change_whatever_happens(
     script: list[tuple[Any, ...]], fails: set[int]
 ) -> None:

@@ -17,7 +17,7 @@ steps = st.tuples(
 
 
 @given(script=st.lists(steps, max_size=30), workers=st.integers(1, 3), work_s=st.floats(0, 2))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_each_key_is_worked_on_alone_and_once_more_after_its_last_add(
     script: list[tuple[str, str, float, float]], workers: int, work_s: float
 ) -> None:

@@ -12,7 +12,6 @@ its breaking is reported, not hidden.
 
 import asyncio
 import random
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ import msgspec
 
 from mizzen.kube.connection import Connection
 from mizzen.kube.errors import ApiError, ServerError, TooManyRequests, Unavailable, api_error
+from mizzen.kube.network import PooledTransport
 
 _ATTEMPTS = 5
 _FIRST_WAIT_S = 0.1
@@ -48,15 +48,6 @@ class TransportStatistics:
     """Watches and logs open now."""
 
 
-def _keep_alive_options() -> list[tuple[int, int, int]]:
-    """Lets the kernel find out within about a minute that the other end of a silent watch is gone."""
-    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return options
-
-
 class Transport:
     """HTTP to one server. `transport` replaces the network in tests; `rng` gives the jitter."""
 
@@ -72,19 +63,14 @@ class Transport:
         self._rng = rng
         host = urlsplit(connection.server).hostname or ""
         near = host in {"localhost", "::1"} or host.startswith("127.")
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60.0)
         self._http = httpx2.AsyncClient(
             base_url=connection.server,
             auth=connection.auth,
             # Packing costs more than it saves where nothing leaves the machine.
             headers={"User-Agent": user_agent, "Accept-Encoding": "identity" if near else "gzip"},
             timeout=_TIMEOUT,
-            trust_env=not near,
-            verify=connection.tls,
-            transport=transport
-            or httpx2.AsyncHTTPTransport(
-                verify=connection.tls, limits=limits, trust_env=not near, socket_options=_keep_alive_options()
-            ),
+            trust_env=False,
+            transport=transport or PooledTransport(connection.tls),
         )
         self._requests = self._errors = self._retries = self._in_flight = self._streams = 0
 
