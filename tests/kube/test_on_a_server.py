@@ -121,7 +121,7 @@ async def test_who_may_what(server: ApiServer, client: Client) -> None:
     assert await client.can_i("create", Secret, namespace="default")
     assert await client.can_i("delete", Node)
     nobody = from_kubeconfig(server.kubeconfig)
-    object.__setattr__(nobody, "auth", None)
+    object.__setattr__(nobody, "identity", None)
     async with Client(nobody) as anonymous:
         with pytest.raises(Unauthorized):
             await anonymous.get(Secret, "a")

@@ -28,6 +28,7 @@ from mizzen.kube.errors import Expired
 from mizzen.kube.resources import Json, ResourceInfo, decode, encode, info_of, meta_of
 from mizzen.kube.transport import Transport, TransportStatistics
 from mizzen.kube.watching import RawObject, WatchEvent, decoded, events_of, raw_object
+from mizzen.kube.wire import Answer
 from mizzen.version import __version__
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ class Client:
     async def get(self, cls: type[T], name: str, namespace: str | None = None) -> T:
         """The object of that name. Raises `NotFound`."""
         response = await self._send("GET", self._path(cls, namespace, name))
-        return decode(cls, response.content)
+        return decode(cls, response.body)
 
     async def list(
         self,
@@ -164,7 +165,7 @@ class Client:
         while True:
             try:
                 response = await self._send("GET", info.path(namespace), params=params, accept=accept)
-                page = _list_page.decode(response.content)
+                page = _list_page.decode(response.body)
             except Expired:
                 # The rest of a slow listing is gone: one unpaged list is consistent and cannot expire.
                 if "continue" not in params:
@@ -303,7 +304,7 @@ class Client:
         """
         body = _delete_options(propagation, uid, resource_version, grace_period_s, dry_run)
         path = self._path(cls, namespace, name)
-        content = (await self._send("DELETE", path, body=msgspec.json.encode(body), idempotent=True)).content
+        content = (await self._send("DELETE", path, body=msgspec.json.encode(body), idempotent=True)).body
         return decode(cls, content) if _goes_later(msgspec.json.decode(content)) else None
 
     async def delete_collection(
@@ -402,7 +403,7 @@ class Client:
             method, path, params=params, body=content, content_type=content_type, accept=accept, idempotent=idempotent
         )
         is_json = "json" in response.headers.get("content-type", "")
-        return msgspec.json.decode(response.content) if is_json else response.text
+        return msgspec.json.decode(response.body) if is_json else response.body.decode(errors="replace")
 
     # -- how
 
@@ -432,7 +433,7 @@ class Client:
         response = await self._send(
             method, path, params=params, body=body, content_type=content_type, idempotent=idempotent
         )
-        return decode(cls, response.content)
+        return decode(cls, response.body)
 
     async def _send(
         self,
@@ -444,8 +445,8 @@ class Client:
         content_type: str = "application/json",
         accept: str = "application/json",
         idempotent: bool = False,
-    ) -> httpx2.Response:
-        headers = {"Accept": accept} | ({"Content-Type": content_type} if body is not None else {})
+    ) -> Answer:
+        headers = {"accept": accept} | ({"content-type": content_type} if body is not None else {})
         return await self._transport.send(
             method, path, params=params, body=body, headers=headers, idempotent=idempotent or method == "GET"
         )
