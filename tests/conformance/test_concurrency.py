@@ -34,8 +34,7 @@ def test_no_increment_is_lost(maps: Resource, widgets: Resource, widgets_group: 
     start = config_map("counter", {"n": "0"}) if kind == "configmap" else custom(widgets_group, "counter", {"n": "0"})
     resource.create(start)
 
-    def increment() -> int:
-        conflicts = 0
+    def increment() -> None:
         done = 0
         while done < rounds:
             seen = resource.get("counter")
@@ -45,12 +44,9 @@ def test_no_increment_is_lost(maps: Resource, widgets: Resource, widgets_group: 
             except Refused as error:
                 if error.code != 409:
                     raise
-                conflicts += 1
-        return conflicts
 
-    conflicts = together(*[increment] * WRITERS)
+    together(*[increment] * WRITERS)
     assert resource.get("counter")[field] == {"n": str(WRITERS * rounds)}
-    assert sum(map(int, conflicts)) >= 0
 
 
 def test_patches_of_different_fields_all_land(maps: Resource) -> None:

@@ -258,7 +258,7 @@ def test_a_group_that_is_not_there(api: Api) -> None:
 
 
 def test_compressed_answers(api: Api) -> None:
-    """A client that takes gzip gets large answers compressed, with the same content."""
+    """A client that takes gzip may get an answer compressed, with the same content; one that does not, never."""
     plain = api.request("GET", "/api/v1", headers={"Accept-Encoding": "identity"})
     packed = api.request("GET", "/api/v1", headers={"Accept-Encoding": "gzip"})
     assert "content-encoding" not in plain.headers

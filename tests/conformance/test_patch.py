@@ -340,16 +340,16 @@ def test_strategic_delete_from_primitive_list(maps: Resource) -> None:
 
 def test_strategic_merge_of_owner_references_is_by_uid(maps: Resource) -> None:
     """Owner references merge by uid."""
+    owners = {name: maps.create(config_map(name))["metadata"]["uid"] for name in ("a", "b")}
 
-    def owner(number: int, **fields: object) -> Json:
-        uid = f"00000000-0000-0000-0000-00000000000{number}"
-        return {"apiVersion": "v1", "kind": "ConfigMap", "name": f"o{number}", "uid": uid} | fields
+    def owner(name: str, **fields: object) -> Json:
+        return {"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": owners[name]} | fields
 
-    maps.create(config_map("one", ownerReferences=[owner(1)]))
-    got = maps.patch("one", {"metadata": {"ownerReferences": [owner(2), owner(1, controller=True)]}}, "strategic")
+    maps.create(config_map("one", ownerReferences=[owner("a")]))
+    change = {"metadata": {"ownerReferences": [owner("b"), owner("a", controller=True)]}}
+    got = maps.patch("one", change, "strategic")
     references = {one["name"]: one.get("controller") for one in got["metadata"]["ownerReferences"]}
-    assert references == {"o1": True, "o2": None}
-    maps.patch("one", {"metadata": {"ownerReferences": None}})
+    assert references == {"a": True, "b": None}
 
 
 def test_strategic_null_removes(maps: Resource) -> None:

@@ -173,6 +173,19 @@ async def test_an_answer_that_comes_after_the_deletion_brings_nothing_back() -> 
 
 
 @pytest.mark.looptime
+async def test_an_answer_that_the_watch_has_overtaken_brings_nothing_back() -> None:
+    """Another deletes what we made before we have read that it was made."""
+    server = FakeServer()
+    async with server.client() as client, Informer(client, Thing, rng=lambda: 0.0) as informer:
+        await informer.synced(5)
+        made = Thing(server.put("things", "a"))
+        server.remove("things", "a")
+        await asyncio.sleep(1)
+        informer.wrote(made)
+        assert len(informer) == 0
+
+
+@pytest.mark.looptime
 @pytest.mark.parametrize("streams_lists", [True, False])
 async def test_a_change_is_seen_at_once(streams_lists: bool) -> None:
     """No waiting and no polling between a change on the server and the subscriber."""

@@ -76,6 +76,26 @@ def text_model() -> bytes:
     )
 
 
+def endless_model() -> bytes:
+    """Counts up from `x`, `rounds` times: a batch with many rounds never comes back, as a runtime that hangs."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["on_out"]), helper.make_node("Add", ["v", "one"], ["v_out"])],
+        "body",
+        [_value("i", TensorProto.INT64, []), _value("on", TensorProto.BOOL, []), _value("v", TensorProto.FLOAT, ["n"])],
+        [_value("on_out", TensorProto.BOOL, []), _value("v_out", TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(np.array(1.0, "f4"), "one")],
+    )
+    return _model(
+        [
+            helper.make_node("ReduceMax", ["rounds"], ["most"], keepdims=0),
+            helper.make_node("Loop", ["most", "true", "x"], ["y"], body=body),
+        ],
+        [_value("x", TensorProto.FLOAT, ["n"]), _value("rounds", TensorProto.INT64, ["n"])],
+        [_value("y", TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(np.array(True), "true")],
+    )
+
+
 def whole_model() -> bytes:
     """`y = x - max(x)` over the whole input: its rows depend on each other, and its first dimension is fixed."""
     return _model(

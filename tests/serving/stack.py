@@ -188,7 +188,9 @@ class Stack:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None and self.gateway is not None and self.gateway.inner.poll() is None:
+            assert self.gateway.end() == 0, self.gateway.output[-5:]
         for process in self.processes:
             if process.inner.poll() is None:
                 process.inner.kill()

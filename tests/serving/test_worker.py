@@ -18,7 +18,7 @@ from mizzen.serving.worker.model import BatchError, Model
 from mizzen.serving.worker.runner import Job, Runner
 from mizzen.serving.worker.task import Surroundings, Task, TaskError
 
-from .builders import doubling_model, picky_model, spec, tensor, text_model, whole_model
+from .builders import doubling_model, endless_model, picky_model, spec, tensor, text_model, whole_model
 from .stack import PATIENCE_S, Stack, WorkerProcess, eventually, request_body
 
 
@@ -275,6 +275,22 @@ def test_a_worker_says_who_it_is_and_answers_batches(stack):
         assert worker.metric("process_resident_memory_bytes") > 1e6
         assert worker.health("/else")[0] == 404
     assert worker.end() == 0
+
+
+def test_a_runtime_that_hangs_fails_the_liveness_probe_and_nothing_else(stack):
+    """A batch that never comes back: sockets and probes stay live, and one probe says so."""
+    worker = stack.worker(stack.put(endless_model()), told=False, stuckAfterS=0.2)
+    with Gateway(worker) as gateway:
+        gateway.run(1, tensor([1.0]), tensor([3], "INT64", name="rounds"))
+        assert bytes(gateway.next().tensors[0].data) == bytes(tensor([4.0]).data)
+        gateway.run(2, tensor([1.0]), tensor([2**62], "INT64", name="rounds"))
+        eventually(lambda: worker.health("/livez")[0] == 503, "the probe to fail")
+        assert "a batch has been running for" in worker.health("/livez")[1]
+        assert worker.metric("mizzen_worker_busy_seconds") > 0.2
+        assert worker.health("/readyz") == (200, "ok")
+        with Gateway(worker) as other:
+            assert other.hello.protocol == 1
+    worker.kill()
 
 
 @pytest.mark.parametrize(

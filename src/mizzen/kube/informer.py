@@ -158,7 +158,9 @@ class Informer(Generic[T]):
     def wrote(self, obj: T) -> T:
         """Takes in the server's answer to a write of ours, ahead of the watch. Gives it back."""
         meta = meta_of(obj)
-        if meta.uid not in self._deleted:
+        # Where the watch is past that version and holds nothing, it has told of the object's end already.
+        is_over = meta.key not in self._cache and not is_newer(meta.resource_version, self._version or "")
+        if meta.uid not in self._deleted and not is_over:
             change = self._cache.put(meta.key, obj, meta.resource_version)
             if change is not None:
                 self._written[meta.key] = meta.resource_version

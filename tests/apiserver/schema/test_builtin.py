@@ -201,7 +201,15 @@ def test_a_secret_never_holds_its_string_data() -> None:
 def test_required_fields_that_go_always_writes_are_written() -> None:
     status = {"containerStatuses": [{"name": "c", "state": {}}]}
     got = filled({**pod(), "status": status})["status"]["containerStatuses"][0]
-    expected = {"name": "c", "state": {}, "image": "", "imageID": "", "ready": False, "restartCount": 0}
+    expected = {
+        "name": "c",
+        "state": {},
+        "lastState": {},
+        "image": "",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+    }
     assert got == expected
 
 

@@ -207,7 +207,7 @@ def test_a_type_for_each_served_version() -> None:
     assert [column.name for column in v1.columns] == ["Age"]
     assert (beta.subresources, beta.scale) == ({"status", "scale"}, ScalePaths(".spec.n", ".status.n"))
     assert [column.name for column in beta.columns] == ["N"]
-    assert beta.deprecation == "example.com/v1beta1 Widget is deprecated"
+    assert beta.deprecation == "example.com/v1beta1 Widget is deprecated; use example.com/v1 Widget"
     assert (v1.storage_version, beta.storage_version) == ("v1", "v1")
 
 

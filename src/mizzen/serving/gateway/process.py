@@ -25,6 +25,9 @@ from mizzen.serving.gateway.metrics import MetricsFiles
 from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
 
 log = logging.getLogger("mizzen.gateway")
+STOP_TIMEOUT_S = 32.0
+"""Requests that were taken are answered within their time, 30 s unless an endpoint says otherwise. The parent's is a
+little longer."""
 
 
 async def run(plan: Plan) -> None:
@@ -38,12 +41,12 @@ async def run(plan: Plan) -> None:
     announcing = loop.create_task(_announce(gateway))
     await server.start(plan.slot, plan.listen_fd)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, _stop, loop, server)
     loop.add_reader(plan.parent_fd, _parent_gone, loop, plan.parent_fd, server)
     ending = loop.create_task(server.stopped())
     await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
     if not ending.done():  # a directory never ends by itself: what it raised is a bug, and ends the process
-        server.stop()
+        _stop(loop, server)
         await ending
     metrics.write()
     announcing.cancel()
@@ -68,10 +71,16 @@ async def _announce(gateway: Gateway) -> None:
     notify_ready()
 
 
+def _stop(loop: asyncio.AbstractEventLoop, server: GranianServer | LlhttpServer) -> None:
+    """Ends in good order, within `STOP_TIMEOUT_S` whatever a client does."""
+    server.stop()
+    loop.call_later(STOP_TIMEOUT_S, os._exit, 1)
+
+
 def _parent_gone(loop: asyncio.AbstractEventLoop, parent_fd: int, server: GranianServer | LlhttpServer) -> None:
     loop.remove_reader(parent_fd)
     log.warning("process %s ends since its parent did", os.getpid())
-    server.stop()
+    _stop(loop, server)
 
 
 def main() -> int:

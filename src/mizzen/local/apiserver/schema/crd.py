@@ -12,6 +12,7 @@ from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import models, names
 from mizzen.local.apiserver.schema.causes import invalid, not_supported, quoted, required
 from mizzen.local.apiserver.schema.crd_schema import check_schema
+from mizzen.local.apiserver.schema.discovery import version_priority
 from mizzen.local.apiserver.types import Column, Json, ResourceType, ScalePaths
 
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
@@ -214,7 +215,16 @@ def _deprecation(spec: Json, version: Json) -> str:
     if not version.get("deprecated"):
         return ""
     said: str = version.get("deprecationWarning", "")
-    return said or f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
+    group, kind = spec["group"], spec["names"]["kind"]
+    newer = [
+        other["name"]
+        for other in spec["versions"]
+        if other.get("served")
+        and not other.get("deprecated")
+        and version_priority(other["name"]) > version_priority(version["name"])
+    ]
+    advice = f"; use {group}/{max(newer, key=version_priority)} {kind}" if newer else ""
+    return said or f"{group}/{version['name']} {kind} is deprecated{advice}"
 
 
 def complete_schema(schema: Json) -> Json:

@@ -29,7 +29,11 @@ WHERE_ABSENT: dict[str, Json] = {
     "core.v1.DownwardAPIVolumeSource": {"defaultMode": 420},
     "core.v1.ProjectedVolumeSource": {"defaultMode": 420},
     "core.v1.SecretVolumeSource": {"defaultMode": 420},
+    "core.v1.ContainerStatus": {"state": {}, "lastState": {}},
+    "core.v1.GRPCAction": {"service": ""},
     "core.v1.HostPathVolumeSource": {"type": ""},
+    "core.v1.PodTemplateSpec": {"metadata": {}, "spec": {}},
+    "core.v1.ResourceFieldSelector": {"divisor": "0"},
     "core.v1.Event": {"source": {}, "reportingComponent": "", "reportingInstance": ""},
     "core.v1.Namespace": {"spec": {}, "status": {}},
     "core.v1.Node": {"spec": {}, "status": {}},
@@ -59,6 +63,15 @@ WHERE_EMPTY: dict[str, Json] = {
 """By type: values of fields that are not there, empty or zero."""
 
 
+def copied(value: Any) -> Any:
+    """A JSON value that shares nothing with the one it is made from."""
+    if value.__class__ is dict:
+        return {key: copied(item) for key, item in value.items()}
+    if value.__class__ is list:
+        return [copied(item) for item in value]
+    return value
+
+
 def pull_policy(image: str) -> str:
     """`Always` where the tag is `latest` or none is given, else `IfNotPresent`."""
     name = image.rpartition("/")[2]
@@ -75,15 +88,32 @@ def _volume(value: Json) -> Json:
 
 
 def _pod(value: Json) -> Json:
-    """Requests are limits where only limits are given; only for Pods, not for templates."""
+    """Only for Pods, not for templates: requests are limits where only limits are given, a port is the host's where the
+    network is, and a grace below zero is a second."""
     spec = value.get("spec") or {}
     more: Json = {"enableServiceLinks": True} if spec.get("enableServiceLinks") is None else {}
     for name in ("containers", "initContainers"):
         containers = spec.get(name)
-        if isinstance(containers, list) and any(_limits(item) for item in containers):
-            more[name] = [_with_requests(item) for item in containers]
+        if isinstance(containers, list) and (spec.get("hostNetwork") or any(_limits(item) for item in containers)):
+            shared = bool(spec.get("hostNetwork"))
+            more[name] = [_with_requests(_on_host(item) if shared else item) for item in containers]
+    if isinstance(grace := spec.get("terminationGracePeriodSeconds"), int) and grace < 0:
+        more["terminationGracePeriodSeconds"] = 1
     status: Json = {"status": {}} if value.get("status") is None else {}
     return {"spec": {**spec, **more}, **status} if more else status
+
+
+def _on_host(container: Any) -> Any:
+    ports = container.get("ports") if isinstance(container, dict) else None
+    if not isinstance(ports, list) or all(not isinstance(port, dict) or port.get("hostPort") for port in ports):
+        return container
+    bound = [
+        {**port, "hostPort": port["containerPort"]}
+        if isinstance(port, dict) and port.get("containerPort") and not port.get("hostPort")
+        else port
+        for port in ports
+    ]
+    return {**container, "ports": bound}
 
 
 def _limits(container: Any) -> Json | None:
@@ -244,7 +274,7 @@ def fill_of(short_name: str) -> Fill | None:
         return function
 
     def fill(value: Json) -> Json:
-        more = {name: preset for name, preset in absent.items() if value.get(name) is None}
+        more = {name: copied(preset) for name, preset in absent.items() if value.get(name) is None}
         more.update((name, preset) for name, preset in empty.items() if not value.get(name))
         if function is not None:
             more.update(function({**value, **more} if more else value))

@@ -16,6 +16,7 @@ from mizzen.local.apiserver.schema.nodes import (
     Node,
     compiled,
     enum_values,
+    is_micro_time,
     is_multiple,
     is_whole,
     number_range,
@@ -41,6 +42,8 @@ class Found:
 def explain(node: Node, value: Any, path: str = "", old: Any = MISSING) -> Found:
     """What is wrong with the value; nothing where `node.accepts(value)`."""
     if old is not MISSING and same(value, old):
+        return Found()
+    if value is None and node.native and type(None) in node.table:
         return Found()
     found = Found()
     schema = node.schema
@@ -129,7 +132,9 @@ def _string(node: Node, value: str, path: str, found: Found) -> None:
     if node.native and name == "quantity" and not formats.is_quantity(value):
         found.causes.append(causes.type_invalid(path, value, "must be a quantity such as 500m, 2 or 1Gi"))
     check = formats.check_of(name) if schema.get("type") == "string" else None
-    if check is not None and not (node.native and name == "date-time") and not check(value):
+    if node.native and name == "date-time":
+        check = (formats.is_micro_time if is_micro_time(schema) else formats.is_rfc3339) if value else None
+    if check is not None and not check(value):
         detail = f"{path} in body must be of type {name}: {causes.quoted(value)}"
         found.causes.append(causes.type_invalid(path, value, detail))
 

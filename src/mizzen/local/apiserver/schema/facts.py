@@ -144,8 +144,8 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "VolumeMount.mountPropagation": ("Bidirectional", "HostToContainer", "None"),
 }  # fmt: skip
 
-ENUMS_OF_RULES = frozenset({"DeploymentStrategy.type", "NodeSelectorRequirement.operator"})
-"""Enums that Kubernetes publishes, and checks in other words and places than the rest: those are in `rules`."""
+CHECKED_ELSEWHERE = frozenset({"DeploymentStrategy.type", "NodeSelectorRequirement.operator"})
+"""Enums that Kubernetes publishes and whose field it checks in other words."""
 
 _WIDE_FIELDS = frozenset({
     "activeDeadlineSeconds", "deletionGracePeriodSeconds", "expirationSeconds", "fsGroup", "generation",

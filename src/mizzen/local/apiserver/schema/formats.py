@@ -8,7 +8,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from email.utils import parseaddr
 from urllib.parse import urlsplit
 
@@ -28,6 +28,7 @@ _WORDED_DURATION = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _TIME = re.compile(r"(\d{2}):(\d{2}):(\d{2})(\.\d+)?(z|[+-]\d{2}:\d{2})", re.ASCII)
+_MICROS = re.compile(r"\d\.\d{6}(?!\d)")
 _SHORT_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _HOSTNAME = re.compile(r"[^\W_](?:-?[^\W_]{0,62})?|(?:[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?\.)+[^\W\d_]{2,63}")
 """Kubernetes' own: one label has at most one dash, after its first letter."""
@@ -101,6 +102,19 @@ def is_rfc3339(text: str) -> bool:
         and match[1] <= "23"
         and match[2] <= "59" >= match[3]
     )
+
+
+def is_micro_time(text: str) -> bool:
+    """What Go reads as a `metav1.MicroTime`: six digits of a second, no more and no less."""
+    return is_rfc3339(text) and _MICROS.search(text) is not None
+
+
+def utc(text: str, digits: int) -> str:
+    """A time as Kubernetes writes it: in UTC, with so many digits of a second. What is no time stays as it is."""
+    if not is_rfc3339(text):
+        return text
+    moment = datetime.fromisoformat(text).astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{moment.microsecond:06d}"[: digits + 1] if digits else "") + "Z"
 
 
 def is_duration(text: str) -> bool:

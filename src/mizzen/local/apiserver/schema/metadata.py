@@ -12,6 +12,7 @@ from mizzen.local.apiserver.types import Json, ResourceType
 
 _ANNOTATIONS_BYTES_MAX = 256 * 1024
 _IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
 _OWNER_TEXTS = frozenset({"apiVersion", "kind", "name", "uid"})
 _NAME_CHECKS: dict[tuple[str, str], names.NameCheck] = {
     ("", "namespaces"): names.dns_label,
@@ -47,7 +48,17 @@ def check(rtype: ResourceType, metadata: Json) -> list[Cause]:
         found += [invalid("metadata.namespace", namespace, text) for text in names.dns_label(namespace)]
     elif namespace:
         found.append(forbidden("metadata.namespace", "not allowed on this type"))
-    return found + contents(metadata, "metadata")
+    return found + contents(metadata, "metadata") + _unqualified(rtype, metadata)
+
+
+def _unqualified(rtype: ResourceType, metadata: Json) -> list[Cause]:
+    """Finalizers of built-in types have a domain, but for Kubernetes' own."""
+    detail = "name is neither a standard finalizer name nor is it fully qualified"
+    return [
+        invalid(f"metadata.finalizers[{index}]", name, detail)
+        for index, name in enumerate(metadata.get("finalizers") or ())
+        if not rtype.custom and "/" not in name and name not in _FINALIZERS
+    ]
 
 
 def contents(metadata: Json, path: str) -> list[Cause]:

@@ -107,10 +107,19 @@ def _wrong(node: Node, value: Any) -> str | None:
     if kind == "integer":
         low, high = INTEGER_RANGES[schema.get("format", "int64")]
         return None if low <= value <= high else "type"
-    if kind == "string" and schema.get("format") == "date-time" and value and not formats.is_rfc3339(value):
-        return f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}" as "2006"'
+    if kind == "string" and schema.get("format") == "date-time" and value:
+        return _no_time(value, micro=DEFINITION in schema)
     if kind == "string" and schema.get("format") == "byte":
         return _not_base64(value)
+    return None
+
+
+def _no_time(text: str, *, micro: bool) -> str | None:
+    layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
+    if not formats.is_rfc3339(text):
+        return f'parsing time "{text}" as "{layout}": cannot parse "{text}" as "2006"'
+    if micro and not formats.is_micro_time(text):
+        return f'parsing time "{text}" as "{layout}": cannot parse "{text[19:]}" as ".000000"'
     return None
 
 

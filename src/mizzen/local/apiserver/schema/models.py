@@ -35,6 +35,7 @@ REFERENCE = "#/components/schemas/"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 OBJECT_META = f"{_META}ObjectMeta"
 LIST_META = f"{_META}ListMeta"
+MICRO_TIME = f"{_META}MicroTime"
 _SCHEMA_PROPS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
 _SUBRESOURCE_STATUS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresourceStatus"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
@@ -62,7 +63,7 @@ _SPECIAL: dict[str, Json] = {
     _QUANTITY: {"x-kubernetes-int-or-string": True, "format": "quantity"},
     _INT_OR_STRING: {"x-kubernetes-int-or-string": True, "format": "int-or-string"},
     f"{_META}Time": {"type": "string", "format": "date-time"},
-    f"{_META}MicroTime": {"type": "string", "format": "date-time"},
+    MICRO_TIME: {"type": "string", "format": "date-time"},
     f"{_META}FieldsV1": {"type": "object", **_ANY},
     f"{_META}Patch": {"type": "object", **_ANY},
     "io.k8s.apimachinery.pkg.runtime.RawExtension": {"type": "object", **_ANY},
@@ -194,20 +195,17 @@ def expanded(name: str) -> Json:
     """The definition with every reference followed. A type that holds itself (JSON Schema) is left open at that
     point."""
     schema = definition(name)
+    if name == MICRO_TIME:
+        return {**schema, DEFINITION: name}
     if name == _SCHEMA_PROPS:
         return {"type": "object", **_ANY, DEFINITION: name}
     if "properties" not in schema:
         return schema
-    type_name = name.rpartition(".")[2]
-    properties = {
-        field: _expanded_node(_without_enum(node) if f"{type_name}.{field}" in facts.ENUMS_OF_RULES else node)
-        for field, node in schema["properties"].items()
-    }
+    properties = {field: _expanded_node(node) for field, node in schema["properties"].items()}
+    for field, node in properties.items():
+        if f"{name.rpartition('.')[2]}.{field}" in facts.CHECKED_ELSEWHERE:
+            properties[field] = {key: value for key, value in node.items() if key != "enum"}
     return {**schema, "properties": properties, DEFINITION: name}
-
-
-def _without_enum(node: Json) -> Json:
-    return {key: value for key, value in node.items() if key != "enum"}
 
 
 def _expanded_node(node: Json) -> Json:

@@ -1,18 +1,16 @@
-"""What Kubernetes checks of Services and of the EndpointSlices behind them."""
+"""What Kubernetes checks of Services and EndpointSlices, in its words."""
 
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import names
 from mizzen.local.apiserver.schema.causes import duplicate, forbidden, invalid, required, too_many
-from mizzen.local.apiserver.schema.pod_checks import at, in_range, port_name, port_number
+from mizzen.local.apiserver.schema.pod_checks import in_range, port_name, port_number
 from mizzen.local.apiserver.types import Json
 
-_EXTERNAL = frozenset({"LoadBalancer", "NodePort"})
 _ADDRESSES_MAX = 100
-_ENDPOINTS_MAX = 1000
-_ADDRESS_TEXT = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+_LINK_LOCAL_MULTICAST = {4: ipaddress.ip_network("224.0.0.0/24"), 6: ipaddress.ip_network("ff02::/16")}
 
 
 def service_spec(value: Json) -> Iterator[Cause]:
@@ -22,15 +20,10 @@ def service_spec(value: Json) -> Iterator[Cause]:
         yield required("ports")
     if kind == "ExternalName" and not value.get("externalName"):
         yield required("externalName")
-    if value.get("externalTrafficPolicy") and kind not in _EXTERNAL and not value.get("externalIPs"):
-        detail = "may only be set for externally-accessible services"
-        yield invalid("externalTrafficPolicy", value["externalTrafficPolicy"], detail)
-    for index, address in enumerate(value.get("externalIPs") or ()):
-        yield from at(f"externalIPs[{index}]", endpoint_address(address))
     for key, text in (value.get("selector") or {}).items():
         yield from (invalid("selector", key, reason) for reason in names.qualified_name(key))
         yield from (invalid("selector", text, reason) for reason in names.label_value(text))
-    seen_names, seen_ports, seen_node_ports = set(), set(), set()
+    seen_names, seen_ports = set(), set()
     for index, port in enumerate(ports):
         name, pair = port.get("name") or "", (port.get("protocol"), port.get("port"))
         if not name and len(ports) > 1:
@@ -39,14 +32,28 @@ def service_spec(value: Json) -> Iterator[Cause]:
             yield duplicate(f"ports[{index}].name", name)
         if pair in seen_ports:
             yield duplicate(f"ports[{index}]", {"port": port.get("port"), "protocol": port.get("protocol")})
-        node_port = (port.get("protocol"), port.get("nodePort"))
-        if port.get("nodePort") and kind == "ClusterIP":
-            yield forbidden(f"ports[{index}].nodePort", "may not be used when `type` is 'ClusterIP'")
-        if port.get("nodePort") and node_port in seen_node_ports:
-            yield duplicate(f"ports[{index}].nodePort", port["nodePort"])
-        seen_node_ports.add(node_port)
         seen_names.add(name)
         seen_ports.add(pair)
+    yield from _service_exposure(value)
+
+
+def _service_exposure(value: Json) -> Iterator[Cause]:
+    """Node ports and the policy of traffic from outside, by the Service's type."""
+    kind, seen = value.get("type"), set()
+    for index, port in enumerate(value.get("ports") or ()):
+        node_port = port.get("nodePort")
+        if not node_port:
+            continue
+        if kind == "ClusterIP":
+            yield forbidden(f"ports[{index}].nodePort", "may not be used when `type` is 'ClusterIP'")
+        if (port.get("protocol"), node_port) in seen:
+            yield duplicate(f"ports[{index}].nodePort", node_port)
+        seen.add((port.get("protocol"), node_port))
+    policy, reached = value.get("externalTrafficPolicy"), kind in {"NodePort", "LoadBalancer"}
+    if policy and not reached and not (kind == "ClusterIP" and value.get("externalIPs")):
+        yield invalid("externalTrafficPolicy", policy, "may only be set for externally-accessible services")
+    if kind in {"NodePort", "LoadBalancer"} and value.get("clusterIP") == "None":
+        yield invalid("clusterIPs[0]", "None", f"may not be set to 'None' for {kind} services")
 
 
 def service_port(value: Json) -> Iterator[Cause]:
@@ -61,61 +68,47 @@ def service_port(value: Json) -> Iterator[Cause]:
 
 
 def endpoint_slice(value: Json) -> Iterator[Cause]:
-    kind = value.get("addressType") or ""
-    if not kind:
+    if not value.get("addressType"):
         yield required("addressType")
-    yield from _slice_ports(value.get("ports") or [])
-    endpoints = value.get("endpoints") or []
-    if len(endpoints) > _ENDPOINTS_MAX:
-        yield too_many("endpoints", len(endpoints), _ENDPOINTS_MAX)
-        return
-    for index, endpoint in enumerate(endpoints):
-        yield from at(f"endpoints[{index}]", _endpoint(endpoint, kind))
-
-
-def _endpoint(value: Json, kind: str) -> Iterator[Cause]:
-    addresses = value.get("addresses") or []
-    if not addresses:
-        yield required("addresses", "must contain at least 1 address")
-    if len(addresses) > _ADDRESSES_MAX:
-        yield too_many("addresses", len(addresses), _ADDRESSES_MAX)
-    for index, address in enumerate(addresses):
-        place = f"addresses[{index}]"
-        if kind == "FQDN":
-            yield from (invalid(place, address, reason) for reason in names.dns_subdomain(address))
-        else:
-            yield from at(place, endpoint_address(address, kind))
-    for field, check in (("nodeName", names.dns_subdomain), ("hostname", names.dns_label)):
-        if value.get(field) is not None:
-            yield from (invalid(field, value[field], reason) for reason in check(value[field]))
-
-
-def endpoint_address(text: str, kind: str = "") -> Iterator[Cause]:
-    """An address that traffic can be sent to: none that means another machine everywhere."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        yield invalid("", text, _ADDRESS_TEXT)
-        return
-    if isinstance(address, {"IPv4": IPv6Address, "IPv6": IPv4Address}.get(kind, ())):
-        yield invalid("", text, f"must be an {kind} address")
-    if address.is_unspecified:
-        yield invalid("", text, f"may not be unspecified ({text})")
-    if address.is_loopback:
-        yield invalid("", text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")
-    if address.is_link_local:
-        yield invalid("", text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")
-
-
-def _slice_ports(ports: list[Json]) -> Iterator[Cause]:
+    for index, endpoint in enumerate(value.get("endpoints") or ()):
+        addresses, place = endpoint.get("addresses") or [], f"endpoints[{index}]"
+        if not addresses:
+            yield required(f"{place}.addresses", "must contain at least 1 address")
+        elif len(addresses) > _ADDRESSES_MAX:
+            yield too_many(f"{place}.addresses", len(addresses), _ADDRESSES_MAX)
+        for position, address in enumerate(addresses):
+            yield from _endpoint_address(f"{place}.addresses[{position}]", address, value.get("addressType"))
+        for field, check in (("nodeName", names.dns_subdomain), ("hostname", names.dns_label)):
+            if endpoint.get(field) is not None:
+                yield from (invalid(f"{place}.{field}", endpoint[field], text) for text in check(endpoint[field]))
     seen = set()
-    for index, port in enumerate(ports):
+    for index, port in enumerate(value.get("ports") or ()):
         name = port.get("name") or ""
-        if name:
-            yield from (invalid(f"ports[{index}].name", name, reason) for reason in names.dns_label(name))
+        yield from (invalid(f"ports[{index}].name", name, text) for text in names.dns_label(name) if name)
         if name in seen:
             yield duplicate(f"ports[{index}].name", name)
         seen.add(name)
+
+
+def _endpoint_address(field: str, text: str, kind: str | None) -> Iterator[Cause]:
+    """Unlike on a cluster, a loopback address will do: where all Pods are on one machine, they are there."""
+    if kind == "FQDN":
+        yield from (invalid(field, text, reason) for reason in names.dns_subdomain(text))
+    if kind not in {"IPv4", "IPv6"}:
+        return
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        yield invalid(field, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+        return
+    if kind != f"IPv{address.version}":
+        yield invalid(field.rpartition("[")[0], text, f"must be an {kind} address")
+    if address.is_unspecified:
+        yield invalid(field, text, f"may not be unspecified ({text})")
+    if address.is_link_local:
+        yield invalid(field, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")
+    if address in _LINK_LOCAL_MULTICAST[address.version]:
+        yield invalid(field, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
 
 
 CHECKS: dict[str, Callable[[Json], Iterable[Cause]]] = {

@@ -30,6 +30,7 @@ META_FIELDS = frozenset({"apiVersion", "kind", "metadata"})
 MISSING: Any = object()
 _ZERO: dict[str, Any] = {"string": "", "integer": 0, "boolean": False, "object": {}}
 """What Go stores where something that it always writes was not given; whether that is right, `rules` say."""
+_NO_ZEROS = (frozenset[str](), frozenset[str]())
 INTEGER_RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 FLOAT32_MAX = 3.4028234663852886e38
 
@@ -38,8 +39,8 @@ class Node:
     """One sub-schema."""
 
     __slots__ = (
-        "additional", "check", "default", "defaults", "embedded", "fill", "items", "native", "null_item", "nullable",
-        "preserve", "properties", "schema", "table",
+        "additional", "check", "default", "defaults", "embedded", "fill", "items", "left_out", "native", "null",
+        "null_item", "null_value", "nullable", "preserve", "properties", "schema", "table", "times",
     )  # fmt: skip
 
     def __init__(self, schema: Json, *, native: bool) -> None:
@@ -51,6 +52,8 @@ class Node:
         self.items: Node | None = None
         self.null_item: Any = MISSING
         """What stands for null among the items; nothing where null is kept."""
+        self.null_value: Any = MISSING
+        """What stands for null among the values of a map of a built-in type."""
         self.default: Any = schema.get("default", MISSING)
         self.defaults: tuple[tuple[str, Any, bool], ...] = ()
         """Of the properties: name, default, whether it may be null."""
@@ -60,6 +63,10 @@ class Node:
         definition = schema.get(DEFINITION, "")
         self.fill = rules.fill_of(definition) if definition else None
         self.check = rules.check_of(definition) if definition else None
+        self.left_out, self.null = rules.zeros_of(definition, schema) if definition else _NO_ZEROS
+        """The properties that are left out when they are zero, and those that are null then."""
+        self.times: tuple[tuple[str, int], ...] = ()
+        """The properties of a built-in type that are times, and how many digits of a second they are written with."""
         self.table: Table = {}
 
     def accepts(self, value: Any) -> bool:
@@ -93,11 +100,18 @@ def _node(schema: Json, native: bool, made: dict[int, Node]) -> Node:
         node.defaults += tuple(
             (name, _ZERO[node.properties[name].schema["type"]], False)
             for name in schema.get("required", ())
-            if node.properties[name].schema.get("type") in _ZERO.keys() - {"object"}
+            if name not in node.null and node.properties[name].schema.get("type") in _ZERO.keys() - {"object"}
+        )
+        node.times = tuple(
+            (name, 6 if is_micro_time(sub.schema) else 0)
+            for name, sub in node.properties.items()
+            if sub.schema.get("format") == "date-time"
         )
     additional = schema.get("additionalProperties")
     if isinstance(additional, dict):
         node.additional = _node(additional, native, made)
+        if native:
+            node.null_value = _ZERO.get(additional.get("type", ""), MISSING)
     elif additional:
         node.additional = Node({"x-kubernetes-preserve-unknown-fields": True, "nullable": True}, native=native)
         node.additional.table = dict.fromkeys((dict, list, str, int, float, bool, NoneType))
@@ -107,6 +121,8 @@ def _node(schema: Json, native: bool, made: dict[int, Node]) -> Node:
             node.null_item = _ZERO.get(schema["items"].get("type", ""), MISSING)
         elif not node.items.nullable:
             node.null_item = node.items.default
+    for name in node.null & node.properties.keys():
+        node.properties[name].table[NoneType] = None
     node.table.update(_table(node, made))
     return node
 
@@ -185,6 +201,10 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
+def is_micro_time(schema: Json) -> bool:
+    return bool(schema.get(DEFINITION, "").endswith(".MicroTime"))
+
+
 def _string_checks(node: Node) -> list[Check | None]:
     schema, checks = node.schema, list[Check | None]()
     longest, shortest = schema.get("maxLength"), schema.get("minLength")
@@ -197,7 +217,10 @@ def _string_checks(node: Node) -> list[Check | None]:
         checks.append(lambda value: search(value) is not None)
     if node.native and schema.get("format") == "quantity":
         checks.append(formats.is_quantity)
-    if schema.get("type") == "string" and not (node.native and schema.get("format") == "date-time"):
+    if node.native and schema.get("format") == "date-time":
+        is_time = formats.is_micro_time if is_micro_time(schema) else formats.is_rfc3339
+        checks.append(lambda value: not value or is_time(value))
+    elif schema.get("type") == "string":
         checks.append(formats.check_of(schema.get("format", "")))
     return checks
 

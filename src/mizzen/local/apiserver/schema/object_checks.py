@@ -1,5 +1,7 @@
-"""What Kubernetes checks of its other types: workloads, configuration, RBAC, leases; in its words."""
+"""What Kubernetes checks of workloads, configuration, RBAC and leases; in its words."""
 
+import base64
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -20,9 +22,9 @@ _SECRET_BYTES_MAX = 1024 * 1024
 _REQUIRED_KEYS = {
     "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
     "kubernetes.io/dockercfg": (".dockercfg",),
-    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
 }
+_JSON_KEYS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
 _STRATEGIES = ("Recreate", "RollingUpdate")
 _RBAC = "rbac.authorization.k8s.io"
 
@@ -196,10 +198,24 @@ def secret(value: Json) -> Iterator[Cause]:
         yield too_long("data", _SECRET_BYTES_MAX)
     kind = value.get("type", "")
     yield from (required(f"data[{key}]") for key in _REQUIRED_KEYS.get(kind, ()) if key not in data)
+    if kind == "kubernetes.io/ssh-auth" and not data.get("ssh-privatekey"):
+        yield required("data[ssh-privatekey]")
+    if kind == "kubernetes.io/basic-auth" and not data.keys() & {"username", "password"}:
+        yield required("data[username]")
+        yield required("data[password]")
+    if (key := _JSON_KEYS.get(kind, "")) in data and not _is_json_object(data[key]):
+        yield invalid(f"data[{key}]", "<secret contents redacted>", "must be a JSON object")
     if kind == "kubernetes.io/service-account-token":
         account = ((value.get("metadata") or {}).get("annotations") or {}).get("kubernetes.io/service-account.name")
         if not account:
             yield required("metadata.annotations[kubernetes.io/service-account.name]")
+
+
+def _is_json_object(encoded: str) -> bool:
+    try:
+        return isinstance(json.loads(base64.b64decode(encoded)), dict)
+    except ValueError:
+        return False
 
 
 def config_map(value: Json) -> Iterator[Cause]:
@@ -289,13 +305,6 @@ def lease_spec(value: Json) -> Iterator[Cause]:
         yield invalid("leaseTransitions", transitions, "must be greater than or equal to 0")
 
 
-def event(value: Json) -> Iterator[Cause]:
-    involved = (value.get("involvedObject") or {}).get("namespace") or ""
-    namespace = (value.get("metadata") or {}).get("namespace") or ""
-    if (involved or "default") != namespace:
-        yield invalid("involvedObject.namespace", involved, "does not match event.namespace")
-
-
 def binding(value: Json) -> Iterator[Cause]:
     target = value.get("target") or {}
     if target.get("kind") not in {None, "", "Node"}:
@@ -327,7 +336,6 @@ CHECKS: dict[str, Callable[[Json], Iterable[Cause]]] = {
     "coordination.v1.LeaseSpec": lease_spec,
     "core.v1.Binding": binding,
     "core.v1.ConfigMap": config_map,
-    "core.v1.Event": event,
     "core.v1.PodTemplateSpec": pod_template,
     "core.v1.Secret": secret,
     "meta.v1.LabelSelector": label_selector,

@@ -1,8 +1,7 @@
 """What Kubernetes checks of Pods and their templates, beyond types and enums, in its words.
 
 Each check takes one object and yields causes with fields named from that object on. Where a Pod may run is checked in
-`placement_checks`, as whom in `security_checks`. Not checked, since nothing on one machine depends on it: Windows, and
-most volume types.
+`scheduling_checks`. Not checked, since nothing on one machine depends on it: Windows and most volume types.
 """
 
 import re
@@ -11,9 +10,8 @@ from typing import Any
 
 from mizzen.kinds.scalars import quantity
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.schema import names
+from mizzen.local.apiserver.schema import names, scheduling_checks
 from mizzen.local.apiserver.schema.causes import child, duplicate, forbidden, invalid, not_supported, required, shown
-from mizzen.local.apiserver.schema.placement_checks import pod_placement
 from mizzen.local.apiserver.types import Json
 
 _FIELD_PATHS = (
@@ -24,11 +22,14 @@ _SUBSCRIPTED = re.compile(r"^(?P<path>metadata\.(?:labels|annotations))\['(?P<ke
 _PORT_NAME = re.compile(r"^[a-z0-9-]+$")
 _ENV_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 _PROBE_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
-_HOOK_HANDLERS = (*_PROBE_HANDLERS, "sleep")
+_HOOK_HANDLERS = ("exec", "httpGet", "tcpSocket", "sleep")
 _OPERATING_SYSTEMS = ("linux", "windows")
-_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
-_NAMESERVERS_MAX = 3
-_SEARCHES_MAX = 32
+_CONTAINER_RESOURCES = frozenset({"cpu", "memory", "ephemeral-storage"})
+_RESOURCES = _CONTAINER_RESOURCES | {
+    "requests.cpu", "requests.memory", "requests.ephemeral-storage", "limits.cpu", "limits.memory",
+    "limits.ephemeral-storage", "pods", "resourcequotas", "services", "replicationcontrollers", "secrets", "configmaps",
+    "persistentvolumeclaims", "storage", "requests.storage", "services.nodeports", "services.loadbalancers",
+}  # fmt: skip
 INT32_MAX = 2**31 - 1
 
 
@@ -93,62 +94,22 @@ def pod_spec(value: Json) -> Iterator[Cause]:
             yield from (invalid(field, value[field], reason) for reason in check(value[field]))
     if value.get("activeDeadlineSeconds") is not None:
         yield from in_range("activeDeadlineSeconds", value["activeDeadlineSeconds"], 1, INT32_MAX)
-    yield from pod_placement(value)
-    yield from _dns(value)
-    yield from _host_ports(value)
+    if value.get("dnsPolicy") == "None":
+        yield from _own_dns(value.get("dnsConfig"))
+    system = value.get("os")
+    if system is not None and not system.get("name"):
+        yield required("os.name")
+    elif system is not None and system["name"] not in _OPERATING_SYSTEMS:
+        yield not_supported("os", system["name"], _OPERATING_SYSTEMS)
+    yield from scheduling_checks.pod_spec(value)
 
 
-def pod(value: Json) -> Iterator[Cause]:
-    """What holds for Pods and not for the templates they are made from."""
-    spec = value.get("spec") or {}
-    if spec.get("ephemeralContainers"):
-        yield forbidden("spec.ephemeralContainers", "cannot be set on create")
-    if spec.get("nodeName") and spec.get("schedulingGates"):
-        yield forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared")
-    for place, index, one in _containers(spec):
-        image = one.get("image") or ""
-        if image != image.strip():
-            yield invalid(f"spec.{place}[{index}].image", image, "must not have leading or trailing whitespace")
-
-
-def _containers(spec: Json) -> Iterator[tuple[str, int, Json]]:
-    for place in ("containers", "initContainers"):
-        yield from ((place, index, one) for index, one in enumerate(spec.get(place) or ()))
-
-
-def _dns(spec: Json) -> Iterator[Cause]:
-    config = spec.get("dnsConfig")
-    servers, searches = (config or {}).get("nameservers") or [], (config or {}).get("searches") or []
-    if spec.get("dnsPolicy") == "None" and config is None:
+def _own_dns(config: Json | None) -> Iterator[Cause]:
+    if config is None:
         yield required("dnsConfig", "must provide `dnsConfig` when `dnsPolicy` is None")
-    elif spec.get("dnsPolicy") == "None" and not servers:
+    elif not config.get("nameservers"):
         detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
         yield required("dnsConfig.nameservers", detail)
-    if len(servers) > _NAMESERVERS_MAX:
-        yield invalid("dnsConfig.nameservers", servers, f"must not have more than {_NAMESERVERS_MAX} nameservers")
-    if len(searches) > _SEARCHES_MAX:
-        yield invalid("dnsConfig.searches", searches, f"must not have more than {_SEARCHES_MAX} search paths")
-
-
-def _host_ports(spec: Json) -> Iterator[Cause]:
-    """Each port of the host once; on the host's network it is the container's."""
-    seen = set()
-    for place, index, one in _containers(spec):
-        for number, port in enumerate(one.get("ports") or ()):
-            field, host_port = f"{place}[{index}].ports[{number}].hostPort", port.get("hostPort") or 0
-            if host_port and spec.get("hostNetwork") and host_port != port.get("containerPort"):
-                yield invalid(field, host_port, "must match `containerPort` when `hostNetwork` is true")
-            taken = f"{port.get('protocol', '')}/{port.get('hostIP', '')}/{host_port}"
-            if host_port and (place, taken) in seen:
-                yield duplicate(field, taken)
-            seen.add((place, taken))
-
-
-def operating_system(value: Json) -> Iterator[Cause]:
-    if not value.get("name"):
-        yield required("name")
-    elif value["name"] not in _OPERATING_SYSTEMS:
-        yield not_supported("", value["name"], _OPERATING_SYSTEMS)
 
 
 def _unique_names(items: list[Json], place: str, taken: Iterable[Any] = ()) -> Iterator[Cause]:
@@ -180,8 +141,11 @@ def container(value: Json) -> Iterator[Cause]:
         yield required("name")
     else:
         yield from (invalid("name", value["name"], reason) for reason in names.dns_label(value["name"]))
-    if not value.get("image"):
+    image = value.get("image") or ""
+    if not image:
         yield required("image")
+    elif image != image.strip():
+        yield invalid("image", image, "must not have leading or trailing whitespace")
     seen = set()
     for index, port in enumerate(value.get("ports") or ()):
         name = port.get("name")
@@ -265,20 +229,30 @@ def volume(value: Json) -> Iterator[Cause]:
         yield from (invalid("name", name, reason) for reason in names.dns_label(name))
 
 
-def _handler(value: Json, kinds: Iterable[str]) -> Iterator[Cause]:
-    given = [field for field in kinds if value.get(field) is not None]
+def secret_volume(value: Json) -> Iterator[Cause]:
+    if not value.get("secretName"):
+        yield required("secretName")
+
+
+def config_map_volume(value: Json) -> Iterator[Cause]:
+    if not value.get("name"):
+        yield required("name")
+
+
+def _one_handler(value: Json, handlers: tuple[str, ...]) -> Iterator[Cause]:
+    given = [field for field in handlers if value.get(field) is not None]
     if not given:
         yield required("", "must specify a handler type")
     for extra in given[1:]:
         yield forbidden(extra, "may not specify more than 1 handler type")
 
 
-def lifecycle_handler(value: Json) -> Iterator[Cause]:
-    yield from _handler(value, _HOOK_HANDLERS)
+def hook(value: Json) -> Iterator[Cause]:
+    yield from _one_handler(value, _HOOK_HANDLERS)
 
 
 def probe(value: Json) -> Iterator[Cause]:
-    yield from _handler(value, _PROBE_HANDLERS)
+    yield from _one_handler(value, _PROBE_HANDLERS)
     fields = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
     yield from non_negative(value, *fields)
 
@@ -302,29 +276,11 @@ def exec_action(value: Json) -> Iterator[Cause]:
         yield required("command")
 
 
-def resource_name(name: str) -> Iterator[Cause]:
-    """What a container may ask for: what Kubernetes knows, or a device of somebody's domain."""
-    errors = names.qualified_name(name)
-    yield from (invalid("", name, reason) for reason in errors)
-    if errors or name in _RESOURCES or name.startswith("hugepages-"):
-        return
-    if "/" not in name:
-        yield invalid("", name, "must be a standard resource type or fully qualified")
-        yield invalid("", name, "must be a standard resource for containers")
-    elif "kubernetes.io/" not in name and (name.startswith("requests.") or names.qualified_name(f"requests.{name}")):
-        yield invalid("", name, "doesn't follow extended resource name standard")
-
-
-def named_source(*fields: str) -> Callable[[Json], Iterable[Cause]]:
-    """A volume's source that is nothing without these."""
-    return lambda value: (required(field) for field in fields if not value.get(field))
-
-
 def resources(value: Json) -> Iterator[Cause]:
     limits, requests = value.get("limits") or {}, value.get("requests") or {}
     for place, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in amounts.items():
-            yield from at(f"{place}[{name}]", resource_name(name))
+            yield from _resource_name(f"{place}[{name}]", name)
             if quantity(str(amount)) < 0:
                 yield invalid(f"{place}[{name}]", str(amount), "must be greater than or equal to 0")
     for name, amount in requests.items():
@@ -333,24 +289,58 @@ def resources(value: Json) -> Iterator[Cause]:
             yield invalid("requests", str(amount), detail)
 
 
-CHECKS: dict[str, Callable[[Json], Iterable[Cause]]] = {
+def _resource_name(field: str, name: str) -> Iterator[Cause]:
+    errors = names.qualified_name(name)
+    yield from (invalid(field, name, reason) for reason in errors)
+    if "/" not in name:
+        huge = name.startswith("hugepages-")
+        if not errors and not huge and name not in _RESOURCES:
+            yield invalid(field, name, "must be a standard resource type or fully qualified")
+        if not huge and name not in _CONTAINER_RESOURCES:
+            yield invalid(field, name, "must be a standard resource for containers")
+    elif "kubernetes.io/" not in name and (name.startswith("requests.") or names.qualified_name(f"requests.{name}")):
+        yield invalid(field, name, "doesn't follow extended resource name standard")
+
+
+def security_context(value: Json) -> Iterator[Cause]:
+    """Of a container."""
+    yield from _identities(value, "runAsUser", "runAsGroup")
+    if value.get("allowPrivilegeEscalation") is False:
+        if value.get("privileged"):
+            yield invalid("", value, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true")
+        if "CAP_SYS_ADMIN" in ((value.get("capabilities") or {}).get("add") or ()):
+            detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
+            yield invalid("", value, detail)
+
+
+def pod_security_context(value: Json) -> Iterator[Cause]:
+    yield from _identities(value, "fsGroup", "runAsUser", "runAsGroup")
+    for index, group in enumerate(value.get("supplementalGroups") or ()):
+        yield from in_range(f"supplementalGroups[{index}]", group, 0, INT32_MAX)
+
+
+def _identities(value: Json, *fields: str) -> Iterator[Cause]:
+    for field in fields:
+        if value.get(field) is not None:
+            yield from in_range(field, value[field], 0, INT32_MAX)
+
+
+CHECKS: dict[str, Callable[[Json], Iterable[Cause]]] = scheduling_checks.CHECKS | {
     "core.v1.ConfigMapKeySelector": key_reference,
-    "core.v1.ConfigMapVolumeSource": named_source("name"),
+    "core.v1.ConfigMapVolumeSource": config_map_volume,
     "core.v1.Container": container,
     "core.v1.ContainerPort": container_port,
     "core.v1.EnvVar": env_var,
     "core.v1.ExecAction": exec_action,
     "core.v1.HTTPGetAction": http_get,
-    "core.v1.HostPathVolumeSource": named_source("path"),
-    "core.v1.LifecycleHandler": lifecycle_handler,
-    "core.v1.PersistentVolumeClaimVolumeSource": named_source("claimName"),
-    "core.v1.Pod": pod,
-    "core.v1.PodOS": operating_system,
+    "core.v1.LifecycleHandler": hook,
+    "core.v1.PodSecurityContext": pod_security_context,
     "core.v1.PodSpec": pod_spec,
     "core.v1.Probe": probe,
     "core.v1.ResourceRequirements": resources,
     "core.v1.SecretKeySelector": key_reference,
-    "core.v1.SecretVolumeSource": named_source("secretName"),
+    "core.v1.SecretVolumeSource": secret_volume,
+    "core.v1.SecurityContext": security_context,
     "core.v1.TCPSocketAction": _handler_port,
     "core.v1.Volume": volume,
 }

@@ -1,7 +1,8 @@
 """What Kubernetes does to its own types in Go and publishes in no schema: defaults and checks, by definition.
 
 An expanded schema names the definition of each object in `DEFINITION`; compiling it looks up here what belongs to it.
-The defaults are in `defaults`, the checks in the modules named `..._checks`.
+The defaults are in `defaults`, the checks in `pod_checks`, `scheduling_checks`, `network_checks`, `object_checks` and
+`events`, what becomes of zeros in `zeros`.
 """
 
 import functools
@@ -10,13 +11,13 @@ from collections.abc import Callable, Iterable
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import (
     defaults,
+    events,
     metadata,
     names,
     network_checks,
     object_checks,
-    placement_checks,
     pod_checks,
-    security_checks,
+    zeros,
 )
 from mizzen.local.apiserver.schema.causes import invalid, required
 from mizzen.local.apiserver.types import Json
@@ -26,10 +27,7 @@ DEFINITION = "x-mizzen-definition"
 
 Check = Callable[[Json], Iterable[Cause]]
 """What is wrong with an object; fields are named from the object on (empty for itself)."""
-
-_CHECKS: dict[str, Check] = (
-    network_checks.CHECKS | object_checks.CHECKS | placement_checks.CHECKS | pod_checks.CHECKS | security_checks.CHECKS
-)
+_CHECKS: dict[str, Check] = {**pod_checks.CHECKS, **network_checks.CHECKS, **object_checks.CHECKS, **events.CHECKS}
 
 
 def short_name(definition: str) -> str:
@@ -46,8 +44,13 @@ def fill_of(definition: str) -> Callable[[Json], Json] | None:
 @functools.cache
 def check_of(definition: str) -> Check | None:
     """What is checked of an object of that definition beside its schema; `None` for nothing."""
+    return _CHECKS.get(short_name(definition))
+
+
+def zeros_of(definition: str, schema: Json) -> tuple[frozenset[str], frozenset[str]]:
+    """The fields of an object of that definition that are left out when they are zero, and those that are null."""
     name = short_name(definition)
-    return _CHECKS.get(name)
+    return zeros.left_out(name, schema), zeros.null(name)
 
 
 def embedded_resource(value: Json) -> Iterable[Cause]:

@@ -10,7 +10,9 @@ Not here: rules in CEL (`x-kubernetes-validations`) are accepted in a schema and
 from typing import Any
 
 from mizzen.local.apiserver.errors import Cause
+from mizzen.local.apiserver.schema.defaults import copied
 from mizzen.local.apiserver.schema.explain import explain
+from mizzen.local.apiserver.schema.formats import utc
 from mizzen.local.apiserver.schema.nodes import META_FIELDS, MISSING, Node, compiled
 from mizzen.local.apiserver.types import Json
 
@@ -81,16 +83,21 @@ def _default_object(node: Node, value: Json) -> Json:
             result[name] = copied(preset)
     if node.fill is not None and (more := node.fill(result)):
         result = {**result, **more}
-    properties, additional = node.properties, node.additional
+    properties, additional, left_out = node.properties, node.additional, node.left_out
     for name, item in list(result.items()) if result is not value else value.items():
         if item.__class__ is dict or item.__class__ is list:
-            sub = properties.get(name, additional)
-            if sub is None or (new := _default(sub, item)) is item:
-                continue
+            if not item and name in left_out:
+                new = MISSING
+            else:
+                sub = properties.get(name, additional)
+                if sub is None or (new := _default(sub, item)) is item:
+                    continue
         elif item is None:
             sub = properties.get(name, additional)
-            if sub is None or sub.nullable:
+            if sub is None or sub.nullable or name in node.null:
                 continue
+            new = copied(node.null_value)
+        elif not item and name in left_out:
             new = MISSING
         else:
             continue
@@ -100,16 +107,12 @@ def _default_object(node: Node, value: Json) -> Json:
             del result[name]
         else:
             result[name] = new
-    return result
-
-
-def copied(value: Any) -> Any:
-    """A JSON value that shares nothing with the one it is made from."""
-    if value.__class__ is dict:
-        return {key: copied(item) for key, item in value.items()}
-    if value.__class__ is list:
-        return [copied(item) for item in value]
-    return value
+    for name, digits in node.times:
+        text = result.get(name)
+        if text.__class__ is str and (written := utc(text, digits)) != text:
+            result = {**result, name: written}
+    zero = [name for name in node.null if not result.get(name) and result.get(name, MISSING) is not None]
+    return {**result, **dict.fromkeys(zero)} if zero else result
 
 
 def prune(schema: Json, obj: Json) -> tuple[Json, list[str]]:

@@ -18,6 +18,7 @@ _POD_UPDATABLE = (
     "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
+_SCHEDULING = frozenset({"affinity", "nodeSelector", "tolerations", "schedulingGates"})
 Check = Callable[[Json, Json], Iterator[Cause]]
 
 
@@ -42,6 +43,11 @@ def _spec_fields(*names: str) -> Check:
 
 def _pod(obj: Json, old: Json) -> Iterator[Cause]:
     spec, before = obj.get("spec") or {}, old.get("spec") or {}
+    gates = {gate.get("name") for gate in before.get("schedulingGates") or ()}
+    for index, gate in enumerate(spec.get("schedulingGates") or ()):
+        if gate.get("name") not in gates:
+            detail = f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'"
+            yield forbidden(f"spec.schedulingGates[{index}].name", detail)
     for name in ("containers", "initContainers"):
         if len(spec.get(name) or ()) != len(before.get(name) or ()):
             yield forbidden(f"spec.{name}", "pod updates may not add or remove containers")
@@ -77,10 +83,26 @@ def _job(obj: Json, old: Json) -> Iterator[Cause]:
     elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
     if not (elastic and spec.get("completions") is not None):
         yield from _fixed("spec.completions", spec.get("completions"), before.get("completions"))
-    names = ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
-    if not before.get("suspend"):
-        names.insert(1, "template")
+    names = ("selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
     yield from _spec_fields(*names)(obj, old)
+    template, earlier = spec.get("template") or {}, before.get("template") or {}
+    if before.get("suspend"):
+        template, earlier = _fixed_in_template(template), _fixed_in_template(earlier)
+    if not same(template, earlier):
+        yield invalid("spec.template", spec.get("template"), _IMMUTABLE)
+
+
+def _fixed_in_template(template: Json) -> Json:
+    """What of a suspended Job's template cannot change: all but where its Pods may run and what they ask for."""
+    spec, metadata = template.get("spec") or {}, template.get("metadata") or {}
+    affinity = {name: value for name, value in (spec.get("affinity") or {}).items() if name != "nodeAffinity"}
+    fixed = {name: value for name, value in spec.items() if name not in _SCHEDULING}
+    for field in ("containers", "initContainers"):
+        fixed[field] = [{**one, "resources": None} for one in spec.get(field) or ()]
+    return {
+        "metadata": {name: value for name, value in metadata.items() if name not in {"labels", "annotations"}},
+        "spec": {**fixed, "affinity": affinity},
+    }
 
 
 def _config(obj: Json, old: Json) -> Iterator[Cause]:

@@ -1,10 +1,10 @@
 """What every type answers; the base class is what custom resources and the simplest of Kubernetes' own get.
 
 Schemas say what an object looks like, default it and check it (`schema/`); a strategy says what a *change* may do,
-and what the server makes of an object by itself. It is asked, in this order: of a create `prepare_create` and
-`validate`; of an update `prepare_update`, `validate` and `validate_update`; of a change of status `prepare_status`
-and `validate_status`. `prepare_*` set fields of the object they are given; what is inside those fields may be shared
-with other objects, so that is made anew, never changed. What is wrong is returned.
+and what the server makes of an object by itself. It is asked, in this order: of a create `prepare_create`, `validate`
+and `validate_create`; of an update `prepare_update`, `validate` and `validate_update`; of both `warnings`; of a change
+of status `prepare_status` and `validate_status`. `prepare_*` set fields of the object they are given; what is inside
+those fields may be shared with other objects, so that is made anew, never changed. What is wrong is returned.
 """
 
 from collections.abc import Callable, Iterable
@@ -63,9 +63,17 @@ class Strategy:
         """What is wrong with an object that is created or updated, besides metadata and schema."""
         return ()
 
+    def validate_create(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
+        """What is wrong with a new object only."""
+        return ()
+
     def validate_update(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
         """What may not change in this way."""
         return updates.check_update(around.rtype, obj, old)
+
+    def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
+        """What works but is hardly meant, for the client to know."""
+        return ()
 
     def validate_status(self, obj: Json, old: Json, around: Surroundings) -> Iterable[Cause]:
         return ()

@@ -86,6 +86,18 @@ class EventStrategy(Strategy):
     create_on_update = True
     owns = False
 
+    def validate_create(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
+        """The newer API takes no events in the old way, nor of types that it does not know."""
+        if around.rtype.group != "events.k8s.io":
+            return
+        if not obj.get("eventTime"):
+            yield causes.required("eventTime")
+        if obj.get("type") not in {"Normal", "Warning"}:
+            yield causes.invalid("type", "", f"has invalid value: {obj.get('type', '')}")
+        for field in ("firstTimestamp", "lastTimestamp", "count", "source"):
+            if obj.get(f"deprecated{field[0].upper()}{field[1:]}"):
+                yield causes.invalid(field, "", "needs to be unset")
+
 
 class EndpointSliceStrategy(Strategy):
     generation = True

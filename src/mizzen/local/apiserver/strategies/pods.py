@@ -8,6 +8,7 @@ from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import causes
 from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep, timestamp
 from mizzen.local.apiserver.strategies.quantities import canonical, canonical_amounts
+from mizzen.local.apiserver.strategies.warnings import pod_warnings
 from mizzen.local.apiserver.types import Json
 
 _GRACE_PERIOD_S = 30
@@ -30,6 +31,16 @@ class PodStrategy(Strategy):
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
         obj["spec"] = canonical_spec(obj.get("spec") or {})
+
+    def validate_create(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
+        spec = obj["spec"]
+        if spec.get("ephemeralContainers"):
+            yield causes.forbidden("spec.ephemeralContainers", "cannot be set on create")
+        if spec.get("nodeName") and spec.get("schedulingGates"):
+            yield causes.forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared")
+
+    def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
+        return pod_warnings(obj.get("spec") or {}, "spec") if old is None else ()
 
     def prepare_status(self, obj: Json, old: Json, around: Surroundings) -> None:
         """Labels and annotations may come with a status, as in Kubernetes; spec and owners may not."""
@@ -58,6 +69,7 @@ def _gated(now: str) -> Json:
     return {
         "type": "PodScheduled",
         "status": "False",
+        "lastProbeTime": None,
         "lastTransitionTime": now,
         "reason": "SchedulingGated",
         "message": "Scheduling is blocked due to non-empty scheduling gates",

@@ -18,6 +18,8 @@ _RANGE = IPv4Network("10.96.0.0/16")
 _NODE_PORTS = range(30000, 32768)
 _API = ("default", "kubernetes")
 _NONE = "None"
+_REACHED = frozenset({"NodePort", "LoadBalancer"})
+"""The types that are reached from outside."""
 
 
 class ServiceStrategy(Strategy):
@@ -29,7 +31,8 @@ class ServiceStrategy(Strategy):
         _allocate(obj, around)
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
-        obj["spec"] = _with_allocated(obj.get("spec") or {}, old.get("spec") or {})
+        spec, before = obj.get("spec") or {}, old.get("spec") or {}
+        obj["spec"] = _without_leftovers(_with_allocated(spec, before), before)
         _allocate(obj, around)
 
     def validate(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
@@ -82,6 +85,27 @@ def _with_allocated(new: Json, before: Json) -> Json:
             for port in spec.get("ports") or ()
         ]
     return spec
+
+
+def _without_leftovers(spec: Json, before: Json) -> Json:
+    """A Service of another type drops what only the old type had, unless the update changes that too."""
+    spec, kind, earlier = {**spec}, spec.get("type"), before.get("type")
+    given = {port.get("nodePort") for port in before.get("ports") or ()}
+    if earlier in _REACHED and kind not in _REACHED:
+        ports = spec.get("ports") or []
+        if all(port.get("nodePort") in given for port in ports if port.get("nodePort")):
+            spec["ports"] = [{name: value for name, value in port.items() if name != "nodePort"} for port in ports]
+        if not spec.get("externalIPs"):
+            _drop_unchanged(spec, before, "externalTrafficPolicy")
+    if earlier == "LoadBalancer" and kind != "LoadBalancer":
+        _drop_unchanged(spec, before, "allocateLoadBalancerNodePorts")
+        _drop_unchanged(spec, before, "loadBalancerClass")
+    return spec
+
+
+def _drop_unchanged(spec: Json, before: Json, field: str) -> None:
+    if spec.get(field) == before.get(field):
+        spec.pop(field, None)
 
 
 def _allocate(obj: Json, around: Surroundings) -> None:

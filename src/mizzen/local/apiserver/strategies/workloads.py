@@ -6,7 +6,8 @@ from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import causes
 from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, keep
 from mizzen.local.apiserver.strategies.pods import canonical_spec
-from mizzen.local.apiserver.types import Json
+from mizzen.local.apiserver.strategies.warnings import pod_warnings
+from mizzen.local.apiserver.types import Json, ResourceType
 
 _JOB_NAME, _JOB_NAME_OLD = "batch.kubernetes.io/job-name", "job-name"
 _JOB_UID, _JOB_UID_OLD = "batch.kubernetes.io/controller-uid", "controller-uid"
@@ -23,8 +24,19 @@ class WorkloadStrategy(Strategy):
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
         _canonical_template(obj)
 
+    def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
+        template = _template(obj)
+        if old is not None and template == _template(old):
+            return ()
+        return pod_warnings(template.get("spec") or {}, "spec.template.spec")
+
 
 class DeploymentStrategy(WorkloadStrategy):
+    def spec_changed(self, obj: Json, old: Json, rtype: ResourceType) -> bool:
+        """Annotations count: the controller copies them to ReplicaSets."""
+        annotations, before = (one["metadata"].get("annotations") or {} for one in (obj, old))
+        return super().spec_changed(obj, old, rtype) or annotations != before
+
     def prepare_status(self, obj: Json, old: Json, around: Surroundings) -> None:
         keep(obj, old, ("spec",))
         keep(obj["metadata"], old["metadata"], ("labels",))
@@ -60,6 +72,10 @@ class JobStrategy(WorkloadStrategy):
         wanted = (spec.get("selector") or {}).get("matchLabels") or {}
         if any(labels.get(key) != value for key, value in wanted.items()):
             yield causes.invalid("spec.selector", spec.get("selector"), "`selector` not auto-generated")
+
+
+def _template(obj: Json) -> Json:
+    return (obj.get("spec") or {}).get("template") or {}
 
 
 def _canonical_template(obj: Json) -> None:

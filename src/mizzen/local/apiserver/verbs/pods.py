@@ -78,7 +78,7 @@ def _set_scheduled(pod: Json, now: str) -> None:
     status = pod.setdefault("status", {})
     conditions = [c for c in status.get("conditions") or () if c.get("type") != "PodScheduled"]
     generation = {"observedGeneration": pod["metadata"]["generation"]} if pod["metadata"].get("generation") else {}
-    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now}
+    scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
     status["conditions"] = [*conditions, {**scheduled, **generation}]
 
 

@@ -88,7 +88,10 @@ async def create_object(write: Write, obj: Json, *, track: bool = True) -> One:
     problems = metadata_rules.check(write.served.rtype, metadata)
     problems += structural.validate(write.served.rtype.schema, obj)
     problems += write.strategy.validate(obj, around)
+    problems += write.strategy.validate_create(obj, around)
     refuse(write, metadata.get("name", ""), problems)
+    for warning in write.strategy.warnings(obj, None):
+        write.request.warn(warning)
     if write.options.dry_run:
         write.context.store.check_absent(write.served.key, write.namespace, metadata["name"])
         return One(write.served, made=ordered(obj), status=201)
@@ -165,6 +168,9 @@ async def update_object(write: Write, replaced: Record, obj: Json, *, track: boo
         problems += strategy.validate(obj, around)
         problems += strategy.validate_update(obj, old, around)
     refuse(write, metadata["name"], problems)
+    if not write.subresource:
+        for warning in strategy.warnings(obj, old):
+            write.request.warn(warning)
     return await store_update(write, replaced, obj, old)
 
 

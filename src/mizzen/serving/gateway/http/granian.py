@@ -15,7 +15,7 @@ from typing import cast
 
 from mizzen.serving.gateway.errors import INTERNAL, HttpError
 from mizzen.serving.gateway.exchange import Exchange, HeaderMap
-from mizzen.serving.gateway.http.handler import SLOW_BODY, TOO_MANY_BYTES, Handler
+from mizzen.serving.gateway.http.handler import CUT_BODY, SLOW_BODY, TOO_MANY_BYTES, Handler
 from mizzen.serving.gateway.http.rsgi import Future, Responder, Scope, Server, Watcher
 from mizzen.serving.gateway.plan import Limits
 
@@ -99,7 +99,13 @@ class GranianServer:
         self._reading.pop(future, None)
         try:
             body = future.result()
-        except (RuntimeError, asyncio.CancelledError):  # the client left amid the body, or was too slow
+        except asyncio.CancelledError:  # too slow, and told so
+            self._bytes_done += size
+            return
+        except RuntimeError:
+            # The client left amid the body. granian's connection lives until it is answered, or until the collector
+            # comes by: the exception, which granian keeps, leads here, and from here to the responder.
+            self._gateway.refuse(responder, CUT_BODY)
             self._bytes_done += size
             return
         self._handle(scope, headers, responder, body, size)
@@ -124,8 +130,8 @@ class GranianServer:
                         return
         except TimeoutError:
             self._gateway.refuse(responder, SLOW_BODY)
-        except RuntimeError:  # the client left
-            return
+        except RuntimeError:
+            self._gateway.refuse(responder, CUT_BODY)
         else:
             self._handle(scope, headers, responder, bytes(body), 0)
 

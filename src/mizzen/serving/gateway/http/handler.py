@@ -10,6 +10,7 @@ from mizzen.serving.gateway.gateway import Gateway
 log = logging.getLogger("mizzen.gateway")
 METRICS_PATH = "/metrics"
 SLOW_BODY = HttpError(408, "the body did not come in time", "slow_body")
+CUT_BODY = HttpError(400, "the body did not come whole", "cut_body")
 TOO_MANY_BYTES = HttpError(
     429, "the gateway holds as many bytes of requests as it may", "too_many_bytes", retry_after_s=1.0
 )
