@@ -174,8 +174,9 @@ async def test_many_at_once_have_a_connection_each_and_leave_them_to_the_next() 
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "the server closed the connection"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "not an HTTP answer"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "not an HTTP answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok", "not packed as it says"),
     ],
-    ids=["nothing", "cut", "cut chunk", "another protocol", "no chunk"],
+    ids=["nothing", "cut", "cut chunk", "another protocol", "no chunk", "not packed"],
 )
 async def test_an_answer_that_breaks_off_or_is_none_is_broken(answer: bytes, says: str) -> None:
     async with served(answering(answer)) as (wire, _):

@@ -220,6 +220,7 @@ class Http1Wire:
         self._authority = parts.netloc.rpartition("@")[2]
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
+        self._dialling: set[asyncio.Future[_Connection]] = set()
 
     async def exchange(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
@@ -233,7 +234,10 @@ class Http1Wire:
             self._release(connection)
         found = connection.headers
         if found.get("content-encoding") == "gzip":
-            content = zlib.decompress(content, zlib.MAX_WBITS | 16)
+            try:
+                content = zlib.decompress(content, zlib.MAX_WBITS | 16)
+            except zlib.error as error:
+                raise BrokenError(f"not packed as it says: {error}") from error
         return Answer(connection.status, found, content)
 
     @asynccontextmanager
@@ -250,6 +254,10 @@ class Http1Wire:
             self._release(connection)
 
     async def aclose(self) -> None:
+        dialling = tuple(self._dialling)
+        for future in dialling:
+            future.cancel()
+        await asyncio.gather(*dialling, return_exceptions=True)
         for connection in (*self._idle, *self._busy):
             connection.close()
         self._idle.clear()
@@ -278,6 +286,24 @@ class Http1Wire:
         return good.pop() if good else None
 
     async def _connect(self) -> _Connection:
+        """A new connection. Who is cancelled while it is made leaves it to the next: a TLS handshake that is broken off
+        in the middle makes uvloop complain.
+        """
+        dialling = asyncio.ensure_future(self._dial())
+        self._dialling.add(dialling)
+        dialling.add_done_callback(self._dialling.discard)
+        try:
+            return await asyncio.shield(dialling)
+        except asyncio.CancelledError:
+            dialling.add_done_callback(self._keep)
+            raise
+
+    def _keep(self, dialled: "asyncio.Future[_Connection]") -> None:
+        if not dialled.cancelled() and dialled.exception() is None:
+            dialled.result().rest(asyncio.get_running_loop().time())
+            self._idle.append(dialled.result())
+
+    async def _dial(self) -> _Connection:
         loop = asyncio.get_running_loop()
         connection = _Connection()
         try:
