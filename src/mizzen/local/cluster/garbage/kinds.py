@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from mizzen.kube.discovery import discover
-from mizzen.kube.errors import ApiError
+from mizzen.kube.errors import KubeError
 from mizzen.kube.informer import Informer, Informers
 from mizzen.kube.resources import ResourceInfo, Untyped, metadata_of
 from mizzen.local.cluster.objects import CustomResourceDefinition, owner_uids
@@ -60,7 +60,7 @@ class AllKinds:
                 self._stale.clear()
                 try:
                     await self._look()
-                except ApiError as error:
+                except KubeError as error:
                     log.info("the kinds that are served cannot be told: %s", error)
                 try:
                     async with asyncio.timeout(_AGAIN_S):
