@@ -125,6 +125,14 @@ def test_quarantine_sets_rows_aside_and_commits_the_rest(project: Project) -> No
         )
 
 
+def test_quarantine_keeps_clear_of_the_rows_own_columns(project: Project) -> None:
+    """Rows that have a `_reason` already."""
+    project.write(source="def rows(): return [{'_reason': 'a', 'x': 1}, {'_reason': 'b', 'x': 2}]")
+    project.load(source={"python": "source:rows"}, expectations=[{"column": "x", "max": 1, "onFailure": "quarantine"}])
+    side = Table(project.store, "ns", "things.quarantine").at().arrow()
+    assert side.to_pylist() == [{"_reason": "b", "x": 2, "__reason": "x: max 1", "_run": "run-1"}]
+
+
 GOOD_SOURCES = {
     "a table": "def rows(): return pa.table({'x': [1]})",
     "a batch": "def rows(): return pa.record_batch({'x': [1]})",
@@ -251,8 +259,9 @@ BAD_FILES = {
     "half a Parquet file": ({"a.parquet": HALF}, ["a.parquet"], r"a\.parquet: cannot be read as Parquet"),
     "no Parquet file": ({"a.parquet": b"hello"}, ["a.parquet"], r"a\.parquet: cannot be read as Parquet"),
     "an empty CSV file": ({"a.csv": b""}, ["a.csv"], r"a\.csv: expected a header line"),
-    "a short line": ({"a.csv": b"x,y\n1,2\n3\n4,5\n"}, ["a.csv"], r"a\.csv"),
-    "a long line": ({"a.csv": b"x,y\n1,2\n3,4,5\n"}, ["a.csv"], r"a\.csv"),
+    "a short line": ({"a.csv": b"x,y\n1,2\n3\n4,5\n"}, ["a.csv"], r"a\.csv line 3: expected 2 fields, found 1: 3"),
+    "a long line": ({"a.csv": b"x,y\n1,2\n3,4,5\n"}, ["a.csv"], r"a\.csv line 3: expected 2 fields, found 3: 3,4,5"),
+    "another encoding": ({"a.csv": "x,y\n1,é\n".encode("latin-1")}, ["a.csv"], r"a\.csv: expected text in UTF-8, found byte 0xe9"),
     "broken JSON": ({"a.jsonl": b'{"x": 1}\n{"x": \n'}, ["a.jsonl"], r"a\.jsonl"),
     "no known ending": ({"a.xlsx": b"x"}, ["a.xlsx"], r"a\.xlsx: expected a file that ends in \.parquet"),
     "two formats": ({"a.csv": b"x\n1\n", "b.jsonl": b'{"x": 1}\n'}, ["a.csv", "b.jsonl"], "expected files of one format, found csv, json"),
@@ -363,6 +372,25 @@ def test_killed_at_any_step_and_repeated_there_is_one_version(project: Project, 
     project.table.verify()
     reports = [json.loads(line) for line in (project.folder / "reports").read_text().splitlines()]
     assert {(report["succeeded"], report["version"], report["quarantinedRows"]) for report in reports} == {(True, 1, 1)}
+
+
+@pytest.mark.slow
+def test_a_source_that_changes_its_mind_has_its_last_word_in_both_tables(project: Project) -> None:
+    """Killed after the side table's commit and before the other, repeated with other rows: both tables are of those."""
+    checks = [{"column": "x", "max": 2, "onFailure": "quarantine"}]
+    project.write(source="def rows(): return [{'x': 1}, {'x': 5}]")
+    task = project.task(source={"python": "source:rows"}, expectations=checks)
+    side = Table(project.store, "ns", "things.quarantine")
+    for step in range(1, 20):
+        run_pod(project, task, DIE_AT=str(step))
+        if side.exists():
+            break
+    assert not project.table.exists()
+    project.write(source="def rows(): return [{'x': 2}, {'x': 7}, {'x': 8}]")
+    assert run_pod(project, project.task(source={"python": "source:rows"}, expectations=checks)).returncode == 0
+    assert project.table.at().arrow().column("x").to_pylist() == [2]
+    assert side.at().arrow().column("x").to_pylist() == [7, 8]
+    assert set(side.at().arrow().column("_run").to_pylist()) == {"run-1"}
 
 
 def test_the_process_tells_why_it_failed(project: Project) -> None:

@@ -72,8 +72,9 @@ def test_a_store_that_cannot_be_written_says_so_in_a_line(tmp_path: Path, s3: No
     assert "\n" not in str(caught.value)
     with pytest.raises(StoreUnavailable, match="the bucket is not there"):
         Store.open("s3://no-such-bucket").put("x", b"1")
-    with pytest.raises(ValueError, match="expected a store URL"):
-        Store.open("ftp://example.invalid/x")
+    for url in ("ftp://example.invalid/x", "file://relative/path", "/plain/path", ""):
+        with pytest.raises(ValueError, match="expected a store URL"):
+            Store.open(url)
 
 
 @given(st.text(max_size=80))

@@ -68,7 +68,7 @@ def test_a_run_commits_once(store: Store, tmp_path: Path) -> None:
     assert len(table.history()) == 2
 
 
-def test_racing_writers_each_commit_once(file_store: Store, tmp_path: Path) -> None:
+def test_racing_writers_each_commit_once(store: Store, tmp_path: Path) -> None:
     """Eight writers, two for each run, on a table that is not there yet: four versions, each complete."""
     made: list[tuple[str, int]] = []
     gate = threading.Barrier(8)
@@ -77,7 +77,7 @@ def test_racing_writers_each_commit_once(file_store: Store, tmp_path: Path) -> N
         run = f"run-{index % 4}"
         parts, schema = spooled(tmp_path / str(index), pa.table({"x": [index % 4] * 100}))
         gate.wait()
-        made.append((run, Table(file_store, "default", "raced").commit(parts, schema, run).version))
+        made.append((run, Table(store, "default", "raced").commit(parts, schema, run).version))
 
     writers = [threading.Thread(target=write, args=(index,)) for index in range(8)]
     for writer in writers:
@@ -86,7 +86,7 @@ def test_racing_writers_each_commit_once(file_store: Store, tmp_path: Path) -> N
         writer.join()
     assert len(made) == 8
     assert len(set(made)) == 4
-    table = Table(file_store, "default", "raced")
+    table = Table(store, "default", "raced")
     assert sorted(commit.version for commit in table.history()) == [1, 2, 3, 4]
     for run, version in made:
         assert set(table.at(version).arrow().column("x").to_pylist()) == {int(run[-1])}

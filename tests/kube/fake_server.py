@@ -60,6 +60,16 @@ class _Stream(httpx2.AsyncByteStream):
             yield chunk
 
 
+def client_over(transport: httpx2.AsyncBaseTransport) -> Client:
+    connection = Connection("https://fake.invalid", "default", "a test", None, None)
+    return Client(connection, transport=transport, rng=lambda: 0.0)
+
+
+def client_of(answer: Callable[[httpx2.Request], httpx2.Response]) -> Client:
+    """A client whose every request is answered by a function."""
+    return client_over(httpx2.MockTransport(answer))
+
+
 class FakeServer(httpx2.AsyncBaseTransport):
     """Objects by (plural, namespace, name); every change has a revision and stays in `history` until `compact`."""
 
@@ -81,9 +91,8 @@ class FakeServer(httpx2.AsyncBaseTransport):
         self._cut = 0
         self._uids = 0
 
-    def client(self, **more: Any) -> Client:
-        connection = Connection("https://fake.invalid", "default", "a test", None, None)
-        return Client(connection, transport=self, rng=lambda: 0.0, **more)
+    def client(self) -> Client:
+        return client_over(self)
 
     # -- knobs
 

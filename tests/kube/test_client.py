@@ -24,7 +24,7 @@ from mizzen.kube.resources import ResourceInfo, meta_of, untyped
 from mizzen.kube.watching import event_of, lines_of
 
 from . import virtual
-from .fake_server import Answer, FakeServer, status
+from .fake_server import Answer, FakeServer, client_of, status
 
 Thing = untyped(ResourceInfo("x.io", "v1", "Thing", "things", namespaced=True))
 
@@ -41,9 +41,7 @@ class Wire:
             self.asked.append(request)
             return httpx2.Response(200, json=self.answer)
 
-        client = FakeServer().client()
-        client._transport._http._transport = httpx2.MockTransport(handle)
-        return client
+        return client_of(handle)
 
     def last(self) -> tuple[str, str, dict[str, str], Any]:
         request = self.asked[-1]
@@ -253,8 +251,7 @@ async def test_logs_come_as_they_are() -> None:
         asked.append(str(request.url))
         return httpx2.Response(200, stream=Pieces(b"one\n", b"two"))
 
-    client = FakeServer().client()
-    client._transport._http._transport = httpx2.MockTransport(handle)
+    client = client_of(handle)
     got = b"".join([chunk async for chunk in client.logs("p", "n", "c", follow=True, previous=True, tail_lines=0)])
     assert got == b"one\ntwo"
     assert asked == [

@@ -12,8 +12,9 @@ import yaml
 
 from mizzen.kube import connection
 from mizzen.kube.client import Client
-from mizzen.kube.connection import Connection, TokenFileAuth, from_environment, from_kubeconfig
-from mizzen.kube.errors import ConfigurationError
+from mizzen.kube.connection import Connection, from_environment, from_kubeconfig
+from mizzen.kube.errors import ConfigurationError, Unauthorized
+from mizzen.kube.identity import TokenFile
 
 
 def kubeconfig(path: Path, server: str = "https://one.invalid", user: Any = None, **more: Any) -> Path:
@@ -97,8 +98,8 @@ def test_several_files_are_merged_first_one_wins_and_paths_stay_relative_to_thei
     two = kubeconfig(tmp_path / "two" / "config", "https://two.invalid", user={"tokenFile": "token"})
     found = from_kubeconfig(os.pathsep.join([str(tmp_path / "missing"), str(one), str(two)]))
     assert (found.server, found.namespace) == ("https://one.invalid", "ns")
-    assert isinstance(found.auth, TokenFileAuth)
-    assert found.auth._path == tmp_path / "two" / "token"
+    assert isinstance(found.identity, TokenFile)
+    assert found.identity.path == tmp_path / "two" / "token"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,18 @@ async def test_a_rotated_token_is_noticed_and_a_missing_one_survives_the_moment(
     assert await authorization(found) == ["Bearer rotated"]
     (folder / "token").unlink()
     assert await authorization(found) == ["Bearer rotated"]
+
+
+async def test_a_token_that_is_refused_is_read_again_once(tmp_path: Path) -> None:
+    """The file may be newer than its time says, and a token that stays the same is not shown twice."""
+    (tmp_path / "token").write_text("old")
+    found = from_kubeconfig(kubeconfig(tmp_path / "c", user={"tokenFile": "token"}))
+    with pytest.raises(Unauthorized):
+        await authorization(found, (401,))
+    stamp = (tmp_path / "token").stat().st_mtime_ns
+    (tmp_path / "token").write_text("new")
+    os.utime(tmp_path / "token", ns=(stamp, stamp))
+    assert await authorization(found, (401, 200)) == ["Bearer old", "Bearer new"]
 
 
 async def test_a_token_that_was_never_there_is_a_configuration_error(tmp_path: Path) -> None:

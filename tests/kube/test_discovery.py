@@ -9,7 +9,7 @@ import pytest
 from mizzen.kube.discovery import Served, discover
 from mizzen.kube.resources import ResourceInfo
 
-from .fake_server import FakeServer, status
+from .fake_server import client_of, status
 
 PODS = Served(
     ResourceInfo("", "v1", "Pod", "pods", namespaced=True),
@@ -78,6 +78,4 @@ async def test_both_ways_give_the_same(documents: dict[str, Any]) -> None:
             return httpx2.Response(503, json=status(503, "ServiceUnavailable"))
         return httpx2.Response(200, content=json.dumps(document), headers={"content-type": "application/json"})
 
-    client = FakeServer().client()
-    client._transport._http._transport = httpx2.MockTransport(handle)
-    assert await discover(client) == (PODS, WIDGETS)
+    assert await discover(client_of(handle)) == (PODS, WIDGETS)

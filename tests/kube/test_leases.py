@@ -13,7 +13,7 @@ from mizzen.kube.leases import Election, LeadershipLost, LeaseTimes
 from mizzen.kube.resources import parse_time
 
 from . import virtual
-from .fake_server import EPOCH, FakeServer, virtual_now
+from .fake_server import EPOCH, FakeServer, client_over, virtual_now
 
 
 class Candidate:
@@ -56,9 +56,7 @@ class _Network(httpx2.AsyncBaseTransport):
         self.latency_s = self.answer_s = 0.0
 
     def client(self):
-        client = self.server.client()
-        client._transport._http._transport = self
-        return client
+        return client_over(self)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         await asyncio.sleep(self.latency_s)

@@ -17,7 +17,7 @@ from lightkube.resources.core_v1 import ConfigMap, Event, Namespace, Node, Secre
 from mizzen.kube.client import Client
 from mizzen.kube.connection import from_kubeconfig
 from mizzen.kube.discovery import discover
-from mizzen.kube.errors import AlreadyExists, Conflict, Invalid, NotFound, Unauthorized
+from mizzen.kube.errors import AlreadyExists, Conflict, Invalid, NotFound, Unauthorized, Unavailable
 from mizzen.kube.events import Recorder
 from mizzen.kube.informer import Informer
 from mizzen.kube.leases import Election, LeadershipLost, LeaseTimes
@@ -121,10 +121,25 @@ async def test_who_may_what(server: ApiServer, client: Client) -> None:
     assert await client.can_i("create", Secret, namespace="default")
     assert await client.can_i("delete", Node)
     nobody = from_kubeconfig(server.kubeconfig)
-    object.__setattr__(nobody, "auth", None)
+    object.__setattr__(nobody, "identity", None)
     async with Client(nobody) as anonymous:
         with pytest.raises(Unauthorized):
             await anonymous.get(Secret, "a")
+
+
+async def test_a_server_of_another_home_is_told_from_one_that_is_away(
+    server: ApiServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Same address, another certificate authority: what to do is another thing than to start it."""
+    home = tmp_path_factory.mktemp("other")
+    other = ApiServer(home, port=0)
+    await other.start()
+    wrong = home / "wrong"
+    wrong.write_text(other.kubeconfig.read_text().replace(f":{other.port}", f":{server.port}"))
+    await other.stop()
+    async with Client.from_kubeconfig(wrong) as client:
+        with pytest.raises(Unavailable, match="the server's certificate is not what .* expects"):
+            await client.get(Secret, "a")
 
 
 async def test_a_watch_from_a_list_misses_nothing(client: Client) -> None:

@@ -60,7 +60,7 @@ async def start(folder: Path, *command: str, number: int = 0, environment: dict[
 
 
 async def python(folder: Path, code: str, *arguments: str, **options) -> Started:
-    return await start(folder, "python", "-c", code, *arguments, **options)
+    return await start(folder, sys.executable, "-c", code, *arguments, **options)
 
 
 async def until(condition: Callable[[], object], what: str = "") -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,6 +115,19 @@ async def test_a_follower_gets_everything_through_rotation_and_ends_with_the_con
         await asyncio.to_thread(_append, tmp_path, expected[start : start + 50])
     alive = False
     assert await following == b"".join(expected)
+
+
+async def test_a_follower_gets_the_last_words_of_a_container_whose_folder_goes_with_it(tmp_path: Path) -> None:
+    """A Pod that was deleted ends, and at once its folder is removed."""
+    folder, alive = tmp_path / "0", True
+    folder.mkdir()
+    _append(folder, [b"up\n"])
+    following = logs.read(folder, LogOptions(follow=True), lambda: alive)
+    assert await anext(following) == b"up\n"
+    _append(folder, [b"bye\n"])
+    shutil.rmtree(folder)
+    alive = False
+    assert [piece async for piece in following] == [b"bye\n"]
 
 
 def _append(folder: Path, chunks: list[bytes]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,7 +215,7 @@ async def test_a_worker_that_fails_is_made_anew_and_takes_its_containers_back(
 async def test_a_second_node_on_the_same_home_is_refused(cluster: Cluster) -> None:
     async with cluster.node():
         second = await asyncio.create_subprocess_exec(
-            "python", "-m", "mizzen.local.node", "--kubeconfig", str(cluster.kubeconfig), "--home", str(cluster.home),
+            sys.executable, "-m", "mizzen.local.node", "--kubeconfig", str(cluster.kubeconfig), "--home", str(cluster.home),
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         _, said = await second.communicate()

@@ -289,6 +289,31 @@ def test_a_holdout_of_other_columns_is_refused() -> None:
         convert(expect_original(model), DATA.frame, DATA.frame[["p"]])
 
 
+def test_an_example_that_the_model_cannot_predict_is_refused() -> None:
+    """Too few columns, for each library; too many for the converted model."""
+    score = DATA.score
+    for model in (
+        LinearRegression().fit(DATA.matrix, score),
+        lgb.train({"verbose": -1, "num_threads": 1}, lgb.Dataset(DATA.matrix, score), 2),
+        xgb.train({"nthread": 1}, xgb.DMatrix(DATA.matrix, score), 2),
+    ):
+        with pytest.raises(ModelUnfit, match="cannot predict the rows it was given"):
+            convert(expect_original(model), DATA.matrix[:, :4])
+
+
+def test_a_holdout_of_other_types_is_refused() -> None:
+    """A value is never made another to fit."""
+    pipeline = make_pipeline(columns(), LinearRegression()).fit(DATA.mixed, DATA.score)
+    for name, values, message in (
+        ("i", 0.5, "column 'i': expected INT64, as in the example, found missing values or fractions"),
+        ("i", np.nan, "found missing values or fractions"),
+        ("r", "text", "column 'r': expected FP64, as in the example, found text"),
+        ("c", 5, "cannot predict|column 'c': expected text, as in the example, found"),
+    ):
+        with pytest.raises(ModelUnfit, match=message):
+            convert(expect_original(pipeline), DATA.mixed[:9], DATA.mixed.assign(**{name: values}))
+
+
 def test_conversion_leaves_the_process_as_it_was() -> None:
     """No warning of ours, nothing printed, and the user's model predicts as before."""
     model = quiet_lgbm(lgb.LGBMClassifier).fit(DATA.frame, DATA.two)

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightgbm as lgb
 import numpy as np
+import pandas as pd
 import pytest
 import xgboost as xgb
 from numpy.typing import NDArray
@@ -194,6 +195,9 @@ def test_what_is_not_known_is_refused() -> None:
     random = np.random.default_rng(0)
     rows = matrix(random, 100)
     score = target(rows)
+    frame = pd.DataFrame({"a": rows[:, 0], "c": pd.Categorical(rows[:, CATEGORY].astype(int).astype(str))})
+    with pytest.raises(ConversionFailed, match="columns of categories"):
+        forest_of(xgb.train({"nthread": 1}, xgb.DMatrix(frame, score, enable_categorical=True), 2))
     with pytest.raises(ConversionFailed, match="gblinear"):
         forest_of(xgb.train({"booster": "gblinear", "nthread": 1}, xgb.DMatrix(rows[:, :3], score), 2))
     both = np.column_stack([score, score])

@@ -171,7 +171,7 @@ FAILURES = {
     "nan": ("BadResult", "metrics['auc']: expected a finite number, got float nan"),
     "text_metric": ("BadResult", "metrics['auc']: expected a finite number, got str 'high'"),
     "no_example": ("BadResult", "example: expected some rows"),
-    "unfitted": ("ConversionFailed", ""),
+    "unfitted": ("BadModel", "cannot predict the rows it was given: NotFittedError"),
     "no_metrics": ("BadResult", "metrics: expected numbers by name"),
     "other_dataset": ("FunctionRaised", "thingz: expected a dataset of the job's spec.datasets; did you mean things?"),
     "bad_onnx": ("CorruptModel", "cannot load the model"),

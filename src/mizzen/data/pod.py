@@ -6,12 +6,14 @@ anything else is, because a lost connection or a full disk passes. Whatever the 
 termination message path, which the kubelet copies into the Pod's status.
 """
 
+import faulthandler
 import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -84,6 +86,9 @@ def say_why(message: str) -> None:
 
 def run_to_exit_code(body: Callable[[], None]) -> int:
     """Runs the Pod's work and turns however it ends into an exit code and a termination message."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what the user prints is in the Pod's log when it is printed
+    faulthandler.enable()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, _terminate)
     try:

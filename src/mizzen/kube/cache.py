@@ -68,6 +68,9 @@ class Cache(Generic[T]):
     def values(self) -> list[T]:
         return [entry.obj for entry in self._entries.values()]
 
+    def values_in(self, namespace: str) -> list[T]:
+        return [entry.obj for key, entry in self._entries.items() if key.namespace == namespace]
+
     def add_index(self, name: str, function: IndexFunction[T]) -> None:
         """Raises `ValueError` where another function has that name."""
         if name in self._index_functions:

@@ -25,16 +25,15 @@ import msgspec
 from mizzen.kube import connection as connections
 from mizzen.kube.connection import Connection
 from mizzen.kube.errors import Expired
-from mizzen.kube.resources import Json, ResourceInfo, decode, encode, info_of, meta_of
+from mizzen.kube.query import Propagation, Selector, delete_options, goes_later, selection, writing
+from mizzen.kube.resources import ResourceInfo, decode, encode, info_of, meta_of
 from mizzen.kube.transport import Transport, TransportStatistics
 from mizzen.kube.watching import RawObject, WatchEvent, decoded, events_of, raw_object
+from mizzen.kube.wire import Answer
 from mizzen.version import __version__
 
 T = TypeVar("T")
-Selector = str | Mapping[str, str]
-"""`"app=gateway,tier!=test"`, or `{"app": "gateway"}` where all are equalities."""
 PatchType = Literal["merge", "json", "strategic"]
-Propagation = Literal["Background", "Foreground", "Orphan"]
 
 _PATCH_TYPES = {
     "merge": "application/merge-patch+json",
@@ -127,7 +126,7 @@ class Client:
     async def get(self, cls: type[T], name: str, namespace: str | None = None) -> T:
         """The object of that name. Raises `NotFound`."""
         response = await self._send("GET", self._path(cls, namespace, name))
-        return decode(cls, response.content)
+        return decode(cls, response.body)
 
     async def list(
         self,
@@ -157,14 +156,14 @@ class Client:
     ) -> ListResult[RawObject]:
         """As `list`, the objects as JSON; with `metadata_only` just that of each, where the server can do so."""
         accept = f"{_METADATA}List{_OR_ALL}" if metadata_only else "application/json"
-        selection = _selection(labels, fields)
-        first = selection | ({} if resource_version is None else {"resourceVersion": resource_version})
+        chosen = selection(labels, fields)
+        first = chosen | ({} if resource_version is None else {"resourceVersion": resource_version})
         params = first | {"limit": str(_PAGE)}
         items: list[RawObject] = []
         while True:
             try:
                 response = await self._send("GET", info.path(namespace), params=params, accept=accept)
-                page = _list_page.decode(response.content)
+                page = _list_page.decode(response.body)
             except Expired:
                 # The rest of a slow listing is gone: one unpaged list is consistent and cannot expire.
                 if "continue" not in params:
@@ -174,7 +173,7 @@ class Client:
             items += [raw_object(raw) for raw in page.items or ()]
             if not page.metadata.continue_:
                 return ListResult(items, page.metadata.resource_version)
-            params = selection | {"limit": str(_PAGE), "continue": page.metadata.continue_}
+            params = chosen | {"limit": str(_PAGE), "continue": page.metadata.continue_}
 
     async def watch(
         self,
@@ -216,7 +215,7 @@ class Client:
     ) -> AsyncGenerator[WatchEvent[RawObject], None]:
         """As `watch`, the objects as JSON; with `metadata_only` just that of each, where the server can do so."""
         accept = f"{_METADATA}{_OR_ALL}" if metadata_only else "application/json"
-        params = _selection(labels, fields) | {"watch": "true", "allowWatchBookmarks": str(bookmarks).lower()}
+        params = selection(labels, fields) | {"watch": "true", "allowWatchBookmarks": str(bookmarks).lower()}
         if resource_version is not None:
             params["resourceVersion"] = resource_version
         if send_initial_events:
@@ -235,18 +234,18 @@ class Client:
 
     async def create(self, obj: T, *, field_manager: str | None = None, dry_run: bool = False) -> T:
         """The object as the server made it. Raises `AlreadyExists`, `Invalid`."""
-        params = _writing(field_manager, dry_run)
+        params = writing(field_manager, dry_run)
         return await self._write("POST", type(obj), self._path_of(obj, named=False), encode(obj), params)
 
     async def replace(self, obj: T, *, field_manager: str | None = None, dry_run: bool = False) -> T:
         """Replaces the object. Raises `Conflict` where it changed since its `resourceVersion`."""
-        params = _writing(field_manager, dry_run)
+        params = writing(field_manager, dry_run)
         return await self._write("PUT", type(obj), self._path_of(obj), encode(obj), params, idempotent=True)
 
     async def replace_status(self, obj: T, *, field_manager: str | None = None) -> T:
         """Replaces `status` alone. Raises `Conflict` where the object changed since its `resourceVersion`."""
         path = self._path_of(obj, subresource="status")
-        return await self._write("PUT", type(obj), path, encode(obj), _writing(field_manager), idempotent=True)
+        return await self._write("PUT", type(obj), path, encode(obj), writing(field_manager), idempotent=True)
 
     async def patch(
         self,
@@ -262,7 +261,7 @@ class Client:
     ) -> T:
         """Changes parts of an object. A `metadata.resourceVersion` in a merge patch makes it a `Conflict` if stale."""
         path = self._path(cls, namespace, name, subresource)
-        params = _writing(field_manager, dry_run)
+        params = writing(field_manager, dry_run)
         # A JSON patch may append; merges can be done twice.
         return await self._write("PATCH", cls, path, body, params, _PATCH_TYPES[type_], idempotent=type_ != "json")
 
@@ -282,7 +281,7 @@ class Client:
         path = self._path_of(obj, subresource=subresource)
         wire = encode(obj)
         wire["metadata"] = {k: v for k, v in (wire.get("metadata") or {}).items() if k not in _NOT_APPLIED}
-        params = _writing(field_manager, dry_run) | ({"force": "true"} if force else {})
+        params = writing(field_manager, dry_run) | ({"force": "true"} if force else {})
         return await self._write("PATCH", type(obj), path, wire, params, _PATCH_TYPES["apply"], idempotent=True)
 
     async def delete(
@@ -301,10 +300,10 @@ class Client:
 
         Raises `NotFound`; `Conflict` where `uid` or `resource_version` is not the object's.
         """
-        body = _delete_options(propagation, uid, resource_version, grace_period_s, dry_run)
+        body = delete_options(propagation, uid, resource_version, grace_period_s, dry_run)
         path = self._path(cls, namespace, name)
-        content = (await self._send("DELETE", path, body=msgspec.json.encode(body), idempotent=True)).content
-        return decode(cls, content) if _goes_later(msgspec.json.decode(content)) else None
+        content = (await self._send("DELETE", path, body=msgspec.json.encode(body), idempotent=True)).body
+        return decode(cls, content) if goes_later(msgspec.json.decode(content)) else None
 
     async def delete_collection(
         self,
@@ -317,9 +316,9 @@ class Client:
         grace_period_s: int | None = None,
     ) -> None:
         """Asks for the deletion of all that are selected in a namespace (by default the context's)."""
-        body = _delete_options(propagation, None, None, grace_period_s, dry_run=False)
+        body = delete_options(propagation, None, None, grace_period_s, dry_run=False)
         path = self._path(cls, namespace)
-        params = _selection(labels, fields)
+        params = selection(labels, fields)
         await self._send("DELETE", path, params=params, body=msgspec.json.encode(body), idempotent=True)
 
     async def scale(self, cls: type[Any], name: str, replicas: int, *, namespace: str | None = None) -> None:
@@ -402,7 +401,7 @@ class Client:
             method, path, params=params, body=content, content_type=content_type, accept=accept, idempotent=idempotent
         )
         is_json = "json" in response.headers.get("content-type", "")
-        return msgspec.json.decode(response.content) if is_json else response.text
+        return msgspec.json.decode(response.body) if is_json else response.body.decode(errors="replace")
 
     # -- how
 
@@ -432,7 +431,7 @@ class Client:
         response = await self._send(
             method, path, params=params, body=body, content_type=content_type, idempotent=idempotent
         )
-        return decode(cls, response.content)
+        return decode(cls, response.body)
 
     async def _send(
         self,
@@ -444,8 +443,8 @@ class Client:
         content_type: str = "application/json",
         accept: str = "application/json",
         idempotent: bool = False,
-    ) -> httpx2.Response:
-        headers = {"Accept": accept} | ({"Content-Type": content_type} if body is not None else {})
+    ) -> Answer:
+        headers = {"accept": accept} | ({"content-type": content_type} if body is not None else {})
         return await self._transport.send(
             method, path, params=params, body=body, headers=headers, idempotent=idempotent or method == "GET"
         )
@@ -453,47 +452,3 @@ class Client:
 
 _NOT_APPLIED = frozenset({"managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "selfLink"})
 """What the server refuses, or would take as a precondition, in the object of an apply."""
-
-
-def _selection(labels: Selector | None, fields: Selector | None) -> dict[str, str]:
-    named = {"labelSelector": labels, "fieldSelector": fields}
-    return {key: selector_text(selector) for key, selector in named.items() if selector}
-
-
-def selector_text(selector: Selector) -> str:
-    """A selector as the server reads it; the same text for equal mappings."""
-    if isinstance(selector, str):
-        return selector
-    return ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
-
-
-def _writing(field_manager: str | None, dry_run: bool = False) -> dict[str, str]:
-    return ({"fieldManager": field_manager} if field_manager else {}) | ({"dryRun": "All"} if dry_run else {})
-
-
-def _goes_later(answer: Json) -> bool:
-    """Whether what a deletion was answered with is an object that is still there: a server may also give the last
-    state of one that is gone, or a `Status`.
-    """
-    meta = answer.get("metadata") or {}
-    waits = meta.get("finalizers") or meta.get("deletionGracePeriodSeconds")
-    return answer.get("kind") != "Status" and bool(meta.get("deletionTimestamp") and waits)
-
-
-def _delete_options(
-    propagation: Propagation | None,
-    uid: str | None,
-    resource_version: str | None,
-    grace_period_s: int | None,
-    dry_run: bool,
-) -> Json:
-    wanted = {"uid": uid, "resourceVersion": resource_version}
-    preconditions = {key: value for key, value in wanted.items() if value is not None}
-    options = {
-        "propagationPolicy": propagation,
-        "gracePeriodSeconds": grace_period_s,
-        "preconditions": preconditions or None,
-        "dryRun": ["All"] if dry_run else None,
-    }
-    head = {"apiVersion": "v1", "kind": "DeleteOptions"}
-    return head | {key: value for key, value in options.items() if value is not None}

@@ -1,29 +1,26 @@
 """Where the API server is and who we are: found in the places every Kubernetes program looks, and in a Mizzen home.
 
 The kubeconfig is read and the TLS context made by lightkube. What is here is the order of places, an error that names
-each of them, the merging of several files in `KUBECONFIG` as kubectl does it, and authentication that notices a rotated
-service-account token.
+each of them, and the merging of several files in `KUBECONFIG` as kubectl does it.
 """
 
-import asyncio
+import base64
 import os
-import shutil
 import ssl
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import msgspec
 import yaml
 from lightkube.config.client_adapter import verify_cluster
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
-from lightkube.config.models import User, UserExec
+from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
 from mizzen.kube.errors import ConfigurationError
+from mizzen.kube.identity import Fixed, Identity, Plugin, TokenFile
 
 SERVICE_ACCOUNT = "var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -39,101 +36,8 @@ class Connection:
     source: str
     """Where this was found, for messages: a file, or `service account in ...`."""
     tls: ssl.SSLContext
-    auth: httpx2.Auth | None
-
-
-class TokenAuth(httpx2.Auth):
-    """A bearer token that does not change."""
-
-    def __init__(self, token: str) -> None:
-        self._authorization = f"Bearer {token.strip()}"
-
-    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        request.headers["Authorization"] = self._authorization
-        yield request
-
-
-class TokenFileAuth(httpx2.Auth):
-    """A bearer token in a file that its owner renews: read again when the file changed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read_at: int | None = None
-        self._authorization = ""
-
-    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        try:
-            changed_at = self._path.stat().st_mtime_ns
-            if changed_at != self._read_at:
-                self._authorization = f"Bearer {self._path.read_text().strip()}"
-                self._read_at = changed_at
-        except OSError as error:
-            # Mid-rotation the file may be away for a moment; the last token is still good then.
-            if self._read_at is None:
-                raise ConfigurationError(f"{self._path}: cannot read the bearer token: {error}") from error
-        request.headers["Authorization"] = self._authorization
-        yield request
-
-
-class ExecAuth(httpx2.Auth):
-    """A token from a credential plugin (`users[].user.exec`), asked for again when it expires or is refused."""
-
-    requires_response_body = False
-    _MARGIN = timedelta(seconds=30)
-
-    def __init__(self, plugin: UserExec, folder: Path) -> None:
-        self._plugin = plugin
-        self._folder = folder
-        self._lock = asyncio.Lock()
-        self._authorization: str | None = None
-        self._expires: datetime | None = None
-
-    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        async with self._lock:
-            if self._authorization is None or (self._expires and datetime.now(UTC) > self._expires - self._MARGIN):
-                await self._ask()
-            used = self._authorization or ""
-        request.headers["Authorization"] = used
-        response = yield request
-        if response.status_code != 401:
-            return
-        async with self._lock:
-            if self._authorization == used:
-                await self._ask()
-        request.headers["Authorization"] = self._authorization or ""
-        yield request
-
-    async def _ask(self) -> None:
-        plugin = self._plugin
-        command = plugin.command
-        if os.sep in command and not Path(command).is_absolute():
-            command = str(self._folder / command)
-        if shutil.which(command) is None:
-            hint = f" ({plugin.installHint.strip()})" if plugin.installHint else ""
-            raise ConfigurationError(f"credential plugin {plugin.command}: not found{hint}")
-        info = {"apiVersion": plugin.apiVersion, "kind": "ExecCredential", "spec": {"interactive": False}}
-        env = {
-            **os.environ,
-            **{variable.name: variable.value for variable in plugin.env or ()},
-            "KUBERNETES_EXEC_INFO": msgspec.json.encode(info).decode(),
-        }
-        process = await asyncio.create_subprocess_exec(
-            command, *(plugin.args or ()), env=env,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await process.communicate()
-        if process.returncode != 0:
-            said = err.decode(errors="replace").strip()[-500:]
-            raise ConfigurationError(f"credential plugin {plugin.command}: exit status {process.returncode}: {said}")
-        try:
-            status: dict[str, Any] = msgspec.json.decode(out)["status"]
-            self._authorization = f"Bearer {status['token']}"
-            expires = status.get("expirationTimestamp")
-            self._expires = datetime.fromisoformat(expires) if expires else None
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigurationError(
-                f"credential plugin {plugin.command}: expected an ExecCredential with status.token, got {out[:200]!r}"
-            ) from error
+    identity: Identity | None
+    """`None`: by the certificate of `tls`, or nobody."""
 
 
 def from_kubeconfig(path: str | Path, context: str | None = None) -> Connection:
@@ -199,18 +103,18 @@ def _connection(chosen: SingleConfig, source: str) -> Connection:
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{source}: cannot use the certificates of this kubeconfig: {error}") from error
     folder = chosen.fname.parent if chosen.fname else Path.cwd()
-    return Connection(chosen.cluster.server, chosen.namespace, source, tls, _auth(user, folder, source))
+    return Connection(chosen.cluster.server, chosen.namespace, source, tls, _identity(user, folder, source))
 
 
-def _auth(user: User, folder: Path, source: str) -> httpx2.Auth | None:
+def _identity(user: User, folder: Path, source: str) -> Identity | None:
     if user.token_file:
-        return TokenFileAuth(Path(user.token_file))
+        return TokenFile(Path(user.token_file))
     if user.token:
-        return TokenAuth(user.token)
+        return Fixed(f"Bearer {user.token.strip()}")
     if user.exec:
-        return ExecAuth(user.exec, folder)
+        return Plugin(user.exec, folder)
     if user.username and user.password:
-        return httpx2.BasicAuth(user.username, user.password)
+        return Fixed("Basic " + base64.b64encode(f"{user.username}:{user.password}".encode()).decode())
     if user.auth_provider:
         raise ConfigurationError(f"{source}: auth-provider is not supported; use an exec credential plugin or a token")
     return None
@@ -230,7 +134,7 @@ def from_service_account(environ: Mapping[str, str]) -> Connection:
     namespace = namespace_file.read_text().strip() if namespace_file.is_file() else "default"
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     tls = ssl.create_default_context(cafile=str(authority))
-    return Connection(server, namespace, f"service account in {folder}", tls, TokenFileAuth(token))
+    return Connection(server, namespace, f"service account in {folder}", tls, TokenFile(token))
 
 
 def from_environment(

@@ -26,7 +26,7 @@ from lightkube.resources.core_v1 import Event
 
 from mizzen.kube.client import Client
 from mizzen.kube.clock import Clock, utc_now
-from mizzen.kube.errors import ApiError, NotFound
+from mizzen.kube.errors import KubeError, NotFound
 from mizzen.kube.resources import format_time, info_of, meta_of
 from mizzen.kube.workqueue import TokenBucket
 
@@ -232,7 +232,7 @@ class Recorder:
             note = await self._notes.get()
             try:
                 await self._write(note)
-            except ApiError as error:
+            except KubeError as error:
                 # An Event is not worth trying twice: the server has more important things to do now.
                 self._counts.failed += 1
                 log.debug("event %s about %s not written: %s", note.reason, note.subject.name, error)

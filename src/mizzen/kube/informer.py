@@ -24,8 +24,9 @@ from typing import Any, Generic, Self, TypeVar
 
 from mizzen.kube.backoff import Backoff
 from mizzen.kube.cache import Cache, Change, IndexFunction, is_newer
-from mizzen.kube.client import Client, Selector, selector_text
+from mizzen.kube.client import Client
 from mizzen.kube.errors import ApiError, BadRequest, DecodeError, Expired, Invalid, KubeError
+from mizzen.kube.query import Selector, selector_text
 from mizzen.kube.resources import Key, ResourceInfo, Untyped, decode, info_of, meta_of
 from mizzen.kube.watching import RawObject, WatchEvent
 
@@ -115,9 +116,7 @@ class Informer(Generic[T]):
 
     def list(self, namespace: str | None = None) -> list[T]:
         """All objects, of one namespace or of all."""
-        if namespace is None:
-            return self._cache.values()
-        return [obj for obj in self._cache.values() if meta_of(obj).namespace == namespace]
+        return self._cache.values() if namespace is None else self._cache.values_in(namespace)
 
     def keys(self) -> Sequence[Key]:
         return self._cache.keys()
@@ -238,7 +237,7 @@ class Informer(Generic[T]):
             except (Invalid, BadRequest, _InitialEventsMissingError) as error:
                 self._failed(error)
                 self._streams_lists = False
-            except (ApiError, DecodeError) as error:
+            except KubeError as error:
                 self._failed(error)
                 if _is_ahead_of_server(error):
                     self._version = None

@@ -123,7 +123,7 @@ class Election:
                 # An answer that took so long says nothing about now.
                 if mine and self._now_s() < began_s + self._times.renew_deadline_s:
                     return began_s
-            except ApiError as error:
+            except KubeError as error:
                 log.debug("%s/%s: cannot look at the lease: %s", self._namespace, self._name, error)
             await asyncio.sleep(self._times.retry_s * (1.0 + 0.2 * self._rng()))
 
@@ -135,7 +135,7 @@ class Election:
             try:
                 async with asyncio.timeout_at(deadline_s):
                     mine = await self._try(may_take=False)
-            except ApiError as error:
+            except KubeError as error:
                 if self._now_s() >= deadline_s:
                     raise LeadershipLost(f"{self._namespace}/{self._name}: not renewed in time: {error}") from error
                 continue

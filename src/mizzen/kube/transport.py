@@ -12,27 +12,26 @@ its breaking is reported, not hidden.
 
 import asyncio
 import random
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx2
 import msgspec
 
 from mizzen.kube.connection import Connection
 from mizzen.kube.errors import ApiError, ServerError, TooManyRequests, Unavailable, api_error
-from mizzen.kube.network import PooledTransport
+from mizzen.kube.http1 import Http1Wire
+from mizzen.kube.wire import Answer, HttpxWire, NeverSentError, Stream, Wire, WireError, is_about_certificates
 
 _ATTEMPTS = 5
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
 _PATIENCE_S = 30.0
 """A server that asks for a longer wait than this is reported instead."""
-_TIMEOUT = httpx2.Timeout(60.0, connect=5.0, pool=None)
-_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class TransportStatistics:
 
 
 class Transport:
-    """HTTP to one server. `transport` replaces the network in tests; `rng` gives the jitter."""
+    """HTTP to one server. `transport` replaces the network (tests do); `rng` gives the jitter."""
 
     def __init__(
         self,
@@ -61,24 +60,20 @@ class Transport:
     ) -> None:
         self._connection = connection
         self._rng = rng
+        self._wire: Wire = (
+            HttpxWire(transport, connection.server) if transport else Http1Wire(connection.server, connection.tls)
+        )
         host = urlsplit(connection.server).hostname or ""
         near = host in {"localhost", "::1"} or host.startswith("127.")
-        self._http = httpx2.AsyncClient(
-            base_url=connection.server,
-            auth=connection.auth,
-            # Packing costs more than it saves where nothing leaves the machine.
-            headers={"User-Agent": user_agent, "Accept-Encoding": "identity" if near else "gzip"},
-            timeout=_TIMEOUT,
-            trust_env=False,
-            transport=transport or PooledTransport(connection.tls),
-        )
+        # Packing costs more than it saves where nothing leaves the machine.
+        self._headers = {"user-agent": user_agent, "accept-encoding": "identity" if near else "gzip"}
         self._requests = self._errors = self._retries = self._in_flight = self._streams = 0
 
     def statistics(self) -> TransportStatistics:
         return TransportStatistics(self._requests, self._errors, self._retries, self._in_flight, self._streams)
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._wire.aclose()
 
     async def send(
         self,
@@ -89,12 +84,12 @@ class Transport:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         idempotent: bool,
-    ) -> httpx2.Response:
+    ) -> Answer:
         """The answer, read in full. Raises `ApiError` (or one of its kind) for any that is no success."""
-        said = f"{method} {path}"
+        target = f"{path}?{urlencode(params)}" if params else path
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await self._once(method, path, params, body, headers, said)
+                return await self._once(method, target, {**self._headers, **(headers or {})}, body, f"{method} {path}")
             except (TooManyRequests, ServerError) as error:
                 wait_s = self._wait_asked(error)
                 if wait_s is None or attempt == _ATTEMPTS:
@@ -107,28 +102,32 @@ class Transport:
             await asyncio.sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _once(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str] | None,
-        body: bytes | None,
-        headers: Mapping[str, str] | None,
-        said: str,
-    ) -> httpx2.Response:
-        self._requests += 1
+    async def _once(self, method: str, target: str, headers: dict[str, str], body: bytes | None, said: str) -> Answer:
+        """One exchange; two where the server refuses who we are and there is something newer to show."""
+        identity = self._connection.identity
         self._in_flight += 1
         try:
-            response = await self._http.request(method, path, params=params, content=body, headers=headers)
-        except httpx2.TransportError as error:
+            shown = await identity.authorization() if identity else ""
+            answer = await self._exchange(method, target, headers, body, shown)
+            if answer.status == 401 and identity is not None and await identity.refused(shown):
+                answer = await self._exchange(method, target, headers, body, await identity.authorization())
+        except WireError as error:
             self._errors += 1
             raise self._unavailable(error, said) from error
         finally:
             self._in_flight -= 1
-        if response.status_code >= 400:
+        if answer.status >= 400:
             self._errors += 1
-            raise _error_of(response.status_code, response.headers, response.content, said)
-        return response
+            raise _error_of(answer.status, answer.headers, answer.body, said)
+        return answer
+
+    async def _exchange(
+        self, method: str, target: str, headers: dict[str, str], body: bytes | None, authorization: str
+    ) -> Answer:
+        self._requests += 1
+        if authorization:
+            headers = {**headers, "authorization": authorization}
+        return await self._wire.exchange(method, target, headers, body, _TIMEOUT_S)
 
     @asynccontextmanager
     async def stream(
@@ -144,17 +143,21 @@ class Transport:
         Raises as `send` does when it opens; `Unavailable` from the iterator where the connection breaks.
         """
         said = f"GET {path}"
-        timeout = httpx2.Timeout(60.0, connect=5.0, pool=None, read=silence_s)
+        target = f"{path}?{urlencode(params)}" if params else path
+        identity = self._connection.identity
+        headers = {**self._headers, "accept": accept, "accept-encoding": "identity"}
+        if identity is not None:
+            headers["authorization"] = await identity.authorization()
         self._requests += 1
         self._streams += 1
         try:
-            async with self._http.stream(
-                "GET", path, params=params, timeout=timeout, headers={"Accept-Encoding": "identity", "Accept": accept}
-            ) as response:
-                if response.status_code >= 400:
-                    raise _error_of(response.status_code, response.headers, await response.aread(), said)
-                yield response.aiter_raw()
-        except httpx2.TransportError as error:
+            async with self._wire.stream(target, headers, _TIMEOUT_S, silence_s) as stream:
+                if stream.status >= 400:
+                    if stream.status == 401 and identity is not None:
+                        await identity.refused(headers["authorization"])
+                    raise await _error_of_stream(stream, said)
+                yield stream.chunks
+        except WireError as error:
             self._errors += 1
             raise self._unavailable(error, said) from error
         except ApiError:
@@ -173,11 +176,11 @@ class Transport:
             return None
         return error.retry_after_s * (1.0 + 0.1 * self._rng())
 
-    def _unavailable(self, error: httpx2.TransportError, said: str) -> Unavailable:
+    def _unavailable(self, error: WireError, said: str) -> Unavailable:
         server, source = self._connection.server, self._connection.source
-        never_sent = isinstance(error, _NEVER_SENT)
+        never_sent = isinstance(error, NeverSentError)
         what = str(error) or type(error).__name__
-        if _is_about_certificates(error):
+        if is_about_certificates(error):
             todo = f"the server's certificate is not what {source} expects; was its home made anew?"
         elif never_sent:
             todo = f"is it running? The address comes from {source}"
@@ -187,12 +190,9 @@ class Transport:
         return Unavailable(f"{said}: {verb} {server}: {what} ({todo})", sent=not never_sent, request=said)
 
 
-def _is_about_certificates(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+async def _error_of_stream(stream: Stream, said: str) -> ApiError:
+    body = b"".join([chunk async for chunk in stream.chunks])
+    return _error_of(stream.status, stream.headers, body, said)
 
 
 def _error_of(code: int, headers: Mapping[str, str], body: bytes, said: str) -> ApiError:

@@ -14,8 +14,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mizzen.kinds.build import ConversionCheck
-from mizzen.registry.errors import ConversionDiffers
-from mizzen.registry.originals import Answers, Original
+from mizzen.registry.errors import ConversionDiffers, ConversionFailed
+from mizzen.registry.onnx_file import RUNTIME_ERRORS
+from mizzen.registry.originals import Answers
 from mizzen.registry.rows import LABEL, PREDICTION, PROBABILITIES, Inputs, Rows
 
 TOLERANCE = 1e-5
@@ -34,14 +35,18 @@ class Difference:
     found: Any
 
 
-def check(original: Original, session: ort.InferenceSession, inputs: Inputs, rows: Rows) -> ConversionCheck:
-    """How far apart the answers are, on at most `ROWS_MAX` rows taken evenly.
+def sampled(rows: Rows) -> Rows:
+    """At most `ROWS_MAX` of the rows, taken evenly."""
+    if len(rows) <= ROWS_MAX:
+        return rows
+    return rows.take(np.linspace(0, len(rows) - 1, ROWS_MAX).astype(np.int64))
+
+
+def check(source: str, expected: Answers, session: ort.InferenceSession, inputs: Inputs, rows: Rows) -> ConversionCheck:
+    """How far the converted model's answers are from `expected`, the original's on the same rows.
 
     Raises `ConversionDiffers` where that is more than the tolerance.
     """
-    if len(rows) > ROWS_MAX:
-        rows = rows.take(np.linspace(0, len(rows) - 1, ROWS_MAX).astype(np.int64))
-    expected = original.answers(rows)
     feed = inputs.feed(rows)
     found = _run(session, feed)
     largest, tolerance, worst = _compared(expected, found)
@@ -53,7 +58,7 @@ def check(original: Original, session: ort.InferenceSession, inputs: Inputs, row
             largest, worst = one, Difference(where.output, index, where.expected, where.found)
     if not largest <= tolerance:  # NaN differs too
         raise ConversionDiffers(
-            f"the ONNX model differs from {original.source_type}: {worst.output} of row {worst.row} is {worst.found}, "
+            f"the ONNX model differs from {source}: {worst.output} of row {worst.row} is {worst.found}, "
             f"expected {worst.expected} within {tolerance:.1g} ({len(rows)} rows compared)"
         )
     return ConversionCheck(rows=len(rows), max_abs_difference=float(largest), tolerance=float(tolerance))
@@ -61,7 +66,11 @@ def check(original: Original, session: ort.InferenceSession, inputs: Inputs, row
 
 def _run(session: ort.InferenceSession, feed: dict[str, NDArray[Any]]) -> Answers:
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feed), strict=True))
+    try:
+        return dict(zip(names, session.run(names, feed), strict=True))
+    except RUNTIME_ERRORS as error:
+        text = " ".join(str(error).split())
+        raise ConversionFailed(f"the ONNX model cannot be run on the rows: {text[:300]}") from error
 
 
 def _compared(expected: Answers, found: Answers) -> tuple[float, float, Difference]:

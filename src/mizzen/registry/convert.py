@@ -6,13 +6,15 @@ precisions of `scikit.PRECISIONS`, and the first that passes the check is taken.
 columns alone, never on which precision it was, so that a retrained model fits its endpoint's clients.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from mizzen.kinds.build import ConversionCheck, Signature
-from mizzen.registry.check import check
+from mizzen.registry.check import check, sampled
 from mizzen.registry.errors import ConversionFailed, ModelUnfit
 from mizzen.registry.extras import part
 from mizzen.registry.forests.forest import add_forest, add_probabilities
@@ -49,12 +51,15 @@ def convert(original: Original, example: Any, holdout: Any | None = None) -> Con
             f"holdout: expected the example's columns ({rows.names or rows.width}), "
             f"got {held_out.names or held_out.width}"
         )
+    attempts = [*_attempts(original, rows)]
+    held_out = sampled(held_out)
+    expected = original.answers(held_out)
     failure: ModelUnfit | None = None
-    for inputs, attempt in _attempts(original, rows):
+    for inputs, attempt in attempts:
         try:
             model = attempt()
             session = session_of(model)
-            checked = check(original, session, inputs, held_out)
+            checked = check(original.source_type, expected, session, inputs, held_out)
         except ModelUnfit as error:
             failure = failure or error  # the first is the one that was meant to work
             continue
@@ -64,21 +69,22 @@ def convert(original: Original, example: Any, holdout: Any | None = None) -> Con
     raise failure if failure is not None else ConversionFailed(f"{original.source_type}: no converter")
 
 
-def _attempts(original: Original, rows: Rows) -> Any:
+def _attempts(original: Original, rows: Rows) -> Iterator[tuple[Inputs, Callable[[], bytes]]]:
+    """(the model's inputs, what makes the model), the best way first."""
     if is_forest(original.model):
         categories = _categories(original.model)
         if categories:
             inputs = column_inputs(rows)
-            yield inputs, lambda: _forest_on_columns(original, rows, inputs, categories)
+            yield inputs, partial(_forest_on_columns, original, rows, inputs, categories)
         else:
             inputs = matrix_inputs(rows)
-            yield inputs, lambda: _forest_on_matrix(original, inputs)
+            yield inputs, partial(_forest_on_matrix, original, inputs)
         return
     scikit = part("scikit")
     by_column = bool(rows.names) and (not all_numbers(rows) or scikit.looks_at_columns(original.model))
     inputs = column_inputs(rows) if by_column else matrix_inputs(rows)
     for precision in scikit.PRECISIONS:
-        yield inputs, lambda precision=precision: scikit.to_onnx(original, inputs, precision)
+        yield inputs, partial(scikit.to_onnx, original, inputs, precision)
 
 
 def _categories(model: Any) -> list[list[Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mizzen.registry.errors import ConversionFailed, CorruptModel
+from mizzen.registry.errors import ConversionFailed, CorruptModel, ModelUnfit
 from mizzen.registry.forests import lightgbm, xgboost
 from mizzen.registry.rows import LABEL, PREDICTION, PROBABILITIES, Rows
 
@@ -44,11 +44,25 @@ class Original:
     def source_type(self) -> str:
         """The class, as lineage names it: `lightgbm.Booster`."""
         kind = type(self.model)
-        module = kind.__module__
-        return f"{module.partition('.')[0] if self.family is not Family.SKLEARN else module}.{kind.__qualname__}"
+        if self.family is not Family.SKLEARN:
+            return str(self.family.value)
+        public = [part for part in kind.__module__.split(".") if not part.startswith("_")]
+        return ".".join([*public, kind.__qualname__])
 
     def answers(self, rows: Rows) -> Answers:
-        """What the model's own library predicts, under the names of the converted model's outputs."""
+        """What the model's own library predicts, under the names of the converted model's outputs.
+
+        Raises `ModelUnfit` where it cannot predict these rows.
+        """
+        try:
+            return self._answers(rows)
+        except Exception as error:  # each library has exceptions of its own, without a common base
+            text = " ".join(str(error).split())
+            raise ModelUnfit(
+                f"{self.source_type} cannot predict the rows it was given: {type(error).__name__}: {text[:300]}"
+            ) from error
+
+    def _answers(self, rows: Rows) -> Answers:
         if self.family is Family.SKLEARN:
             predicted = np.asarray(self.model.predict(rows.native))
             if self.classes is None:

@@ -77,7 +77,7 @@ class Inputs:
                 values[:, index] = rows.column(index)
             return {tensor.name: values}
         return {
-            tensor.name: _as_datatype(rows.column(rows.names.index(tensor.name)), tensor.datatype).reshape(-1, 1)
+            tensor.name: _as_datatype(rows.column(rows.names.index(tensor.name)), tensor).reshape(-1, 1)
             for tensor in self.tensors
         }
 
@@ -153,8 +153,21 @@ def _datatype(column: NDArray[Any]) -> Datatype:
     return "BYTES"
 
 
-def _as_datatype(column: NDArray[Any], datatype: str) -> NDArray[Any]:
-    return column if datatype == "BYTES" else column.astype(NUMPY[datatype])
+def _as_datatype(column: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    """The column as the input takes it. Raises `ModelUnfit` where a value would become another."""
+    if tensor.datatype == "BYTES":
+        if column.dtype.kind != "O":
+            raise ModelUnfit(f"column {tensor.name!r}: expected text, as in the example, found {column.dtype}")
+        return column
+    kind = np.dtype(NUMPY[tensor.datatype])
+    if column.dtype.kind == "O" or (kind.kind in "biu" and column.dtype.kind == "f" and not _whole(column)):
+        found = "text" if column.dtype.kind == "O" else "missing values or fractions"
+        raise ModelUnfit(f"column {tensor.name!r}: expected {tensor.datatype}, as in the example, found {found}")
+    return column.astype(kind)
+
+
+def _whole(column: NDArray[Any]) -> bool:
+    return bool(np.isfinite(column).all() and (column == np.floor(column)).all())
 
 
 def _plain(column: NDArray[Any], what: str) -> NDArray[Any]:

@@ -59,7 +59,9 @@ def run(task: TrainingTask, registry: Registry, reporter: RunReporter, work: Pat
             version = _trained(task, store, registry, reporter, work, clock)
         else:
             _LOG.info("%s: this run made %s before", task.name, version.name)
-    except (Failure, LakeError, RegistryError, ConnectionError, OSError) as error:
+    except ConnectionError as error:  # nobody there to be told of it
+        raise Failure("ApiAway", str(error), exit_code=TRY_AGAIN) from error
+    except (Failure, LakeError, RegistryError, OSError) as error:
         failure = _as_failure(error)
         _tell_end(reporter, _report(task, clock, succeeded=False, reason=failure.reason, message=failure.message))
         raise failure from error

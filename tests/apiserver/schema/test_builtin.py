@@ -198,10 +198,29 @@ def test_a_secret_never_holds_its_string_data() -> None:
     assert "stringData" not in got
 
 
+def test_base64_is_read_as_go_reads_it() -> None:
+    """In several lines, as YAML likes to have it, and of nothing; it is stored in one line."""
+    wrapped = plain("Secret", data={"a": "YWJj\nZGVm\n", "b": ""})
+    assert admit(type_of(wrapped), wrapped)[0] == wrapped
+    got = filled(wrapped)
+    assert got["data"] == {"a": "YWJjZGVm", "b": ""}
+    assert validate(type_of(got).schema, got) == []
+    with pytest.raises(BadRequest, match="illegal base64"):
+        admit(type_of(wrapped), plain("Secret", data={"a": "Y*"}))
+
+
 def test_required_fields_that_go_always_writes_are_written() -> None:
     status = {"containerStatuses": [{"name": "c", "state": {}}]}
     got = filled({**pod(), "status": status})["status"]["containerStatuses"][0]
-    expected = {"name": "c", "state": {}, "lastState": {}, "image": "", "imageID": "", "ready": False, "restartCount": 0}
+    expected = {
+        "name": "c",
+        "state": {},
+        "lastState": {},
+        "image": "",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+    }
     assert got == expected
 
 
@@ -310,6 +329,22 @@ def test_right_objects_are_accepted(obj: Json) -> None:
     assert prune(rtype.schema, obj) == (obj, [])
 
 
+GATED = {"schedulingGates": [{"name": "a"}]}
+FOR_A_WHILE = {"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
+
+
+def with_image(image: str) -> Json:
+    return {"spec": {"restartPolicy": "Never", "containers": [{**C, "image": image}]}}
+
+
+def with_node(name: str) -> Json:
+    return {"spec": {"restartPolicy": "Never", "containers": [C], "nodeSelector": {"name": name}}}
+
+
+def started(body: Json) -> Json:
+    return {**body, "status": {"startTime": "2026-01-02T03:04:05Z", "active": 1}}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "field"),
     [
@@ -319,6 +354,11 @@ def test_right_objects_are_accepted(obj: Json) -> None:
         (deployment(), deployment(selector={"matchLabels": {"a": "b", "c": "d"}}), "spec.selector"),
         (job(completions=1), job(completions=2), "spec.completions"),
         (job(), job(template={"spec": {}}), "spec.template"),
+        (job(suspend=True), job(suspend=True, template=with_image("other")), "spec.template"),
+        (started(job(suspend=True)), job(suspend=True, template=with_node("n")), "spec.template"),
+        (pod(**GATED, nodeSelector={"a": "b"}), pod(**GATED, nodeSelector={"a": "c"}), "spec.nodeSelector"),
+        (pod(**GATED), pod(schedulingGates=[{"name": "b"}]), "spec.schedulingGates[0].name"),
+        (pod(tolerations=[FOR_A_WHILE]), pod(tolerations=[{**FOR_A_WHILE, "key": "l"}]), "spec.tolerations"),
         (plain("Secret", type="a"), plain("Secret", type="b"), "type"),
         (plain("ConfigMap", immutable=True), plain("ConfigMap", immutable=True, data={"a": "b"}), "data"),
     ],
@@ -326,6 +366,19 @@ def test_right_objects_are_accepted(obj: Json) -> None:
 def test_updates_may_not_change_what_is_fixed(old: Json, new: Json, field: str) -> None:
     assert [cause.field for cause in check_update(type_of(old), new, old)] == [field]
     assert check_update(type_of(old), old, old) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (job(suspend=True), job(suspend=True, template=with_node("n"))),
+        (pod(**GATED, nodeSelector={"a": "b"}), pod(**GATED, nodeSelector={"a": "b", "c": "d"})),
+        (pod(**GATED), pod(schedulingGates=[])),
+        (pod(tolerations=[FOR_A_WHILE]), pod(tolerations=[{**FOR_A_WHILE, "tolerationSeconds": 1}])),
+    ],
+)
+def test_what_waits_may_still_be_told_where_to_go(old: Json, new: Json) -> None:
+    assert check_update(type_of(old), new, old) == []
 
 
 def test_a_pod_may_get_another_image_and_more_tolerations() -> None:

@@ -58,9 +58,9 @@ class SpooledRows:
         for index, check in enumerate(checks):
             parameters[f"words{index}"] = check.words
             reasons.append(f"CASE WHEN {check.broken} THEN $words{index} END")
-        aside_schema = self.schema.append(pa.field(REASON_COLUMN, pa.string())).append(
-            pa.field(RUN_COLUMN, pa.string())
-        )
+        aside_schema = self.schema
+        for name in (REASON_COLUMN, RUN_COLUMN):
+            aside_schema = aside_schema.append(pa.field(_free(name, self.schema), pa.string()))
         kept_parameters = {name: value for name, value in parameters.items() if not name.startswith("words")}
         kept = self._spool(
             f"SELECT * FROM rows WHERE NOT ({any_broken})", kept_parameters, self.schema, folder / "kept"
@@ -97,9 +97,17 @@ class SpooledRows:
     def _one(self, query: str, parameters: dict[str, Any] | None = None) -> tuple[Any, ...]:
         try:
             (row,) = self._connection.execute(query, parameters or {}).fetchall()  # an aggregate gives one row
-        except duckdb.Error as error:
+        except (duckdb.InvalidInputException, duckdb.BinderException, duckdb.ConversionException) as error:
             raise Failure("ExpectationsFailed", f"a check cannot be computed: {one_line(error)}") from error
         return row
+
+
+def _free(name: str, schema: pa.Schema) -> str:
+    """The name, with as many more underscores as the rows' own columns ask for."""
+    taken = {known.casefold() for known in schema.names}
+    while name in taken:
+        name = "_" + name
+    return name
 
 
 def _row_result(check: RowCheck, broken: int, total: int, example: str | None) -> CheckResult:

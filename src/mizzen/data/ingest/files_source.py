@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 import duckdb
@@ -169,15 +170,38 @@ def _text_tables(found: Sequence[Found], format_: str, work: Path) -> Iterator[p
             reader = rows.to_arrow_reader(BATCH_ROWS)
             yield from tables(itertools.chain([reader.schema.empty_table()], reader))
         except duckdb.Error as error:
-            raise Failure("SourceFailed", _named(one_line(error), found)) from error
+            message = (_bad_line(found) if format_ == "csv" else "") or one_line(error)
+            raise Failure("SourceFailed", _named(message, found)) from error
+
+
+def _bad_line(found: Sequence[Found]) -> str:
+    """The first line that is not UTF-8 or has more or fewer fields than its header; nothing where there is none."""
+    delimiter = _expect_same_header(found)
+    for file in found:
+        with _opened(file, errors="strict") as text:
+            lines = csv.reader(text, delimiter=delimiter)
+            try:
+                expected = len(next(lines, []))
+                for fields in lines:
+                    if fields and len(fields) != expected:
+                        got = f"{len(fields)}: {delimiter.join(fields)[:60]}"
+                        return f"{file.name} line {lines.line_num}: expected {expected} fields, found {got}"
+            except UnicodeDecodeError as error:
+                byte = error.object[error.start]
+                return f"{file.name}: expected text in UTF-8, found byte 0x{byte:02x} after line {lines.line_num}"
+    return ""
+
+
+def _opened(file: Found, *, errors: str) -> IO[str]:
+    opened = gzip.open if file.name.casefold().endswith(".gz") else open
+    return opened(file.path, "rt", encoding="utf-8-sig", errors=errors, newline="")
 
 
 def _expect_same_header(found: Sequence[Found]) -> str:
     """The files' delimiter: of the four that are used, the one that the header line has most of."""
     first: tuple[str, list[str]] | None = None
     for file in found:
-        opened = gzip.open if file.name.casefold().endswith(".gz") else open
-        with opened(file.path, "rt", encoding="utf-8-sig", errors="replace", newline="") as text:
+        with _opened(file, errors="replace") as text:
             header = text.readline()
         delimiter = max(_DELIMITERS, key=header.count)
         names = sorted(next(csv.reader([header], delimiter=delimiter), []))

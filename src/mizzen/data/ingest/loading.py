@@ -20,7 +20,7 @@ from mizzen.data.ingest.python_source import python_tables
 from mizzen.data.ingest.task import IngestTask
 from mizzen.data.lake.code import unpack
 from mizzen.data.lake.errors import CodeError, DigestMismatch, ObjectMissing
-from mizzen.data.lake.objects import Store
+from mizzen.data.lake.objects import Store, hex_of
 from mizzen.data.lake.parts import Part, PartWriter
 from mizzen.data.lake.tables import QUARANTINE, Table, columns_of, version_digest
 from mizzen.data.pod import Failure
@@ -63,7 +63,9 @@ def load(task: IngestTask, store: Store, work: Path, clock: Clock) -> LoadReport
         side_table = Table(store, task.namespace, task.name + QUARANTINE)
         report.quarantined_rows = sum(part.rows for part in aside[0])
         report.quarantine_location = side_table.location
-        side_table.commit(*aside, run=task.run)
+        # Named by its rows too: where an attempt died here, and the source says something else now, these are the rows.
+        content = version_digest(aside[1], [part.sha256 for part in aside[0]])
+        side_table.commit(*aside, run=f"{task.run}-{hex_of(content)[:8]}")
     version = table.commit(parts, schema, task.run, report.model_dump_json(by_alias=True))
     return _report_of(version.facts, version.version)
 

@@ -6,8 +6,11 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
+
 from mizzen.data.ingest.loading import Clock, ExpectationsFailed, load, timestamp
 from mizzen.data.ingest.reporting import StatusReporter
+from mizzen.data.ingest.sql import one_line
 from mizzen.data.ingest.task import IngestTask, LoadReporter
 from mizzen.data.lake.errors import LakeError
 from mizzen.data.lake.objects import Store
@@ -23,7 +26,7 @@ def ingest(task: IngestTask, reporter: LoadReporter, clock: Clock) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="mizzen-ingest-") as work:
             report = load(task, Store.open(task.store_url), Path(work), clock)
-    except (Failure, LakeError, OSError) as error:
+    except (Failure, LakeError, OSError, duckdb.Error) as error:
         failure = _as_failure(error)
         _tell(reporter, _failed(task, failure, error, clock))
         raise failure from error
@@ -31,7 +34,7 @@ def ingest(task: IngestTask, reporter: LoadReporter, clock: Clock) -> None:
     _LOG.info("%s: version %s with %s rows", task.name, report.version, report.rows)
 
 
-def _as_failure(error: Failure | LakeError | OSError) -> Failure:
+def _as_failure(error: Exception) -> Failure:
     if isinstance(error, Failure):
         return error
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -39,7 +42,7 @@ def _as_failure(error: Failure | LakeError | OSError) -> Failure:
             "DiskFull", f"{tempfile.gettempdir()}: no space left for the rows on their way", exit_code=TRY_AGAIN
         )
     reason = "StoreFailed" if isinstance(error, LakeError) else "InternalError"
-    return Failure(reason, str(error), exit_code=TRY_AGAIN)
+    return Failure(reason, one_line(error), exit_code=TRY_AGAIN)
 
 
 def _failed(task: IngestTask, failure: Failure, error: BaseException, clock: Clock) -> LoadReport:

@@ -80,7 +80,7 @@ class Store:
         Raises `ValueError` for a URL of another scheme.
         """
         parts = urlsplit(url)
-        if parts.scheme == "file":
+        if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
             return cls(url, LocalStore(unquote(parts.path), mkdir=True))
         if parts.scheme == "s3":
             return cls(

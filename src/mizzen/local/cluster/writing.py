@@ -1,8 +1,9 @@
 """Deletions that the informer is told of at once."""
 
-from mizzen.kube.client import Client, Propagation
+from mizzen.kube.client import Client
 from mizzen.kube.errors import NotFound
 from mizzen.kube.informer import Informer
+from mizzen.kube.query import Propagation
 from mizzen.kube.resources import Untyped
 from mizzen.local.cluster.objects import Object, name_of, namespace_of, uid_of
 

@@ -9,10 +9,12 @@ next number before it leaves the last.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 _CHUNK = 1 << 16
 _STAMP = len("2026-01-31T12:00:00.000000000Z")
@@ -95,39 +97,53 @@ async def read(folder: Path, options: LogOptions, alive: Callable[[], bool]) -> 
     """What the container wrote, in pieces. With `follow`, until it has ended and all of it was given out."""
     left = options.limit_bytes
     lines = Lines(options)
-    async for chunk in _raw(folder, options, alive):
-        text = lines.feed(chunk)
-        if left is not None:
-            text = text[:left]
-            left -= len(text)
-        if text:
-            yield text
-        if left == 0:
-            return
+    async with aclosing(_raw(folder, options, alive)) as chunks:
+        async for chunk in chunks:
+            text = lines.feed(chunk)
+            if left is not None:
+                text = text[:left]
+                left -= len(text)
+            if text:
+                yield text
+            if left == 0:
+                return
 
 
-async def _raw(folder: Path, options: LogOptions, alive: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def _raw(folder: Path, options: LogOptions, alive: Callable[[], bool]) -> AsyncGenerator[bytes, None]:
     number, position = 1, 0
     if options.tail_lines is not None:
         number, position = await asyncio.to_thread(tail_position, folder, options.tail_lines)
-    while True:
-        living = options.follow and alive()  # asked before the last read: nothing comes after that
-        rotated = (folder / f"log.{number + 1}").exists()
-        try:
-            with (folder / f"log.{number}").open("rb") as file:
-                file.seek(position)
-                while chunk := file.read(_CHUNK):
-                    position += len(chunk)
-                    yield chunk
-        except FileNotFoundError:
-            newer = [found for found in map(number_of, files(folder)) if found > number]
-            rotated, number = bool(newer), min(newer, default=number + 1) - 1
-        if rotated:
-            number, position = number + 1, 0
-        elif living:
-            await asyncio.sleep(_FOLLOW_S)
-        else:
+    rotated = True
+    while rotated:
+        living = options.follow and alive()
+        first = _open_first(folder, number)
+        if first is None and not living:
             return
+        if first is None:
+            await asyncio.sleep(_FOLLOW_S)
+            continue
+        # Held open until it is finished: with its Pod the folder may go before the last of it has been read.
+        with first[1] as file:
+            file.seek(position if first[0] == number else 0)
+            number = first[0]
+            while True:
+                living = options.follow and alive()  # asked before the last read: nothing comes after that
+                rotated = (folder / f"log.{number + 1}").exists()
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+                if rotated or not living:
+                    break
+                await asyncio.sleep(_FOLLOW_S)
+        number, position = number + 1, 0
+
+
+def _open_first(folder: Path, number: int) -> tuple[int, BinaryIO] | None:
+    """The oldest file that is left from that number on; `None` where there is none yet, or any more."""
+    for path in files(folder):
+        if number_of(path) >= number:
+            with suppress(FileNotFoundError):  # rotated away just now
+                return number_of(path), path.open("rb")
+    return None
 
 
 def last_words(folder: Path, lines: int = 80, bytes_max: int = 2048) -> str:

@@ -44,6 +44,10 @@ def _library(model: Any) -> str | None:
 
 
 def _xgboost(model: Any) -> Forest:
+    if xgboost.has_categories(model if type(model).__name__ == "Booster" else model.get_booster()):
+        raise ConversionFailed(
+            "XGBoost on data frame columns of categories: give it their codes, or encode them in a pipeline"
+        )
     if type(model).__name__ == "Booster":
         return xgboost.forest_of(model)
     missing = model.missing

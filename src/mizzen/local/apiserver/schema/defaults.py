@@ -136,9 +136,24 @@ def _secret(value: Json) -> Json:
     """`stringData` is a way to write `data`, and is never stored."""
     texts = value.get("stringData")
     if not isinstance(texts, dict):
-        return {}
+        return _in_one_line(value, "data")
     encoded = {key: base64.b64encode((text or "").encode()).decode() for key, text in texts.items()}
-    return {"data": {**(value.get("data") or {}), **encoded}, "stringData": None}
+    data = _in_one_line(value, "data").get("data") or value.get("data") or {}
+    return {"data": {**data, **encoded}, "stringData": None}
+
+
+def _config_map(value: Json) -> Json:
+    return _in_one_line(value, "binaryData")
+
+
+def _in_one_line(value: Json, field: str) -> Json:
+    """Base64 may be written in several lines; it is stored in one."""
+    encoded = value.get(field)
+    if not isinstance(encoded, dict) or not any("\n" in text for text in encoded.values() if isinstance(text, str)):
+        return {}
+    return {
+        field: {key: "".join(text.splitlines()) if isinstance(text, str) else text for key, text in encoded.items()}
+    }
 
 
 def _service_spec(value: Json) -> Json:
@@ -248,6 +263,7 @@ def _definition_spec(value: Json) -> Json:
 
 
 FUNCTIONS: dict[str, Fill] = {
+    "core.v1.ConfigMap": _config_map,
     "core.v1.Container": _container,
     "core.v1.EphemeralContainer": _container,
     "core.v1.Namespace": _namespace,

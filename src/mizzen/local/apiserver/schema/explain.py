@@ -16,12 +16,12 @@ from mizzen.local.apiserver.schema.nodes import (
     Node,
     compiled,
     enum_values,
-    is_micro_time,
     is_multiple,
     is_whole,
     number_range,
     repeated,
     same,
+    text_check,
 )
 from mizzen.local.apiserver.types import Json
 
@@ -131,11 +131,7 @@ def _string(node: Node, value: str, path: str, found: Found) -> None:
     name = schema.get("format", "")
     if node.native and name == "quantity" and not formats.is_quantity(value):
         found.causes.append(causes.type_invalid(path, value, "must be a quantity such as 500m, 2 or 1Gi"))
-    check = formats.check_of(name) if schema.get("type") == "string" else None
-    if node.native and name == "date-time":
-        check = formats.is_micro_time if is_micro_time(schema) else formats.is_rfc3339
-    if node.native and name == "byte" and not value:
-        check = None
+    check = text_check(node)
     if check is not None and not check(value):
         detail = f"{path} in body must be of type {name}: {causes.quoted(value)}"
         found.causes.append(causes.type_invalid(path, value, detail))

@@ -214,6 +214,12 @@ FORMATS: dict[str, Callable[[str], bool]] = {
 """Checks by the format's name without dashes."""
 
 
+def is_go_bytes(text: str) -> bool:
+    """Base64 as Go reads it: in any number of lines, and of nothing too."""
+    bare = text.replace("\n", "").replace("\r", "")
+    return not bare or FORMATS["byte"](bare)
+
+
 def check_of(name: str) -> Callable[[str], bool] | None:
     """The check of that format, or `None` where nothing is checked."""
     return FORMATS.get(name.replace("-", ""))

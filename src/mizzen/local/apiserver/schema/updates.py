@@ -58,14 +58,26 @@ def _pod(obj: Json, old: Json) -> Iterator[Cause]:
         return
     if deadline is None and earlier is not None:
         yield invalid("spec.activeDeadlineSeconds", None, "must not update from a positive integer to nil value")
-    kept = spec.get("tolerations") or []
-    if any(not any(same(item, other) for other in kept) for item in before.get("tolerations") or ()):
+    kept = [_but_seconds(item) for item in spec.get("tolerations") or ()]
+    if any(not any(same(_but_seconds(item), other) for other in kept) for item in before.get("tolerations") or ()):
         yield forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
     changed = [
         name for name in sorted({*spec, *before}) if not same(_comparable(spec, name), _comparable(before, name))
     ]
+    if gates and "nodeSelector" in changed:  # a Pod that waits at a gate may still be told where to go
+        changed.remove("nodeSelector")
+        yield from _only_more("spec.nodeSelector", spec.get("nodeSelector") or {}, before.get("nodeSelector") or {})
     if changed:
         yield forbidden("spec", f"{_POD_UPDATABLE}\nchanged: {', '.join(changed)}")
+
+
+def _but_seconds(toleration: Json) -> Json:
+    return {name: value for name, value in toleration.items() if name != "tolerationSeconds"}
+
+
+def _only_more(path: str, new: Json, old: Json) -> Iterator[Cause]:
+    if not old.items() <= new.items():
+        yield invalid(path, new, f"only additions to {path} are allowed (no mutations or deletions)")
 
 
 def _comparable(spec: Json, name: str) -> Any:
@@ -86,14 +98,22 @@ def _job(obj: Json, old: Json) -> Iterator[Cause]:
     names = ("selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
     yield from _spec_fields(*names)(obj, old)
     template, earlier = spec.get("template") or {}, before.get("template") or {}
-    if before.get("suspend"):
+    if _is_held(old):
         template, earlier = _fixed_in_template(template), _fixed_in_template(earlier)
     if not same(template, earlier):
         yield invalid("spec.template", spec.get("template"), _IMMUTABLE)
 
 
+def _is_held(job: Json) -> bool:
+    """Whether none of a suspended Job's Pods can be there, yet or any more."""
+    status = job.get("status") or {}
+    conditions = {(one.get("type"), one.get("status")) for one in status.get("conditions") or ()}
+    is_still = not status.get("startTime") or ("Suspended", "True") in conditions
+    return bool((job.get("spec") or {}).get("suspend")) and is_still and not status.get("active")
+
+
 def _fixed_in_template(template: Json) -> Json:
-    """What of a suspended Job's template cannot change: all but where its Pods may run and what they ask for."""
+    """What of a held Job's template cannot change: all but where its Pods may run and what they ask for."""
     spec, metadata = template.get("spec") or {}, template.get("metadata") or {}
     affinity = {name: value for name, value in (spec.get("affinity") or {}).items() if name != "nodeAffinity"}
     fixed = {name: value for name, value in spec.items() if name not in _SCHEDULING}

@@ -42,11 +42,13 @@ class GarbageCollector(Controller):
 
     def __init__(self, cluster: ClusterContext) -> None:
         self._client = cluster.client
-        self._kinds = AllKinds(cluster.informers, self._changed)
+        self._kinds = AllKinds(cluster.informers, self._changed, self._kinds_came)
         self._where: dict[str, tuple[Informer[Untyped], Key]] = {}
         """Where the object of each uid is."""
         self._gone: OrderedDict[str, None] = OrderedDict()
         """Uids that a fresh look did not find; uids are never used again."""
+        self._puzzling: set[str] = set()
+        """Uids of objects with owners of kinds that are not known (yet)."""
 
     def watches(self) -> Sequence[Watch[Any]]:
         return ()
@@ -76,6 +78,11 @@ class GarbageCollector(Controller):
     def _enqueue(self, *uids: str) -> None:
         for uid in uids:
             self.queue.add(Key(None, uid))
+
+    def _kinds_came(self) -> None:
+        """A new kind is known a moment after its first objects are made: who was owned by those is looked at again."""
+        self._enqueue(*self._puzzling)
+        self._puzzling.clear()
 
     def _remember_gone(self, uid: str) -> None:
         self._gone[uid] = None
@@ -140,6 +147,7 @@ class GarbageCollector(Controller):
         for owner in meta.owners:
             state = self._known_state(meta, owner) or await self._look_for(meta, owner)
             if state is None:
+                self._puzzling.add(meta.uid)
                 return Result(_UNKNOWN_KIND_S)
             states.append((owner, state))
         dependents = [meta_of(obj) for _, obj in self._dependents(meta.uid)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from mizzen.kube.client import Propagation
+from mizzen.kube.query import Propagation
 from mizzen.kube.resources import Meta, Owner
 
 ORPHAN = "orphan"

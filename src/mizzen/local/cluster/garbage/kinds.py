@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from mizzen.kube.discovery import discover
-from mizzen.kube.errors import ApiError
+from mizzen.kube.errors import KubeError
 from mizzen.kube.informer import Informer, Informers
 from mizzen.kube.resources import ResourceInfo, Untyped, metadata_of
 from mizzen.local.cluster.objects import CustomResourceDefinition, owner_uids
@@ -27,11 +27,13 @@ Changed = Callable[[Informer[Untyped], Untyped | None, Untyped | None], None]
 
 
 class AllKinds:
-    """An informer for each kind. `changed` is called with every change of any object."""
+    """An informer for each kind. `changed` is called with every change of any object, `came` when there are more kinds
+    than before."""
 
-    def __init__(self, informers: Informers, changed: Changed) -> None:
+    def __init__(self, informers: Informers, changed: Changed, came: Callable[[], None]) -> None:
         self._informers = informers
         self._changed = changed
+        self._came = came
         self._of: dict[tuple[str, str], Informer[Untyped]] = {}
         self._stale = asyncio.Event()
 
@@ -58,7 +60,7 @@ class AllKinds:
                 self._stale.clear()
                 try:
                     await self._look()
-                except ApiError as error:
+                except KubeError as error:
                     log.info("the kinds that are served cannot be told: %s", error)
                 try:
                     async with asyncio.timeout(_AGAIN_S):
@@ -80,9 +82,11 @@ class AllKinds:
             self._informers.drop(gone)
             for obj in gone.list():
                 self._changed(gone, obj, None)
-        for key, info in served.items():
-            if key not in self._of:
-                self._follow(key, info)
+        new = {key: info for key, info in served.items() if key not in self._of}
+        for key, info in new.items():
+            self._follow(key, info)
+        if new:
+            self._came()
 
     def _follow(self, key: tuple[str, str], info: ResourceInfo) -> None:
         informer = self._informers.of(metadata_of(info))
