@@ -47,16 +47,14 @@ class Load(threading.Thread):
             number += 1
             try:
                 answer = self._work(number)
-            except AssertionError as error:
+            except (AssertionError, subprocess.TimeoutExpired) as error:
                 self.failed.append(str(error))
                 continue
             if answer is not None:
                 self.done.append(answer)
 
-    def finish(self) -> None:
+    def stop(self) -> None:
         self._enough.set()
-        self.join(timeout=120)
-        assert not self.is_alive()
 
 
 def victims(machine: Machine) -> list[psutil.Process]:
@@ -124,7 +122,10 @@ def test_nothing_acknowledged_is_lost_and_everything_heals() -> None:
                 _expect_healed(machine, f"{url}/infer", key, body, pause)
         finally:
             for load in loads:
-                load.finish()
+                load.stop()
+        for load in loads:
+            load.join(timeout=180)
+            assert not load.is_alive()
         machine.mizzen("wait", "ie/thing", "--timeout", "120s")
         assert [load.failed for load in loads] == [[], [], []]
         assert len(loads[0].done) + len(loads[1].done) > 100, "there was load"
@@ -159,7 +160,10 @@ def _expect_healed(machine: Machine, url: str, key: str, body: bytes, pause: thr
         except (OSError, urllib.error.HTTPError, subprocess.TimeoutExpired) as error:
             problem = str(error)
         pause.wait(RETRY_S)
-    pytest.fail(f"expected everything to heal within {HEALED_WITHIN_S:.0f} s: {problem}")
+    state = machine.kubectl("get", "--raw", "/readyz?verbose", code=None) + machine.kubectl(
+        "get", "all,mizzen,endpointslices", "-o", "wide", code=None
+    )
+    pytest.fail(f"expected everything to heal within {HEALED_WITHIN_S:.0f} s: {problem}\n{state}")
 
 
 def _training(number: int) -> str:

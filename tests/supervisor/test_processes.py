@@ -48,6 +48,22 @@ async def test_a_killed_process_is_started_again(home: Home) -> None:
     assert not psutil.pid_exists(state.pid or 0)
 
 
+async def test_being_ready_again_and_again_is_heard_by_nobody_and_stops_nobody(home: Home) -> None:
+    """As often as its children start anew a gateway says so; a socket that nobody reads holds some ten datagrams."""
+    said = 100
+    saying = (
+        f"[s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET']) for _ in range({said})]; print('said all', flush=True);"
+    )
+    supervised = part(home, READY + saying + "signal.pause()")
+    keeper = asyncio.create_task(supervised.run())
+    await supervised.ready()
+    log = home.logs / "one.log"
+    while "said all" not in log.read_text():
+        await asyncio.sleep(0.01)
+    await supervised.stop()
+    await keeper
+
+
 async def test_one_that_ends_before_it_is_ready_says_what_it_printed(home: Home) -> None:
     supervised = part(home, "import sys; print('port 7070 is taken'); sys.exit(3)")
     keeper = asyncio.create_task(supervised.run())

@@ -12,16 +12,17 @@ import socket
 
 
 def notify_ready() -> None:
-    """Says that this process does its work now. Nothing happens where nobody asked."""
+    """Says that this process does its work now. Nothing happens where nobody asked, and nobody is waited for."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     target = "\0" + address[1:] if address.startswith("@") else address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
         try:
             sender.sendto(b"READY=1", target)
         except OSError:
-            return  # whoever asked is gone; that is no reason to stop working
+            return  # whoever asked is gone, or does not listen; that is no reason to stop working
 
 
 def stop_on_signals() -> asyncio.Event:
