@@ -23,12 +23,11 @@ from mizzen.policy.queue import Batch, Expired, Failed, Queue, QueueStatistics, 
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
 from mizzen.serving.gateway.errors import INTERNAL, HttpError
-from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, Headers
+from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.served import Served, joined
-from mizzen.serving.oip import BadRequestError, error_body
-from mizzen.serving.oip.response import BINARY_TYPE
+from mizzen.serving.oip import BadRequestError
 from mizzen.serving.tensors import BadTensorError, Signature, Tensor
 
 log = logging.getLogger("mizzen.gateway")
@@ -71,10 +70,8 @@ class Service:
         if served is None:
             self._park(exchange)
             return
-        body = exchange.body
-        assert body is not None, "an exchange is decoded once"
         try:
-            decoded = exchange.decoded = served.decoder.decode(body, exchange.json_size)
+            decoded = exchange.decoded = exchange.read(served)
         except BadRequestError as error:
             raise HttpError(400, str(error), "bad_request") from error
         exchange.body = None
@@ -328,20 +325,19 @@ class Service:
 
     def _answer(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
         assert exchange.decoded is not None, "what was queued was decoded"
+        rows = exchange.decoded.rows
         try:
-            body, json_size = served.encoder.encode(exchange.decoded, outputs)
+            exchange.write(served, outputs)
         except BadTensorError as error:
             self._refuse(exchange, HttpError(500, str(error), "bad_output"))
-            return
-        headers = JSON_HEADERS if json_size is None else binary_headers(json_size)
-        self.measures.answered(exchange.decoded.rows, now - exchange.came_s)
-        exchange.answer(200, headers, body)
+        else:
+            self.measures.answered(rows, now - exchange.came_s)
 
     def _refuse(self, exchange: Exchange, error: HttpError) -> None:
         if exchange.done:
             return
         self.measures.outcome(error.outcome)
-        exchange.answer(error.status, [*JSON_HEADERS, *error.headers], error_body(error.message))
+        exchange.refuse(error)
 
     def _fail(self, failures: list[Failed]) -> None:
         for failure in failures:
@@ -379,11 +375,6 @@ class Service:
             deadlines.append(queued)
         if deadlines:
             self._wake_at(max(min(deadlines), now + TIMER_S_MIN))
-
-
-def binary_headers(json_size: int) -> Headers:
-    """Of an answer whose JSON is followed by binary data."""
-    return [("content-type", BINARY_TYPE), ("inference-header-content-length", str(json_size))]
 
 
 def _exchange(ticket: Request) -> Exchange:
