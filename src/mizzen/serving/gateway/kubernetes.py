@@ -149,7 +149,8 @@ def signature_of(version: ModelVersion) -> Signature:
     def specs(tensors: list[Tensor]) -> tuple[TensorSpec, ...]:
         return tuple(TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in tensors)
 
-    return Signature(specs(version.spec.signature.inputs), specs(version.spec.signature.outputs))
+    found = version.spec.signature
+    return Signature(specs(found.inputs), specs(found.outputs), tuple(found.columns))
 
 
 def worker_of(pod: Pod) -> Worker | None:

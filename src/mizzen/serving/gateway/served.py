@@ -10,14 +10,17 @@ from collections.abc import Hashable, Sequence
 from mizzen.policy.queue import Batch
 from mizzen.serving.frames import FrameError, TensorHead
 from mizzen.serving.gateway.directory import Version
-from mizzen.serving.oip import InferenceRequest, RequestDecoder, ResponseEncoder
+from mizzen.serving.oip import InferenceRequest, MessageDecoder, MessageEncoder, RequestDecoder, ResponseEncoder
 from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, row_slices
 
 
 class Served:
     """One version of one endpoint's model."""
 
-    __slots__ = ("_fixed", "_output_names", "batchable", "decoder", "digest", "encoder", "signature", "version")
+    __slots__ = (
+        "_fixed", "_output_names", "batchable", "decoder", "digest", "encoder", "message_decoder", "message_encoder",
+        "signature", "version",
+    )  # fmt: skip
 
     def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
         self.version = version
@@ -26,6 +29,8 @@ class Served:
         self.batchable = signature.batchable
         self.decoder = RequestDecoder(signature)
         self.encoder = ResponseEncoder(endpoint, str(version.version), signature)
+        self.message_decoder = MessageDecoder(self.decoder.expected)
+        self.message_encoder = MessageEncoder(endpoint, str(version.version), signature)
         self._fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
         self._output_names = [spec.name for spec in signature.outputs]
 
