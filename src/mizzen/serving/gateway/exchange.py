@@ -44,7 +44,7 @@ class Exchange:
 
     __slots__ = (
         "body", "came_s", "deadline_s", "decoded", "done", "json_size", "on_done", "on_leave", "pinned", "reply",
-        "ticket", "watch",
+        "tenant", "ticket", "watch",
     )  # fmt: skip
 
     def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
@@ -57,6 +57,8 @@ class Exchange:
         self.deadline_s = deadline_s
         self.pinned: int | None = None
         """The version that the client asked for by number."""
+        self.tenant = ""
+        """Who asks: the hash of the API key; empty where anyone may."""
         self.decoded: InferenceRequest | None = None
         self.ticket: Request | None = None
         """Its place in the queue."""

@@ -1,10 +1,12 @@
 """The heart of a gateway process: paths to services, callers to verdicts, the directory to both.
 
 `handle` is called once for each HTTP request, with its whole body, and answers at once or leaves an exchange that a
-service answers later. It knows nothing of the HTTP server, and reads no clock but the one it is given.
+service answers later. It knows nothing of the HTTP server, and reads no clock but the one it is given. gRPC's calls
+(`grpc.calls`) come by `admitted` and `deadline_s`, and see the same callers, limits and queues.
 
-Paths are looked up in a table that holds every path at which inference is answered now. Only what is not found there is
-taken apart, to say what is wrong with it, or because it asks for something else than inference.
+Paths are looked up in a table that holds every path at which inference is answered now, with the form of exchange that
+is spoken there. Only what is not found there is taken apart, to say what is wrong with it, or because it asks for
+something else than inference.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from mizzen.serving.gateway import openapi, pages
 from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Worker
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, Reply
@@ -20,12 +23,14 @@ from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
+from mizzen.serving.gateway.rows import RowsExchange
 from mizzen.serving.gateway.service import Service
 from mizzen.serving.oip import error_body
-from mizzen.version import __version__
 
 log = logging.getLogger("mizzen.gateway")
 _encode = msgspec.json.Encoder().encode
+FORMS: dict[str, type[Exchange]] = {"infer": Exchange, "predict": RowsExchange}
+"""How requests are read and answered, by what is asked (`paths.inference_paths`)."""
 
 
 class Gateway:
@@ -42,7 +47,9 @@ class Gateway:
         """Kept when an endpoint goes: what was counted was counted."""
         self.refusals: dict[str, int] = {}
         """Requests that belong to no endpoint, by why they were refused."""
-        self._inference: dict[str, tuple[Service, int | None]] = {}
+        self.totals: pages.Totals = lambda key: self.measures.get(key, Measures())
+        """What all processes counted; this one's alone until it is told better."""
+        self._inference: dict[str, tuple[Service, int | None, type[Exchange]]] = {}
         self._workers_of: dict[EndpointKey, dict[str, Worker]] = {}
         """Those known, whether or not their endpoint is known yet."""
         self._endpoint_of: dict[str, EndpointKey] = {}
@@ -56,20 +63,48 @@ class Gateway:
         try:
             target = self._inference.get(path)
             if target is None or method != "POST":
-                self._other(method, path, headers, reply)
+                self._other(method, path, headers, body, reply)
                 return None
-            service, pinned = target
-            if not service.endpoint.anonymous:
-                self._admit(headers, service.endpoint.key)
+            service, pinned, form = target
+            tenant = "" if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
             measures = service.measures
-            exchange = self._exchange(service, headers, body, reply)
-            exchange.pinned = pinned
+            now = self.clock()
+            json_size = headers.get("inference-header-content-length")
+            if json_size is not None and not (json_size.isascii() and json_size.isdigit() and len(json_size) < 18):
+                raise HttpError(
+                    400, f"Inference-Header-Content-Length: expected a number, got {json_size!r}", "bad_request"
+                )
+            size = None if json_size is None else int(json_size)
+            exchange = form(reply, body, size, now, self.deadline_s(service, headers, now))
+            exchange.pinned, exchange.tenant = pinned, tenant
             service.accept(exchange)
         except HttpError as error:
             self.refuse(reply, error, measures)
             return None
         exchange.on_leave = service.leave
         return exchange
+
+    def admitted(self, key: EndpointKey, headers: HeaderMap) -> tuple[Service, str]:
+        """The endpoint of that name, and who calls. Raises `HttpError` where there is none, or they may not know."""
+        service = self.services.get(key)
+        tenant = "" if service is not None and service.endpoint.anonymous else self._admit(headers, key)
+        if service is None:
+            raise _not_found(key)
+        return service, tenant
+
+    def deadline_s(self, service: Service, headers: HeaderMap, now: float, remaining_s: float | None = None) -> float:
+        """When a request that comes now is late. Raises `HttpError`."""
+        timeout_s = service.endpoint.timeout_s
+        asked_ms = headers.get("request-timeout-ms")
+        if asked_ms is not None:
+            if not (asked_ms.isascii() and asked_ms.isdigit() and len(asked_ms) < 18 and int(asked_ms)):
+                raise HttpError(
+                    400, f"Request-Timeout-Ms: expected milliseconds, at least 1, got {asked_ms!r}", "bad_request"
+                )
+            timeout_s = min(timeout_s, int(asked_ms) / 1000)
+        if remaining_s is not None and remaining_s < timeout_s:
+            timeout_s = remaining_s
+        return now + timeout_s
 
     def refuse(self, reply: Reply, error: HttpError, measures: Measures | None = None) -> None:
         """Answers with an error and counts it."""
@@ -79,30 +114,13 @@ class Gateway:
         else:
             self.refusals[error.outcome] = self.refusals.get(error.outcome, 0) + 1
 
-    def _exchange(self, service: Service, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange:
-        now = self.clock()
-        json_size = headers.get("inference-header-content-length")
-        timeout_s = service.endpoint.timeout_s
-        asked_ms = headers.get("request-timeout-ms")
-        if asked_ms is not None:
-            if not asked_ms.isascii() or not asked_ms.isdigit() or int(asked_ms) == 0:
-                raise HttpError(
-                    400, f"Request-Timeout-Ms: expected milliseconds, at least 1, got {asked_ms!r}", "bad_request"
-                )
-            timeout_s = min(timeout_s, int(asked_ms) / 1000)
-        if json_size is None:
-            return Exchange(reply, body, None, now, now + timeout_s)
-        if not json_size.isascii() or not json_size.isdigit():
-            raise HttpError(
-                400, f"Inference-Header-Content-Length: expected a number, got {json_size!r}", "bad_request"
-            )
-        return Exchange(reply, body, int(json_size), now, now + timeout_s)
-
-    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> None:
+    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> str:
+        """Who calls, where they may. Raises `HttpError` where they may not."""
         key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
+        tenant = self.keyring.opens(key, endpoint)
+        if tenant is not None:
+            return tenant
         verdict = self.keyring.judge(key, endpoint)
-        if verdict is Verdict.ALLOWED:
-            return
         if verdict is Verdict.NO_KEY:
             message = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise HttpError(401, message, "unauthenticated")
@@ -112,7 +130,7 @@ class Gateway:
             raise _not_found(endpoint)
         raise HttpError(403, f"the API key is not for endpoint {endpoint[1]} of namespace {endpoint[0]}", "forbidden")
 
-    def _other(self, method: str, path: str, headers: HeaderMap, reply: Reply) -> None:
+    def _other(self, method: str, path: str, headers: HeaderMap, body: bytes, reply: Reply) -> None:
         asked = parse_path(path)
         if method not in asked.methods:
             raise HttpError(
@@ -120,51 +138,61 @@ class Gateway:
                 allow=", ".join(asked.methods),
             )  # fmt: skip
         if asked.model is None:
-            body = self._of_server(asked)
+            answer = self._of_server(asked, headers, body)
         else:
-            endpoint = (asked.namespace, asked.model)
-            service = self.services.get(endpoint)
-            if service is None or not service.endpoint.anonymous:
-                self._admit(headers, endpoint)
-            if service is None:
-                raise _not_found(endpoint)
-            body = self._of_model(asked, service)
-        reply.response_bytes(200, JSON_HEADERS, _encode(body))
+            service, _ = self.admitted((asked.namespace, asked.model), headers)
+            answer = self._of_model(asked, service)
+        reply.response_bytes(200, JSON_HEADERS, _encode(answer))
 
-    def _of_server(self, asked: Asked) -> object:
-        if asked.what == "live":
-            return {"live": True}
-        if asked.what == "ready":
-            if not self.synced_once.is_set():
-                raise HttpError(503, "the gateway has not yet heard which endpoints there are", "not_ready")
-            return {"ready": True}
-        return {"name": "mizzen", "version": __version__, "extensions": ["binary_tensor_data"]}
+    def _of_server(self, asked: Asked, headers: HeaderMap, body: bytes) -> object:
+        match asked.what:
+            case "health/live":
+                return {"live": True}
+            case "health/ready":
+                if not self.synced_once.is_set():
+                    raise HttpError(503, "the gateway has not yet heard which endpoints there are", "not_ready")
+                return {"ready": True}
+            case "models":
+                return pages.listing(self.visible(asked.namespace, headers))
+            case "models/stats":
+                return pages.statistics(self.visible(asked.namespace, headers), self.totals, None)
+            case "repository/index":
+                return pages.index(self.visible(asked.namespace, headers), ready_only=pages.asks_for_ready(body))
+            case "trace/setting":
+                return pages.trace_settings(body)
+            case _:
+                return pages.server()
 
     def _of_model(self, asked: Asked, service: Service) -> object:
         name, number = service.endpoint.name, asked.version
-        versions = service.endpoint.versions
-        if number is not None and all(version.version != number for version in versions):
-            known = ", ".join(str(version.version) for version in versions) or "none"
-            raise HttpError(404, f"version: expected one that gets traffic ({known}), got {number}", "not_found")
-        if asked.what == "ready":
-            ready = [version for version in service.ready_versions if number is None or version.version == number]
-            if not ready:
-                raise HttpError(503, f"{name}: no worker is ready", "not_ready")
-            return {"name": name, "ready": True}
-        if asked.what == "infer":
-            raise HttpError(503, "the gateway has not yet heard of that version", "not_ready")
-        found = service.signature(number)
-        if found is None:
-            raise HttpError(503, f"{name}: what it takes is not known yet, since no version gets traffic", "not_ready")
-        _, signature = found
-        tensors = {
-            what: [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
-            for what, specs in (("inputs", signature.inputs), ("outputs", signature.outputs))
-        }
-        return {
-            "name": name, "versions": [str(version.version) for version in versions], "platform": "onnxruntime_onnx",
-            **tensors,
-        }  # fmt: skip
+        match asked.what:
+            case "ready":
+                if not pages.is_ready(service, number):
+                    raise HttpError(503, f"{name}: no worker is ready", "not_ready")
+                return {"name": name, "ready": True}
+            case "infer" | "predict":
+                pages.check_version(service, number)
+                raise HttpError(503, "the gateway has not yet heard of that version", "not_ready")
+            case "config":
+                return pages.configuration(service, number)
+            case "stats":
+                return pages.statistics([service], self.totals, number)
+            case "trace/setting":
+                return pages.trace_settings(b"")
+            case "openapi.json":
+                return openapi.document(service, number)
+            case _:
+                return pages.model(service, number)
+
+    def visible(self, namespace: str, headers: HeaderMap) -> list[Service]:
+        """The endpoints of a namespace that the caller may call, by name."""
+        key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
+        return [
+            service
+            for found, service in sorted(self.services.items())
+            if found[0] == namespace
+            and (service.endpoint.anonymous or self.keyring.judge(key, found) is Verdict.ALLOWED)
+        ]
 
     # What the directory says
 
@@ -178,8 +206,8 @@ class Gateway:
         else:
             self._unmap(service.endpoint)
             service.update(endpoint)
-        for path, number in inference_paths(endpoint):
-            self._inference[path] = (service, number)
+        for path, number, what in inference_paths(endpoint):
+            self._inference[path] = (service, number, FORMS[what])
 
     def endpoint_gone(self, key: EndpointKey) -> None:
         service = self.services.pop(key, None)
@@ -210,7 +238,7 @@ class Gateway:
             service.remove_worker(uid)
 
     def _unmap(self, endpoint: Endpoint) -> None:
-        for path, _ in inference_paths(endpoint):
+        for path, _, _ in inference_paths(endpoint):
             self._inference.pop(path, None)
 
     def key_changed(self, name: str, key: ApiKey) -> None:

@@ -53,6 +53,14 @@ class Keyring:
     def __len__(self) -> int:
         return len(self._hash_of)
 
+    def opens(self, key: str | None, endpoint: EndpointKey) -> str | None:
+        """The hash of a key that opens this endpoint: who the caller is. `None`: `judge` says why not."""
+        if not key or len(key) > KEY_CHARACTERS_MAX:
+            return None
+        hash_ = hashlib.sha256(key.encode()).hexdigest()
+        opens = self._opens.get(hash_)
+        return hash_ if opens is not None and (endpoint in opens or (endpoint[0], None) in opens) else None
+
     def judge(self, key: str | None, endpoint: EndpointKey) -> Verdict:
         """What becomes of who shows this key and calls this endpoint, whether or not it exists."""
         if not key or len(key) > KEY_CHARACTERS_MAX:

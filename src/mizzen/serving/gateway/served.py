@@ -11,6 +11,7 @@ from mizzen.policy.queue import Batch
 from mizzen.serving.frames import FrameError, TensorHead
 from mizzen.serving.gateway.directory import Version
 from mizzen.serving.oip import InferenceRequest, MessageDecoder, MessageEncoder, RequestDecoder, ResponseEncoder
+from mizzen.serving.rows import RowsCodec
 from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, row_slices
 
 
@@ -18,11 +19,12 @@ class Served:
     """One version of one endpoint's model."""
 
     __slots__ = (
-        "_fixed", "_output_names", "batchable", "decoder", "digest", "encoder", "message_decoder", "message_encoder",
-        "signature", "version",
+        "_endpoint", "_fixed", "_output_names", "_rows", "batchable", "decoder", "digest", "encoder",
+        "message_decoder", "message_encoder", "signature", "version",
     )  # fmt: skip
 
     def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
+        self._endpoint = endpoint
         self.version = version
         self.digest = version.digest
         self.signature = signature
@@ -31,8 +33,16 @@ class Served:
         self.encoder = ResponseEncoder(endpoint, str(version.version), signature)
         self.message_decoder = MessageDecoder(self.decoder.expected)
         self.message_encoder = MessageEncoder(endpoint, str(version.version), signature)
+        self._rows: RowsCodec | None = None
         self._fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
         self._output_names = [spec.name for spec in signature.outputs]
+
+    @property
+    def rows(self) -> RowsCodec:
+        """The form of requests for people; made when it is first asked for."""
+        if self._rows is None:
+            self._rows = RowsCodec(self._endpoint, str(self.version.version), self.signature)
+        return self._rows
 
     def group(self, request: InferenceRequest) -> Hashable:
         """Requests of equal groups fit together: the shapes of their rows are the same."""
