@@ -35,7 +35,17 @@ def test_back_off_is_forgotten_after_ten_minutes_of_running() -> None:
         return Behaviour(runs_s=601.0 if attempt == 3 else 1.0, code=1)
 
     starts = Simulation(pod(), script).run(650).times("start main")
-    assert [round(b - a, 2) for a, b in itertools.pairwise(starts)] == [1.01, 2.01, 3.01, 601.01, 2.01, 3.01, 5.01, 9.01, 17.01]
+    assert [round(b - a, 2) for a, b in itertools.pairwise(starts)] == [
+        1.01,
+        2.01,
+        3.01,
+        601.01,
+        2.01,
+        3.01,
+        5.01,
+        9.01,
+        17.01,
+    ]
 
 
 def test_back_off_counts_true_seconds_whatever_the_wall_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
