@@ -18,9 +18,10 @@ import pytest
 from tests.e2e.machine import PROJECT, Machine
 
 KILLS = 200
-BURST = 5
+BURST = 10
 """Kills at random moments, after which everything must heal by itself before the next burst."""
-HEALED_WITHIN_S = 90.0
+HEALED_WITHIN_S = 120.0
+"""A worker that is killed again and again is started again after a minute at the latest, as a crash loop is."""
 PAUSE_S_MAX = 0.8
 """Kills come at random moments, up to this long apart."""
 RETRY_S = 0.1
@@ -72,7 +73,7 @@ def victims(machine: Machine) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_nothing_acknowledged_is_lost_and_everything_heals() -> None:
     """200 kills of random processes at random moments, while requests are answered and objects are written."""
     moments = random.Random(SEED)
@@ -113,8 +114,8 @@ def test_nothing_acknowledged_is_lost_and_everything_heals() -> None:
         try:
             killed = 0
             while killed < KILLS:
-                if killed % (8 * BURST) == 0:
-                    number = killed // (8 * BURST)
+                if killed % (4 * BURST) == 0:
+                    number = killed // (4 * BURST)
                     machine.mizzen("apply", "-f", "-", "--code", str(PROJECT), text=_training(number))
                 for _ in range(BURST):
                     pause.wait(moments.uniform(0, PAUSE_S_MAX))
