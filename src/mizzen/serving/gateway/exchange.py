@@ -2,7 +2,7 @@
 far.
 
 How a protocol reads a request and writes its answer is the exchange's own: `read`, `write` and `refuse`. Here is the
-Open Inference Protocol over HTTP; other forms are subclasses (`rows`, `grpc`), and the queue sees no difference.
+Open Inference Protocol over HTTP; others are `rows` and `grpc.exchange`. The queue sees no difference.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,19 +40,16 @@ class Reply(Protocol):
 
 
 class Exchange:
-    """A request that waits for its answer, which is given once (`answer`), or never (`abandon`)."""
+    """A request that waits for its answer, which is given once (`write` or `refuse`), or never (`abandon`).
+
+    Its subclasses are the protocols.
+    """
 
     __slots__ = (
-        "body", "came_s", "deadline_s", "decoded", "done", "json_size", "on_done", "on_leave", "pinned", "reply",
-        "tenant", "ticket", "watch",
+        "came_s", "deadline_s", "decoded", "done", "on_done", "on_leave", "pinned", "tenant", "ticket", "watch",
     )  # fmt: skip
 
-    def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
-        self.reply = reply
-        self.body: bytes | None = body
-        """Until it is decoded."""
-        self.json_size = json_size
-        """How much of the body is JSON; `None`: all of it."""
+    def __init__(self, came_s: float, deadline_s: float) -> None:
         self.came_s = came_s
         self.deadline_s = deadline_s
         self.pinned: int | None = None
@@ -70,31 +67,57 @@ class Exchange:
         self.done = False
 
     def read(self, served: Served) -> InferenceRequest:
-        """What came, decoded for that version. Raises `BadRequestError`."""
-        assert self.body is not None, "an exchange is decoded once"
-        return served.decoder.decode(self.body, self.json_size)
+        """What came, decoded for that version; once. Raises `BadRequestError`."""
+        raise NotImplementedError
 
     def write(self, served: Served, outputs: Sequence[Tensor]) -> None:
         """Answers with that version's outputs. Raises `BadTensorError`, with nothing sent, where they do not fit."""
+        raise NotImplementedError
+
+    def refuse(self, error: HttpError) -> None:
+        """Answers with an error."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Nothing more is to be done for it."""
+        self.done = True
+        self.decoded = self.ticket = self.on_leave = None
+        if self.watch is not None:
+            self.watch.cancel()
+            self.watch = None
+        if self.on_done is not None:
+            self.on_done()
+
+
+class HttpExchange(Exchange):
+    """The Open Inference Protocol over HTTP: JSON, with binary data behind it where the client has it so."""
+
+    __slots__ = ("body", "json_size", "reply")
+
+    def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
+        super().__init__(came_s, deadline_s)
+        self.reply = reply
+        self.body = body
+        self.json_size = json_size
+        """How much of the body is JSON; `None`: all of it."""
+
+    def read(self, served: Served) -> InferenceRequest:
+        body, self.body = self.body, b""
+        return served.decoder.decode(body, self.json_size)
+
+    def write(self, served: Served, outputs: Sequence[Tensor]) -> None:
         assert self.decoded is not None, "what was queued was decoded"
         body, json_size = served.encoder.encode(self.decoded, outputs)
         self.reply.response_bytes(200, JSON_HEADERS if json_size is None else binary_headers(json_size), body)
         self.abandon()
 
     def refuse(self, error: HttpError) -> None:
-        """Answers with an error."""
         self.reply.response_bytes(error.status, [*JSON_HEADERS, *error.headers], error_body(error.message))
         self.abandon()
 
     def abandon(self) -> None:
-        """Nothing more is to be done for it."""
-        self.done = True
-        self.body = self.decoded = self.ticket = self.on_leave = None
-        if self.watch is not None:
-            self.watch.cancel()
-            self.watch = None
-        if self.on_done is not None:
-            self.on_done()
+        self.body = b""
+        super().abandon()
 
 
 def binary_headers(json_size: int) -> Headers:

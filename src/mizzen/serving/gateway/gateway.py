@@ -18,7 +18,7 @@ import msgspec
 from mizzen.serving.gateway import openapi, pages
 from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Worker
 from mizzen.serving.gateway.errors import HttpError
-from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, Reply
+from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, HttpExchange, Reply
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
@@ -29,7 +29,7 @@ from mizzen.serving.oip import error_body
 
 log = logging.getLogger("mizzen.gateway")
 _encode = msgspec.json.Encoder().encode
-FORMS: dict[str, type[Exchange]] = {"infer": Exchange, "predict": RowsExchange}
+FORMS: dict[str, type[HttpExchange]] = {"infer": HttpExchange, "predict": RowsExchange}
 """How requests are read and answered, by what is asked (`paths.inference_paths`)."""
 
 
@@ -49,7 +49,7 @@ class Gateway:
         """Requests that belong to no endpoint, by why they were refused."""
         self.totals: pages.Totals = lambda key: self.measures.get(key, Measures())
         """What all processes counted; this one's alone until it is told better."""
-        self._inference: dict[str, tuple[Service, int | None, type[Exchange]]] = {}
+        self._inference: dict[str, tuple[Service, int | None, type[HttpExchange]]] = {}
         self._workers_of: dict[EndpointKey, dict[str, Worker]] = {}
         """Those known, whether or not their endpoint is known yet."""
         self._endpoint_of: dict[str, EndpointKey] = {}
@@ -109,6 +109,10 @@ class Gateway:
     def refuse(self, reply: Reply, error: HttpError, measures: Measures | None = None) -> None:
         """Answers with an error and counts it."""
         reply.response_bytes(error.status, [*JSON_HEADERS, *error.headers], error_body(error.message))
+        self.count_refusal(error, measures)
+
+    def count_refusal(self, error: HttpError, measures: Measures | None) -> None:
+        """An error at an endpoint, or of a caller who belongs to none."""
         if measures is not None:
             measures.outcome(error.outcome)
         else:
@@ -141,7 +145,7 @@ class Gateway:
             answer = self._of_server(asked, headers, body)
         else:
             service, _ = self.admitted((asked.namespace, asked.model), headers)
-            answer = self._of_model(asked, service)
+            answer = self._of_model(asked, service, body)
         reply.response_bytes(200, JSON_HEADERS, _encode(answer))
 
     def _of_server(self, asked: Asked, headers: HeaderMap, body: bytes) -> object:
@@ -159,11 +163,11 @@ class Gateway:
             case "repository/index":
                 return pages.index(self.visible(asked.namespace, headers), ready_only=pages.asks_for_ready(body))
             case "trace/setting":
-                return pages.trace_settings(body)
+                return pages.trace_settings(pages.settings_in(body))
             case _:
                 return pages.server()
 
-    def _of_model(self, asked: Asked, service: Service) -> object:
+    def _of_model(self, asked: Asked, service: Service, body: bytes) -> object:
         name, number = service.endpoint.name, asked.version
         match asked.what:
             case "ready":
@@ -178,7 +182,7 @@ class Gateway:
             case "stats":
                 return pages.statistics([service], self.totals, number)
             case "trace/setting":
-                return pages.trace_settings(b"")
+                return pages.trace_settings(pages.settings_in(body))
             case "openapi.json":
                 return openapi.document(service, number)
             case _:

@@ -87,9 +87,12 @@ class MetricsFiles:
         """What a client at that address is answered."""
         if not self._for_all and not _is_local(client):
             return 403, TEXT_HEADERS, b'{"error":"metrics are for callers on this machine; see --metrics"}'
+        return 200, PAGE_HEADERS, exposition(self.total()).encode()
+
+    def total(self) -> Numbers:
+        """Of all processes."""
         others = (_read(path) for path in self._directory.glob("*.numbers") if path != self._own)
-        total = added([self.numbers(), *(other for other in others if other is not None)])
-        return 200, PAGE_HEADERS, exposition(total).encode()
+        return added([self.numbers(), *(other for other in others if other is not None)])
 
 
 def _read(path: Path) -> Numbers | None:

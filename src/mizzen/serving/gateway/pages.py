@@ -167,9 +167,14 @@ def asks_for_ready(body: bytes) -> bool:
     return _decoded(body, _IndexRequest).ready
 
 
-def trace_settings(body: bytes) -> dict[str, list[str]]:
-    """How requests are traced. Raises `HttpError` where the body would change it."""
-    for name, value in _decoded(body, dict[str, Any]).items():
+def settings_in(body: bytes) -> dict[str, Any]:
+    """The settings that a client asks for. Raises `HttpError`."""
+    return _decoded(body, dict[str, Any])
+
+
+def trace_settings(wanted: dict[str, Any]) -> dict[str, list[str]]:
+    """How requests are traced. Raises `HttpError` where it is wanted otherwise."""
+    for name, value in wanted.items():
         if value is not None and _words(value) != _TRACE.get(name):
             raise HttpError(400, f"{name}: trace settings are declared and not set; they are {_TRACE}", "bad_request")
     return _TRACE

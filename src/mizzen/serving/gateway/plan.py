@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+GrpcTransport = Literal["auto", "grpcio", "native"]
 EXIT_CONFIGURATION = 2
 """A process's exit status that says: starting me again will not help."""
 
@@ -34,4 +35,8 @@ class Plan(msgspec.Struct, frozen=True):
     kubeconfig: str | None = None
     http: Literal["llhttp", "granian"] = "llhttp"
     """Which HTTP server (`http`)."""
+    grpc_address: str | None = None
+    """`HOST:PORT` that all processes share for gRPC; `None`: no gRPC."""
+    grpc: GrpcTransport = "auto"
+    """What carries it (`grpc.transport`)."""
     limits: Limits = Limits()

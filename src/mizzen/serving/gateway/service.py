@@ -74,7 +74,6 @@ class Service:
             decoded = exchange.decoded = exchange.read(served)
         except BadRequestError as error:
             raise HttpError(400, str(error), "bad_request") from error
-        exchange.body = None
         if decoded.timeout_us:
             exchange.deadline_s = min(exchange.deadline_s, exchange.came_s + decoded.timeout_us / 1e6)
         if decoded.rows > self._queue.rows_max:

@@ -150,8 +150,8 @@ class MessageEncoder:
     """Encodes the `ModelInferResponse`s of one model version."""
 
     def __init__(self, model: str, version: str, signature: Signature) -> None:
-        self._start = _field(1, model.encode()) + _field(2, version.encode())
-        self._heads = [_field(1, spec.name.encode()) + _field(2, spec.datatype.encode()) for spec in signature.outputs]
+        self._start = field(1, model.encode()) + field(2, version.encode())
+        self._heads = [field(1, spec.name.encode()) + field(2, spec.datatype.encode()) for spec in signature.outputs]
         self._position = {spec.name: index for index, spec in enumerate(signature.outputs)}
 
     def encode(self, request: InferenceRequest, outputs: Sequence[Tensor]) -> bytes:
@@ -161,7 +161,7 @@ class MessageEncoder:
         """
         parts: list[Buffer] = [self._start]
         if request.id is not None:
-            parts.append(_field(3, request.id.encode()))
+            parts.append(field(3, request.id.encode()))
         if request.outputs is None:
             chosen: Sequence[int] = range(len(outputs))
         else:
@@ -169,8 +169,8 @@ class MessageEncoder:
         raw = request.binary or any(outputs[index].datatype not in _CONTENTS for index in chosen)
         for index in chosen:
             output = outputs[index]
-            head = self._heads[index] + _field(3, b"".join(map(_varint, output.shape)))
-            parts.append(_field(5, head if raw else head + _field(5, _contents(output))))
+            head = self._heads[index] + field(3, b"".join(map(_varint, output.shape)))
+            parts.append(field(5, head if raw else head + field(5, _contents(output))))
         if raw:
             for index in chosen:
                 data = outputs[index].data
@@ -184,14 +184,14 @@ def _contents(tensor: Tensor) -> bytes:
     datatype = DATATYPES[tensor.datatype]
     checked_size(datatype, tensor.shape, tensor.data)
     if not datatype.size:
-        return b"".join([_field(number, value) for value in unpack_strings(tensor.data)])
+        return b"".join([field(number, value) for value in unpack_strings(tensor.data)])
     if tensor.datatype in _PACKED:
-        return _field(number, tensor.data)
+        return field(number, tensor.data)
     values = unpack_elements(datatype, len(tensor.data) // datatype.size, tensor.data)
-    return _field(number, b"".join([_varint(value & 0xFFFF_FFFF_FFFF_FFFF) for value in values]))
+    return field(number, b"".join([_varint(value & 0xFFFF_FFFF_FFFF_FFFF) for value in values]))
 
 
-def _field(number: int, data: Buffer) -> bytes:
+def field(number: int, data: Buffer) -> bytes:
     """A field of bytes, text, a message or packed numbers. `number` is below 16."""
     return b"".join((bytes((number << 3 | 2,)), _varint(len(data)), data))
 
