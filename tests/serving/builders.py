@@ -75,6 +75,16 @@ def text_model() -> bytes:
     )
 
 
+def summing_model() -> bytes:
+    """The sum of two columns."""
+    return _model(
+        [helper.make_node("ReduceSum", ["input", "axis"], ["sum"], keepdims=1)],
+        [_value("input", TensorProto.FLOAT, ["n", 2])],
+        [_value("sum", TensorProto.FLOAT, ["n", 1])],
+        [numpy_helper.from_array(np.array([1], "i8"), "axis")],
+    )
+
+
 def endless_model() -> bytes:
     """Counts up from `x`, `rounds` times: a batch with many rounds never comes back, as a runtime that hangs."""
     body = helper.make_graph(

@@ -181,6 +181,8 @@ class Stack:
         self.keys: dict[str, ApiKey] = {}
         self.processes: list[Process] = []
         self.port = 0
+        self.grpc = ""
+        """`HOST:PORT`, where it is on."""
         self.gateway: Process | None = None
         self._count = 0
         self.tell()
@@ -253,14 +255,17 @@ class Stack:
         partial.write_bytes(msgspec.json.encode(contents, enc_hook=str))
         partial.replace(self.directory)
 
-    def start_gateway(self, processes: int = 1, *arguments: str, port: int = 0) -> Process:
+    def start_gateway(
+        self, processes: int = 1, *arguments: str, port: int = 0, environment: dict[str, str] | None = None
+    ) -> Process:
         self.gateway = Process(
             ["-m", "mizzen.serving.gateway", "--directory", str(self.directory), "--port", str(port),
-             "--processes", str(processes), *arguments],
-            {},
+             "--grpc-port", "0", "--processes", str(processes), *arguments],
+            environment or {},
         )  # fmt: skip
         self.processes.append(self.gateway)
         self.port = int(self.gateway.line_with("listening on").rsplit(":", 1)[1])
+        self.grpc = next((line.split(" at ")[1] for line in self.gateway.output if line.startswith("gRPC at")), "")
         return self.gateway
 
     def children(self) -> list[int]:

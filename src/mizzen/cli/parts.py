@@ -61,8 +61,10 @@ def gateway(
     kubeconfig: options.Kubeconfig = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7080,
-    processes: Annotated[int, typer.Option(help="Processes on that port.", min=1)] = 1,
+    grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC.", show_default="the one after --port")] = None,
+    processes: Annotated[int, typer.Option(help="Processes on these ports.", min=1)] = 1,
 ) -> None:
     """Run a gateway against a control plane."""
     listen = ["--host", host, "--port", str(port), "--processes", str(processes)]
+    listen += ["--grpc-port", str(grpc_port)] if grpc_port is not None else []
     _become("mizzen.serving.gateway", *_kubeconfig(kubeconfig), *listen)

@@ -31,6 +31,8 @@ class Settings:
     control_port: int = 7070
     inference_port: int = 7080
     gateway_processes: int = 1
+    grpc_port: int | None = None
+    """`None`: the one after `inference_port`."""
     kubeconfig: Path | None = None
     """Another control plane to work for; `None` means the embedded one."""
 
@@ -42,6 +44,10 @@ class Settings:
     def gateway_url(self) -> str:
         return f"http://{self.host}:{self.inference_port}"
 
+    @property
+    def grpc_address(self) -> str:
+        return f"{self.host}:{self.inference_port + 1 if self.grpc_port is None else self.grpc_port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
@@ -49,6 +55,7 @@ class Addresses:
 
     control_url: str | None
     gateway_url: str
+    grpc_address: str
     kubeconfig: str
     store_url: str
 
@@ -125,6 +132,7 @@ class Supervisor:
         return Addresses(
             control_url=f"https://{settings.host}:{settings.control_port}" if embedded else None,
             gateway_url=settings.gateway_url,
+            grpc_address=settings.grpc_address,
             kubeconfig=str(settings.used_kubeconfig),
             store_url=settings.home.store_url,
         )
@@ -160,6 +168,7 @@ def _gateway(settings: Settings) -> Part:
         "--kubeconfig", str(settings.used_kubeconfig),
         "--host", settings.host,
         "--port", str(settings.inference_port),
+        "--grpc-port", settings.grpc_address.rpartition(":")[2],
         "--processes", str(settings.gateway_processes),
     ]  # fmt: skip
     return Part("gateway", command)

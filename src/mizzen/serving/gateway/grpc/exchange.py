@@ -54,8 +54,9 @@ class MessageExchange(Exchange):
 
 
 def refuse(call: Call, error: HttpError) -> None:
-    """Ends the call with an error. When to come again is said as gRPC's retries understand it."""
-    trailers = [
-        ("grpc-retry-pushback-ms", str(int(value) * MS_PER_S)) for name, value in error.headers if name == "retry-after"
-    ]
+    """Ends the call with an error. When to come again is said as HTTP does, and as gRPC's own retries understand it."""
+    trailers: Headers = []
+    for name, value in error.headers:
+        if name == "retry-after":
+            trailers += [(name, value), ("grpc-retry-pushback-ms", str(int(value) * MS_PER_S))]
     call.fail(CODES.get(error.status, 2), error.message, trailers)

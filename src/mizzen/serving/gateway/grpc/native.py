@@ -46,7 +46,8 @@ class _Call:
         self._server.done(self._id)
 
     def fail(self, code: int, message: str, trailers: Headers) -> None:
-        self._server.front.fail(self._id, code, message, trailers)
+        sent = [(name, value) for name, value in trailers if not name.startswith("grpc-")]  # it refuses these
+        self._server.front.fail(self._id, code, message, sent)
         self._server.done(self._id)
 
 
