@@ -15,11 +15,13 @@ import uvloop
 
 from mizzen.data.lake.errors import StoreUnavailable
 from mizzen.serving.worker.artifacts import Artifacts
+from mizzen.serving.worker.errors import TaskError
 from mizzen.serving.worker.health import Answer, HealthServer
 from mizzen.serving.worker.model import Model
+from mizzen.serving.worker.runtimes.onnx import OnnxRuntime
 from mizzen.serving.worker.server import WorkerServer
 from mizzen.serving.worker.statistics import Statistics, exposition
-from mizzen.serving.worker.task import Surroundings, Task, TaskError, say_last_words
+from mizzen.serving.worker.task import Surroundings, Task, say_last_words
 
 log = logging.getLogger("mizzen.worker")
 T = TypeVar("T")
@@ -68,7 +70,7 @@ class Worker:
     def _load(self) -> Model:
         began_s = time.monotonic()
         artifacts = Artifacts(self._task, self._surroundings.cache)
-        model = Model(artifacts.model(), self._task.threads or _processors())
+        model = Model(OnnxRuntime(artifacts.model(), self._task.threads or _processors()))
         loaded_s = time.monotonic()
         model.warm_up(artifacts.example())
         self._statistics.load_s = loaded_s - began_s

@@ -14,6 +14,10 @@ class Statistics(msgspec.Struct):
 
     batches: int = 0
     rows: int = 0
+    streams: int = 0
+    """Streams ended, however they did."""
+    parts: int = 0
+    """Parts of streams."""
     failed: int = 0
     cancelled: int = 0
     compute_s: float = 0.0
@@ -39,6 +43,8 @@ def exposition(statistics: Statistics, labels: dict[str, str], *, ready: bool, b
     rows = (
         ("mizzen_worker_batches_total", "counter", "Batches run.", statistics.batches),
         ("mizzen_worker_rows_total", "counter", "Rows run.", statistics.rows),
+        ("mizzen_worker_streams_total", "counter", "Streams ended.", statistics.streams),
+        ("mizzen_worker_parts_total", "counter", "Parts of streams.", statistics.parts),
         ("mizzen_worker_batches_failed_total", "counter", "Batches that the runtime refused.", statistics.failed),
         ("mizzen_worker_batches_cancelled_total", "counter", "Batches given up unrun.", statistics.cancelled),
         ("mizzen_worker_compute_seconds_total", "counter", "Seconds in the runtime.", statistics.compute_s),

@@ -13,19 +13,16 @@ from pathlib import Path
 
 import msgspec
 
+from mizzen.serving.worker.errors import TaskError
+
 CREDITS_DEFAULT = 2
+STREAMS_DEFAULT = 8
 STUCK_AFTER_S_DEFAULT = 60.0
 FRAMES_PORT_DEFAULT = 7090
 HEALTH_PORT_DEFAULT = 7091
 
 
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
-
-
-class TaskError(Exception):
-    """The worker cannot do what it was told, and starting it again will not help; the message ends in the Pod's
-    status.
-    """
 
 
 class Task(msgspec.Struct, frozen=True, rename="camel"):
@@ -42,8 +39,10 @@ class Task(msgspec.Struct, frozen=True, rename="camel"):
     """Threads of the runtime; `None`: as many as this process may use processors."""
     credits: int = CREDITS_DEFAULT
     """Batches a gateway may have here at once: one that runs and one that waits, by default."""
+    streams: int = STREAMS_DEFAULT
+    """Streams a gateway may have open here at once, of a model that yields."""
     stuck_after_s: float = STUCK_AFTER_S_DEFAULT
-    """A batch that runs longer than this fails the liveness probe, and the Pod is restarted."""
+    """A batch, or a part of a stream, that runs longer than this fails the liveness probe, and the Pod is restarted."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Task":
