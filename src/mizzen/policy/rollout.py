@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mizzen.kinds.build import ModelFormat
 from mizzen.kinds.serve import Candidate, Traffic
 
 CRASHES_MAX = 3
@@ -23,6 +24,9 @@ class Version:
     model: str
     version: int
     digest: str
+    format: ModelFormat = "onnx"
+    trusted: tuple[str, ...] = ()
+    """Types of it that the model's owner approved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,10 @@ def decide(
 
 def version_of(traffic: Traffic) -> Version:
     """The version that has the traffic: known from the status alone, so that it outlives its object."""
-    return Version(traffic.model_version, traffic.model, traffic.version, traffic.digest)
+    return Version(
+        traffic.model_version, traffic.model, traffic.version, traffic.digest, traffic.format,
+        tuple(traffic.trusted_types),
+    )  # fmt: skip
 
 
 def _candidate(target: Version, phase: Literal["Starting", "Failed"], since: str, message: str) -> Candidate:

@@ -33,7 +33,7 @@ from mizzen.serving.frames import (
     write_frame,
 )
 from mizzen.serving.tensors import Buffer, Tensor
-from mizzen.serving.worker.model import Model
+from mizzen.serving.worker.model import Model, Profile
 from mizzen.serving.worker.runner import Job, Runner, Stream
 from mizzen.serving.worker.statistics import Statistics
 from mizzen.serving.worker.task import Task
@@ -44,7 +44,7 @@ log = logging.getLogger("mizzen.worker")
 class WorkerServer:
     """Serves one loaded model to any number of gateways."""
 
-    def __init__(self, task: Task, name: str, model: Model, statistics: Statistics) -> None:
+    def __init__(self, task: Task, name: str, model: Model, statistics: Statistics, profile: Profile = ()) -> None:
         self.statistics = statistics
         self.draining = False
         self.credits = task.credits
@@ -52,8 +52,9 @@ class WorkerServer:
         self._loop = asyncio.get_running_loop()
         self._task = task
         self._hello = Hello(
-            PROTOCOL_VERSION, name, task.model, task.version, task.digest, model.signature, task.credits, self.streams
-        )
+            PROTOCOL_VERSION, name, task.model, task.version, task.digest, model.signature, task.credits,
+            self.streams, profile,
+        )  # fmt: skip
         self._links: set[_Link] = set()
         self._gone = asyncio.Event()
         self._server: asyncio.Server | None = None
