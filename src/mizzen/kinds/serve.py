@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
+from mizzen.kinds.build import ModelFormat
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.pods import EnvValue, Resources
@@ -48,6 +49,9 @@ class WorkerOptions(Wire):
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
     ] = Field(default_factory=list)
     node_selector: dict[str, str] = Field(default_factory=dict)
+    warm_up_rows: list[Annotated[int, Field(ge=1, le=1_000_000)]] | None = None
+    """Batch sizes that a worker has run before it is ready, beside the model's example; by default the powers of two up
+    to `batching.maxRows`."""
     start_timeout: Duration = "2m"
     """A new version whose workers are not ready after this long is given up; the old one stays."""
 
@@ -80,6 +84,9 @@ class Traffic(Wire):
     version: int
     digest: str
     percent: int = Field(ge=0, le=100)
+    format: ModelFormat = "onnx"
+    trusted_types: list[str] = Field(default_factory=list)
+    """Types in it that the model's owner had approved when it was taken."""
 
 
 class Candidate(Wire):

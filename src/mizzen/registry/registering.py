@@ -6,34 +6,23 @@ with a run is found again.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mizzen.data.lake.code import bundle, put_bundle
 from mizzen.data.lake.objects import Store
-from mizzen.kinds.build import ConversionCheck, Lineage, ModelVersion, Signature
+from mizzen.kinds.build import Lineage, ModelVersion
 from mizzen.kube.client import Client
 from mizzen.registry.artifact import put_model
 from mizzen.registry.errors import ModelUnfit
 from mizzen.registry.extras import part
 from mizzen.registry.lineage import imported_packages, python_version
-from mizzen.registry.onnx_file import RUNTIME_ERRORS, Feed, inspect, session_of, zeros_for
+from mizzen.registry.onnx_file import RUNTIME_ERRORS, inspect, session_of, zeros_for
 from mizzen.registry.originals import onnx_bytes, original_of
+from mizzen.registry.prepared import Prepared
+from mizzen.registry.python_model import PythonModel, prepare_python
 from mizzen.registry.rows import Rows, inputs_of
 from mizzen.registry.version import ClusterVersions, Versions, create_version
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A model as it will be stored."""
-
-    model: bytes
-    signature: Signature
-    example: Feed | None
-    """Rows that it answers; `None` where none are known."""
-    check: ConversionCheck | None
-    """`None` where the model came as ONNX."""
-    source_type: str
 
 
 def prepare(model: Any, example: Any | None = None, holdout: Any | None = None) -> Prepared:
@@ -80,7 +69,7 @@ async def register(
     lineage: Lineage | None = None,
 ) -> ModelVersion:
     """Stores a prepared model and makes it the next version of `name` (or returns the one that `run` made)."""
-    artifact = put_model(store, prepared.model, prepared.signature, prepared.example)
+    artifact = put_model(store, prepared)
     base = lineage if lineage is not None else Lineage(python=python_version(), packages=imported_packages())
     return await create_version(
         versions,
@@ -107,6 +96,27 @@ async def register_file(
     return await register(
         ClusterVersions(client, namespace), store, model, prepare(path), metrics=metrics, lineage=Lineage()
     )
+
+
+async def register_python(
+    client: Client,
+    store: Store,
+    name: str,
+    model: PythonModel,
+    code: Path,
+    *,
+    example: Any | None = None,
+    namespace: str = "default",
+    metrics: Mapping[str, float] | None = None,
+) -> ModelVersion:
+    """Makes a class of the project folder `code` the next version of `name`.
+
+    Raises `ModelUnfit` where it cannot be served, `CodeError` where the folder is no project.
+    """
+    prepared = prepare_python(model, store, put_bundle(store, bundle(code)), example)
+    lineage = Lineage(code=prepared.code, entrypoint=model.entrypoint, parameters=dict(model.parameters))
+    versions = ClusterVersions(client, namespace)
+    return await register(versions, store, name, prepared, metrics=metrics, lineage=lineage)
 
 
 async def register_estimator(

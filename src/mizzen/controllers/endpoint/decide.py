@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from mizzen.controllers.conditions import Happened, Moment
 from mizzen.controllers.endpoint.workers import selector
+from mizzen.controllers.model.decide import unapproved
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
 from mizzen.kinds.meta import condition_named
@@ -50,7 +51,12 @@ def resolve(
     if version is None:
         have = ", ".join(map(str, sorted(versions))) or "none"
         return "VersionMissing", f"spec.model: expected a version of {reference.name} ({have}), got {number}"
-    return Version(version.name, version.spec.model, version.spec.version, version.spec.artifact.digest)
+    held_back = unapproved(model, version)
+    if held_back is not None:
+        return "UntrustedTypes", held_back.message
+    artifact = version.spec.artifact
+    trusted = tuple(artifact.untrusted_types)
+    return Version(version.name, version.spec.model, version.spec.version, artifact.digest, artifact.format, trusted)
 
 
 def decide(
@@ -112,6 +118,8 @@ def _serve(
             version=serving.version,
             digest=serving.digest,
             percent=100,
+            format=serving.format,
+            trusted_types=list(serving.trusted),
         )
     ]
     status.serving = f"{serving.model}:{serving.version}"

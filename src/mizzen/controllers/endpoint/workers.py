@@ -26,6 +26,8 @@ from mizzen.policy.rollout import Version, Workers
 CONTAINER = "worker"
 PORT_FRAMES, PORT_HEALTH = 7090, 7091
 GRACE_S = 30
+WARM_ROWS_MAX = 4096
+"""Larger batches are not tried beforehand unless the endpoint names them: they may take long."""
 ANNOTATION_SPEC = "mizzen.dev/spec-hash"
 """Digest of the spec that the controller made: tells whether it would make another one now."""
 
@@ -75,8 +77,10 @@ def _spec(endpoint: InferenceEndpoint, version: Version, settings: PlatformSetti
         "version": version.version,
         "digest": version.digest,
         "threads": max(1, math.floor(quantity(options.resources.cpu))),
-        "maxRows": endpoint.spec.batching.max_rows,
+        "warmRows": warm_rows(endpoint),
     }
+    if version.format != "onnx":
+        task |= {"format": version.format, "trusted": list(version.trusted)}
     health = HTTPGetAction(port="health", path="/readyz")
     alive = HTTPGetAction(port="health", path="/livez")
     container = Container(
@@ -109,6 +113,14 @@ def _spec(endpoint: InferenceEndpoint, version: Version, settings: PlatformSetti
         progressDeadlineSeconds=max(1, round(_start_timeout_s(endpoint)) + 60),
         revisionHistoryLimit=2,
     )
+
+
+def warm_rows(endpoint: InferenceEndpoint) -> list[int]:
+    """The batch sizes to be warm for: what the endpoint says, or the powers of two up to its largest batch."""
+    if endpoint.spec.worker.warm_up_rows is not None:
+        return sorted(set(endpoint.spec.worker.warm_up_rows))
+    largest = min(endpoint.spec.batching.max_rows, WARM_ROWS_MAX)
+    return [*(2**power for power in range(largest.bit_length()) if 2**power < largest), largest]
 
 
 def _start_timeout_s(endpoint: InferenceEndpoint) -> float:
