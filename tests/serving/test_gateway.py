@@ -236,7 +236,7 @@ async def test_thousands_of_endpoints_workers_and_keys_are_taken_each_by_itself(
         stage.gateway.key_changed(name, api_key(hashed(name), endpoints=[name]))
         stage.gateway.worker_changed(worker(name=name))
         stage.gateway.endpoint_changed(endpoint(name))
-    assert len(stage.gateway._inference) == 3000 * 6
+    assert len(stage.gateway._inference) == 3000 * 14
     for number in range(3000):
         name = f"e{number}"
         stage.gateway.endpoint_gone(("default", name))

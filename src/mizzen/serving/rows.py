@@ -70,12 +70,12 @@ class RowsCodec:
             data = packed(DATATYPES[spec.datatype], list(itertools.chain.from_iterable(values)), "instances")
             return InferenceRequest([Tensor(spec.name, spec.datatype, (len(rows), *spec.shape[1:]), data)], len(rows))
         columns = zip(*values, strict=True)
-        inputs = [_column(spec, list(column)) for spec, column in zip(signature.inputs, columns, strict=True)]
+        inputs = [column(spec, list(values)) for spec, values in zip(signature.inputs, columns, strict=True)]
         return InferenceRequest(inputs, len(rows))
 
     def encode(self, outputs: Sequence[Tensor]) -> bytes:
         """The answer. Raises `BadTensorError` where an output has no rows, or no JSON form."""
-        columns = [_rows(output) for output in outputs]
+        columns = [row_values(output) for output in outputs]
         names = [output.name for output in outputs]
         predictions = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         return b"".join((self._start, b',"predictions":', _encode(predictions), b"}"))
@@ -87,7 +87,7 @@ def _envelope(signature: Signature, matrix: TensorSpec | None) -> type[Any]:
         type_ = ROW_TYPES[DATATYPES[matrix.datatype].json]
         columns = [(name, type_) for name in signature.columns]
     else:
-        columns = [(spec.name, _value_type(spec)) for spec in signature.inputs]
+        columns = [(spec.name, value_type(spec)) for spec in signature.inputs]
     row = msgspec.defstruct(
         "Row", [(f"c{index}", type_) for index, (_, type_) in enumerate(columns)], forbid_unknown_fields=True,
         rename={f"c{index}": name for index, (name, _) in enumerate(columns)},
@@ -95,14 +95,14 @@ def _envelope(signature: Signature, matrix: TensorSpec | None) -> type[Any]:
     return msgspec.defstruct("Rows", [("instances", list[row])])  # type: ignore[valid-type]
 
 
-def _value_type(spec: TensorSpec) -> Any:
+def value_type(spec: TensorSpec) -> Any:
     type_ = ROW_TYPES[DATATYPES[spec.datatype].json]
     for _ in row_shape(spec):
         type_ = list.__class_getitem__(type_)
     return type_
 
 
-def _column(spec: TensorSpec, values: list[Any]) -> Tensor:
+def column(spec: TensorSpec, values: list[Any], path: str = "instances: ") -> Tensor:
     """One input from its value in each row. Raises `BadRequestError`."""
     rows, shape = len(values), []
     for length in row_shape(spec):
@@ -110,14 +110,14 @@ def _column(spec: TensorSpec, values: list[Any]) -> Tensor:
         wanted = length if length != -1 else min(lengths, default=0)
         if others := lengths - {wanted}:
             expected = "lists of one length in all rows" if length == -1 else f"lists of {length}"
-            raise BadRequestError(f"instances: {spec.name!r}: expected {expected}, got one of {max(others)}")
+            raise BadRequestError(f"{path}{spec.name!r}: expected {expected}, got one of {max(others)}")
         shape.append(wanted)
         values = list(itertools.chain.from_iterable(values))
-    data = packed(DATATYPES[spec.datatype], values, f"instances: {spec.name!r}")
+    data = packed(DATATYPES[spec.datatype], values, f"{path}{spec.name!r}")
     return Tensor(spec.name, spec.datatype, (rows, *(shape or spec.shape[1:])), data)
 
 
-def _rows(tensor: Tensor) -> list[Any]:
+def row_values(tensor: Tensor) -> list[Any]:
     """The output's value for each row: a single one, or a nested list."""
     datatype = DATATYPES[tensor.datatype]
     checked_size(datatype, tensor.shape, tensor.data)

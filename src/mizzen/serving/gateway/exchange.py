@@ -33,10 +33,20 @@ class Watch(Protocol):
     def cancel(self) -> bool: ...
 
 
+class Sender(Protocol):
+    """An answer in parts on its way to its client."""
+
+    def send(self, data: bytes) -> bool:
+        """Whether there is room for more; else `on_room` is called when there is."""
+
+    def end(self) -> None: ...
+
+
 class Reply(Protocol):
-    """Where an answer goes. Whoever is gone is answered into the void."""
+    """Where an answer goes, whole or in parts. Whoever is gone is answered into the void."""
 
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
+    def response_parts(self, status: int, headers: Headers, on_room: Callable[[], None]) -> Sender: ...
 
 
 class Exchange:

@@ -22,14 +22,20 @@ from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, H
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.parts import GenerateExchange, GenerateStreamExchange
 from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
 from mizzen.serving.gateway.rows import RowsExchange
 from mizzen.serving.gateway.service import Service
+from mizzen.serving.gateway.streams import Streams
 from mizzen.serving.oip import error_body
 
 log = logging.getLogger("mizzen.gateway")
+Form = Callable[[Reply, bytes, int | None, float, float], Exchange]
 _encode = msgspec.json.Encoder().encode
-FORMS: dict[str, type[HttpExchange]] = {"infer": HttpExchange, "predict": RowsExchange}
+FORMS: dict[str, Form] = {
+    "infer": HttpExchange, "predict": RowsExchange, "generate": GenerateExchange,
+    "generate_stream": GenerateStreamExchange,
+}  # fmt: skip
 """How requests are read and answered, by what is asked (`paths.inference_paths`)."""
 
 
@@ -49,7 +55,7 @@ class Gateway:
         """Requests that belong to no endpoint, by why they were refused."""
         self.totals: pages.Totals = lambda key: self.measures.get(key, Measures())
         """What all processes counted; this one's alone until it is told better."""
-        self._inference: dict[str, tuple[Service, int | None, type[HttpExchange]]] = {}
+        self._inference: dict[str, tuple[Service, int | None, Form, Service | Streams]] = {}
         self._workers_of: dict[EndpointKey, dict[str, Worker]] = {}
         """Those known, whether or not their endpoint is known yet."""
         self._endpoint_of: dict[str, EndpointKey] = {}
@@ -65,7 +71,7 @@ class Gateway:
             if target is None or method != "POST":
                 self._other(method, path, headers, body, reply)
                 return None
-            service, pinned, form = target
+            service, pinned, form, taker = target
             tenant = "" if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
             measures = service.measures
             now = self.clock()
@@ -77,11 +83,11 @@ class Gateway:
             size = None if json_size is None else int(json_size)
             exchange = form(reply, body, size, now, self.deadline_s(service, headers, now))
             exchange.pinned, exchange.tenant = pinned, tenant
-            service.accept(exchange)
+            taker.accept(exchange)
         except HttpError as error:
             self.refuse(reply, error, measures)
             return None
-        exchange.on_leave = service.leave
+        exchange.on_leave = taker.leave
         return exchange
 
     def admitted(self, key: EndpointKey, headers: HeaderMap) -> tuple[Service, str]:
@@ -174,7 +180,7 @@ class Gateway:
                 if not pages.is_ready(service, number):
                     raise HttpError(503, f"{name}: no worker is ready", "not_ready")
                 return {"name": name, "ready": True}
-            case "infer" | "predict":
+            case "infer" | "predict" | "generate" | "generate_stream":
                 pages.check_version(service, number)
                 raise HttpError(503, "the gateway has not yet heard of that version", "not_ready")
             case "config":
@@ -211,7 +217,8 @@ class Gateway:
             self._unmap(service.endpoint)
             service.update(endpoint)
         for path, number, what in inference_paths(endpoint):
-            self._inference[path] = (service, number, FORMS[what])
+            taker = service.streams if what.startswith("generate") else service
+            self._inference[path] = (service, number, FORMS[what], taker)
 
     def endpoint_gone(self, key: EndpointKey) -> None:
         service = self.services.pop(key, None)

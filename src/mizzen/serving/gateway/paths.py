@@ -4,7 +4,7 @@ route for people.
     [/namespaces/NS]/v2[/health/live|ready]
     [/namespaces/NS]/v2/models                                   listing
     [/namespaces/NS]/v2/models/stats
-    [/namespaces/NS]/v2/models/M[/versions/V][/ready|config|stats|infer|openapi.json|trace/setting]
+    [/namespaces/NS]/v2/models/M[/versions/V][/ready|config|stats|infer|generate|generate_stream|openapi.json|…]
     [/namespaces/NS]/v2/repository/index
     [/namespaces/NS]/v2/trace/setting
     [/namespaces/NS]/v1/endpoints/M:predict
@@ -19,19 +19,19 @@ from mizzen.serving.gateway.directory import Endpoint
 from mizzen.serving.gateway.errors import HttpError
 
 DEFAULT_NAMESPACE = "default"
-INFERENCE = ("infer",)
+INFERENCE = ("infer", "generate", "generate_stream")
 """What is asked of a version by a path of its own, and answered by a worker."""
 _PATH = re.compile(
     r"""^(/namespaces/(?P<namespace>[^/]+))?
     (/v2/?(?P<server>|health/live|health/ready|models|models/stats|repository/index|trace/setting)
     |/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?
-     (/(?P<what>ready|config|stats|infer|openapi\.json|trace/setting))?
+     (/(?P<what>ready|config|stats|infer|generate|generate_stream|openapi\.json|trace/setting))?
     |/v1/endpoints/(?P<endpoint>[^/:]+):(?P<verb>predict))$""",
     re.VERBOSE,
 )
 _READ = ("GET", "HEAD")
 _METHODS = {
-    "infer": ("POST",), "predict": ("POST",),
+    "infer": ("POST",), "predict": ("POST",), "generate": ("POST",), "generate_stream": ("POST",),
     "repository/index": ("POST",), "trace/setting": (*_READ, "POST"),
 }  # fmt: skip
 

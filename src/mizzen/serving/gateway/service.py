@@ -27,6 +27,7 @@ from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.served import Served, joined
+from mizzen.serving.gateway.streams import Streams
 from mizzen.serving.oip import BadRequestError
 from mizzen.serving.tensors import BadTensorError, Signature, Tensor
 
@@ -60,13 +61,14 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._assigning = False
+        self.streams = Streams(self, clock)
         self.update(endpoint)
 
     # What clients do
 
     def accept(self, exchange: Exchange) -> None:
         """Takes a request: from now on it is answered from here. Raises `HttpError` where it is refused at once."""
-        served = self._choice(exchange)
+        served = self.choice(exchange)
         if served is None:
             self._park(exchange)
             return
@@ -117,7 +119,7 @@ class Service:
                 return served.version, served.signature
         return None
 
-    def _choice(self, exchange: Exchange) -> Served | None:
+    def choice(self, exchange: Exchange) -> Served | None:
         """Which version answers; `None` where that is not known yet. Splits are decided here when there are any."""
         pinned = exchange.pinned
         if pinned is None:
@@ -157,7 +159,9 @@ class Service:
     def statistics(self) -> QueueStatistics:
         """How its queue stands; what is parked counts as waiting."""
         found = self._queue.statistics()
-        return dataclasses.replace(found, requests_waiting=found.requests_waiting + len(self._parked))
+        return dataclasses.replace(
+            found, requests_waiting=found.requests_waiting + len(self._parked) + len(self.streams)
+        )
 
     # What the directory says
 
@@ -181,7 +185,13 @@ class Service:
             self._move(digest)
         if self._traffic or endpoint.hopeless is not None:
             self._unpark()
+            self.streams.look_again()
         self._assign_soon()
+
+    def links_of(self, digest: str) -> list[Link]:
+        """The workers of a version that are connected and take more."""
+        links = (link for link in self._links.values() if link.hello is not None and not link.draining)
+        return [link for link in links if link.hello is not None and link.hello.digest == digest]
 
     def add_worker(self, worker: Worker) -> None:
         """A worker Pod is ready, or has another address."""
@@ -207,6 +217,7 @@ class Service:
         for exchange in self._parked:
             self._refuse(exchange, gone)
         self._parked.clear()
+        self.streams.close(gone)
         for uid in list(self._links):
             self.remove_worker(uid)
 
@@ -246,6 +257,7 @@ class Service:
         if served is None and any(version.digest == hello.digest for version in self.endpoint.versions):
             self.update(self.endpoint)
         self._assign()
+        self.streams.look_again()
 
     def worker_granted(self, link: Link, credits_more: int) -> None:
         self._queue.grant(link, credits_more)

@@ -154,14 +154,17 @@ class MessageEncoder:
         self._heads = [field(1, spec.name.encode()) + field(2, spec.datatype.encode()) for spec in signature.outputs]
         self._position = {spec.name: index for index, spec in enumerate(signature.outputs)}
 
-    def encode(self, request: InferenceRequest, outputs: Sequence[Tensor]) -> bytes:
-        """The message. `outputs` are all outputs of the signature, in its order.
+    def encode(self, request: InferenceRequest, outputs: Sequence[Tensor], final: bool | None = None) -> bytes:
+        """The message. `outputs` are all outputs of the signature, in its order. `final`, where it is said: whether
+        this is the last message of its stream.
 
         Raises `BadTensorError` where an output's data does not fit its shape.
         """
         parts: list[Buffer] = [self._start]
         if request.id is not None:
             parts.append(field(3, request.id.encode()))
+        if final is not None:
+            parts.append(_FINAL[final])
         if request.outputs is None:
             chosen: Sequence[int] = range(len(outputs))
         else:
@@ -207,4 +210,9 @@ def _varint(value: int) -> bytes:
     return bytes(encoded)
 
 
+_FINAL = [
+    b"".join((b"\x22", bytes((27,)), b"\x0a", bytes((21,)), b"triton_final_response", b"\x12\x02\x08", bytes((final,))))
+    for final in (False, True)
+]
+"""The entry of the map `parameters` that says whether a message is the last of its stream."""
 _SMALL = [bytes((value,)) for value in range(0x80)]

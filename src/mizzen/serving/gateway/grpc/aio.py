@@ -8,7 +8,7 @@ requests wait unread, so a client that does not read cannot fill the gateway.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -75,6 +75,16 @@ class _Call:
             await self._waiter
 
 
+class _Answer(NamedTuple):
+    """What a stream's client is told next."""
+
+    message: bytes | None
+    """`None`: nothing, but its request has ended."""
+    taken: Callable[[], None] | None = None
+    last: bool = False
+    """Whether it is the last of its request."""
+
+
 class _Stream:
     """The answers of one stream, in the order in which they come, until the client takes them."""
 
@@ -82,7 +92,7 @@ class _Stream:
         self.headers: HeaderMap = dict(context.invocation_metadata())
         self.open: set[Exchange] = set()
         self._room = asyncio.Semaphore(STREAM_REQUESTS_MAX)
-        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._answers: asyncio.Queue[_Answer] = asyncio.Queue()
         self._due = 0
         self._ended = False
 
@@ -91,23 +101,24 @@ class _Stream:
         await self._room.acquire()
         self._due += 1
 
-    def put(self, answer: bytes) -> None:
+    def put(self, answer: _Answer) -> None:
         self._answers.put_nowait(answer)
 
     def end(self) -> None:
         """No more requests come."""
         self._ended = True
-        if not self._due:
-            self._answers.put_nowait(None)
+        self._answers.put_nowait(_Answer(None))
 
     async def answers(self) -> AsyncIterator[bytes]:
         while not (self._ended and not self._due):
             answer = await self._answers.get()
-            if answer is None:
-                return
-            yield answer
-            self._due -= 1
-            self._room.release()
+            if answer.message is not None:
+                yield answer.message
+            if answer.taken is not None:
+                answer.taken()
+            if answer.last:
+                self._due -= 1
+                self._room.release()
 
 
 class _StreamCall:
@@ -120,11 +131,17 @@ class _StreamCall:
         self._stream = stream
 
     def respond(self, message: bytes) -> None:
-        self._stream.put(field(2, message))
+        self._stream.put(_Answer(field(2, message), last=True))
 
     def fail(self, code: int, message: str, trailers: Headers) -> None:  # noqa: ARG002 - a stream has one status
         answer = _StreamInferResponse(error_message=message, infer_response={"id": self.id})
-        self._stream.put(answer.SerializeToString())
+        self._stream.put(_Answer(answer.SerializeToString(), last=True))
+
+    def part(self, message: bytes, taken: Callable[[], None]) -> None:
+        self._stream.put(_Answer(field(2, message), taken))
+
+    def end(self) -> None:
+        self._stream.put(_Answer(None, last=True))
 
 
 _StreamInferResponse = message("ModelStreamInferResponse")
@@ -200,7 +217,7 @@ class AioServer:
                 try:
                     found = decoded(InferRequest, data)
                     call.id = found.id
-                    exchange = calls.infer(found, len(data), call)
+                    exchange = calls.infer(found, len(data), call, call)
                 except HttpError as error:
                     calls.refuse(call, error, None)
                     continue

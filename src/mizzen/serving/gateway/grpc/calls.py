@@ -15,12 +15,13 @@ from mizzen.serving.gateway import pages
 from mizzen.serving.gateway.errors import INTERNAL, HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.gateway import Gateway
-from mizzen.serving.gateway.grpc.exchange import Call, MessageExchange, refuse
+from mizzen.serving.gateway.grpc.exchange import Call, MessageExchange, StreamCall, StreamExchange, refuse
 from mizzen.serving.gateway.http.handler import TOO_MANY_BYTES
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.paths import DEFAULT_NAMESPACE, version_number
 from mizzen.serving.gateway.plan import Limits
 from mizzen.serving.gateway.service import Service
+from mizzen.serving.gateway.streams import Streams
 from mizzen.serving.oip.messages import HEALTH, INFERENCE, message
 
 log = logging.getLogger("mizzen.gateway")
@@ -85,8 +86,11 @@ class Calls:
             self.refuse(call, INTERNAL, None)
         return None
 
-    def infer(self, found: Any, size: int, call: Call) -> Exchange | None:
-        """One `ModelInferRequest`, which came in so many bytes. Answers, or returns the exchange."""
+    def infer(self, found: Any, size: int, call: Call, stream: StreamCall | None = None) -> Exchange | None:
+        """One `ModelInferRequest`, which came in so many bytes. Answers, or returns the exchange.
+
+        One of a stream is answered by what the model yields, if it does.
+        """
         measures: Measures | None = None
         gateway = self.gateway
         try:
@@ -95,18 +99,22 @@ class Calls:
             service, tenant = gateway.admitted(_key(found.model_name), call.headers)
             measures = service.measures
             now = gateway.clock()
-            exchange = MessageExchange(
-                call, found, now, gateway.deadline_s(service, call.headers, now, call.remaining_s)
-            )
+            deadline_s = gateway.deadline_s(service, call.headers, now, call.remaining_s)
+            exchange: Exchange
+            taker: Service | Streams = service
+            if stream is None:
+                exchange = MessageExchange(call, found, now, deadline_s)
+            else:
+                exchange, taker = StreamExchange(stream, found, now, deadline_s), service.streams
             if found.model_version:
                 exchange.pinned = version_number(found.model_version)
             exchange.tenant = tenant
-            service.accept(exchange)
+            taker.accept(exchange)
         except HttpError as error:
             self.refuse(call, error, measures)
             return None
         if not exchange.done:
-            exchange.on_leave = service.leave
+            exchange.on_leave = taker.leave
             self.bytes_held += size
             exchange.on_done = partial(self._release, size)
         return exchange

@@ -1,12 +1,14 @@
 """One inference request that came by gRPC: a message in, a message out, errors as gRPC's status codes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange, HeaderMap, Headers
+from mizzen.serving.gateway.parts import PartsExchange
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.oip import InferenceRequest
+from mizzen.serving.oip.messages import message
 from mizzen.serving.tensors import Tensor
 
 CODES = {
@@ -15,6 +17,9 @@ CODES = {
 """gRPC's status codes for HTTP's: INVALID_ARGUMENT 3, DEADLINE_EXCEEDED 4, NOT_FOUND 5, PERMISSION_DENIED 7,
 RESOURCE_EXHAUSTED 8, UNIMPLEMENTED 12, INTERNAL 13, UNAVAILABLE 14, UNAUTHENTICATED 16."""
 MS_PER_S = 1000
+TELL_END = "triton_enable_empty_final_response"
+"""The parameter by which a client asks to be told which message of a stream is the last."""
+_InferResponse = message("ModelInferResponse")
 
 
 class Call(Protocol):
@@ -51,6 +56,53 @@ class MessageExchange(Exchange):
     def refuse(self, error: HttpError) -> None:
         refuse(self.call, error)
         self.abandon()
+
+
+class StreamCall(Call, Protocol):
+    """One request of a stream, which is answered by any number of messages."""
+
+    def part(self, message: bytes, taken: Callable[[], None]) -> None:
+        """`taken` is called when the client has taken it."""
+
+    def end(self) -> None: ...
+
+
+class StreamExchange(PartsExchange):
+    """A `ModelInferRequest` of a stream."""
+
+    __slots__ = ("call", "message", "tell_end")
+
+    def __init__(self, call: StreamCall, message: Any, came_s: float, deadline_s: float) -> None:
+        super().__init__(came_s, deadline_s)
+        self.call = call
+        self.message = message
+        self.tell_end = TELL_END in message.parameters and message.parameters[TELL_END].bool_param
+        """Whether the client wants to be told which message is the last."""
+
+    def read(self, served: Served) -> InferenceRequest:
+        if self.decoded is not None:
+            return self.decoded
+        found, self.message = self.message, None
+        return served.message_decoder.decode(found)
+
+    def part(self, served: Served, outputs: Sequence[Tensor]) -> None:
+        assert self.decoded is not None, "what is answered was decoded"
+        final = False if self.tell_end else None
+        self.call.part(served.message_encoder.encode(self.decoded, outputs, final), self.taken)
+
+    def end(self) -> None:
+        if self.tell_end and self.decoded is not None:
+            final = _InferResponse(id=self.decoded.id or "", parameters={"triton_final_response": {"bool_param": True}})
+            self.call.part(final.SerializeToString(), _nothing)
+        self.call.end()
+        self.abandon()
+
+    def refuse(self, error: HttpError) -> None:
+        refuse(self.call, error)
+        self.abandon()
+
+
+def _nothing() -> None: ...
 
 
 def refuse(call: Call, error: HttpError) -> None:
