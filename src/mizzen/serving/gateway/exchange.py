@@ -6,7 +6,7 @@ Open Inference Protocol over HTTP; others are `rows` and `grpc.exchange`. The qu
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mizzen.policy.queue import Request
 from mizzen.serving.gateway.errors import HttpError
@@ -43,9 +43,15 @@ class Sender(Protocol):
 
 
 class Reply(Protocol):
-    """Where an answer goes, whole or in parts. Whoever is gone is answered into the void."""
+    """Where an answer goes. Whoever is gone is answered into the void."""
 
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
+
+
+@runtime_checkable
+class PartsReply(Reply, Protocol):
+    """Where an answer may go in parts, too."""
+
     def response_parts(self, status: int, headers: Headers, on_room: Callable[[], None]) -> Sender: ...
 
 

@@ -10,7 +10,7 @@ the others, `data: {"error": "…"}`, and the last.
 from collections.abc import Callable, Sequence
 
 from mizzen.serving.gateway.errors import HttpError
-from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, Headers, Reply, Sender
+from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, Headers, PartsReply, Reply, Sender
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.oip import BadRequestError, InferenceRequest, error_body
 from mizzen.serving.tensors import Signature, Tensor
@@ -103,10 +103,13 @@ class GenerateExchange(PartsExchange):
 class GenerateStreamExchange(GenerateExchange):
     """`generate_stream`: each part is an event."""
 
-    __slots__ = ("_sender", "_untaken")
+    __slots__ = ("_parts", "_sender", "_untaken")
 
     def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
         super().__init__(reply, body, json_size, came_s, deadline_s)
+        if not isinstance(reply, PartsReply):
+            raise HttpError(501, "this HTTP server does not answer in parts (--http granian)", "bad_method")
+        self._parts = reply
         self._sender: Sender | None = None
         self._untaken = 0
         """Parts sent while there was no room."""
@@ -117,7 +120,7 @@ class GenerateStreamExchange(GenerateExchange):
 
     def _event(self, data: bytes) -> None:
         if self._sender is None:
-            self._sender = self.reply.response_parts(200, EVENT_HEADERS, self._room)
+            self._sender = self._parts.response_parts(200, EVENT_HEADERS, self._room)
         if self._sender.send(b"data: %b\n\n" % data):
             self.taken()
         else:
@@ -130,7 +133,7 @@ class GenerateStreamExchange(GenerateExchange):
 
     def end(self) -> None:
         if self._sender is None:
-            self._sender = self.reply.response_parts(200, EVENT_HEADERS, self._room)
+            self._sender = self._parts.response_parts(200, EVENT_HEADERS, self._room)
         self._sender.end()
         self.abandon()
 

@@ -5,62 +5,25 @@
 
 A client that leaves is noticed by asking granian for its departure, which costs as much as a request. So only exchanges
 that have waited `WATCH_AFTER_S` are watched. A body that does not come in time is given up with 408.
+
+Answers in parts are not given here: granian takes them all, however slowly a client reads, and does not tell.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import cast
 
 from mizzen.serving.gateway.errors import INTERNAL, HttpError
-from mizzen.serving.gateway.exchange import Exchange, HeaderMap, Headers, HttpExchange
+from mizzen.serving.gateway.exchange import Exchange, HeaderMap, HttpExchange
 from mizzen.serving.gateway.http.handler import CUT_BODY, SLOW_BODY, TOO_MANY_BYTES, Handler
-from mizzen.serving.gateway.http.rsgi import Future, Responder, Scope, Server, Transport, Watcher
+from mizzen.serving.gateway.http.rsgi import Future, Responder, Scope, Server, Watcher
 from mizzen.serving.gateway.plan import Limits
 
 log = logging.getLogger("mizzen.gateway")
 WATCH_AFTER_S = 0.01
 SWEEP_S = 1.0
-
-
-class _Reply:
-    """Where a request's answer goes."""
-
-    __slots__ = ("_loop", "responder", "response_bytes")
-
-    def __init__(self, responder: Responder, loop: asyncio.AbstractEventLoop) -> None:
-        self.responder = responder
-        self.response_bytes = responder.response_bytes
-        self._loop = loop
-
-    def response_parts(self, status: int, headers: Headers, on_room: Callable[[], None]) -> "_Sender":
-        return _Sender(self.responder.response_stream(status, headers), on_room, self._loop)
-
-
-class _Sender:
-    """An answer in parts: sent one after the other, by a task, since granian says when one is taken by a future."""
-
-    def __init__(self, transport: Transport, on_room: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
-        self._parts: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._on_room = on_room
-        self._task = loop.create_task(self._run(transport))
-
-    def send(self, data: bytes) -> bool:
-        self._parts.put_nowait(data)
-        return False
-
-    def end(self) -> None:
-        self._parts.put_nowait(None)
-
-    async def _run(self, transport: Transport) -> None:
-        while (part := await self._parts.get()) is not None:
-            try:
-                await transport.send_bytes(part)
-            except RuntimeError:  # the client has gone, which the exchange is told by its watch
-                return
-            self._on_room()
 
 
 class GranianServer:
@@ -115,7 +78,7 @@ class GranianServer:
                 return
             size = int(length)
             if (error := self._refusal(size)) is not None:
-                self._loop.call_soon_threadsafe(self._gateway.refuse, _Reply(responder, self._loop), error)
+                self._loop.call_soon_threadsafe(self._gateway.refuse, responder, error)
                 return
             self._bytes_taken += size
             future = responder()
@@ -123,7 +86,7 @@ class GranianServer:
             future.add_done_callback(partial(self._complete, scope, headers, responder, size))
         except Exception:
             log.exception("a request could not be taken")
-            self._loop.call_soon_threadsafe(self._gateway.refuse, _Reply(responder, self._loop), INTERNAL)
+            self._loop.call_soon_threadsafe(self._gateway.refuse, responder, INTERNAL)
 
     def _refusal(self, size: int) -> HttpError | None:
         """Why a body of that size is not taken."""
@@ -144,7 +107,7 @@ class GranianServer:
         except RuntimeError:
             # The client left amid the body. granian's connection lives until it is answered, or until the collector
             # comes by: the exception, which granian keeps, leads here, and from here to the responder.
-            self._gateway.refuse(_Reply(responder, self._loop), CUT_BODY)
+            self._gateway.refuse(responder, CUT_BODY)
             self._bytes_done += size
             return
         self._handle(scope, headers, responder, body, size)
@@ -165,18 +128,17 @@ class GranianServer:
                 async for chunk in responder:
                     body += chunk
                     if (error := self._refusal(len(body))) is not None:
-                        self._gateway.refuse(_Reply(responder, self._loop), error)
+                        self._gateway.refuse(responder, error)
                         return
         except TimeoutError:
-            self._gateway.refuse(_Reply(responder, self._loop), SLOW_BODY)
+            self._gateway.refuse(responder, SLOW_BODY)
         except RuntimeError:
-            self._gateway.refuse(_Reply(responder, self._loop), CUT_BODY)
+            self._gateway.refuse(responder, CUT_BODY)
         else:
             self._handle(scope, headers, responder, bytes(body), 0)
 
     def _handle(self, scope: Scope, headers: HeaderMap, responder: Responder, body: bytes, size: int) -> None:
-        reply = _Reply(responder, self._loop)
-        exchange = self._handler.handle(scope.method, scope.path, headers, body, reply, scope.client)
+        exchange = self._handler.handle(scope.method, scope.path, headers, body, responder, scope.client)
         if exchange is None or exchange.done:
             self._bytes_done += size
             return
@@ -197,7 +159,7 @@ class GranianServer:
         while waiting and waiting[0].came_s <= since_s:
             exchange = waiting.popleft()
             if not exchange.done:
-                future = cast("_Reply", cast("HttpExchange", exchange).reply).responder.client_disconnect()
+                future = cast("Responder", cast("HttpExchange", exchange).reply).client_disconnect()
                 exchange.watch = future
                 future.add_done_callback(partial(self._departed, exchange))
         if waiting:
@@ -213,5 +175,5 @@ class GranianServer:
         since_s = self._gateway.clock() - self._limits.body_timeout_s
         for future, (came_s, responder) in list(self._reading.items()):
             if came_s <= since_s and future.cancel():
-                self._gateway.refuse(_Reply(responder, self._loop), SLOW_BODY)
+                self._gateway.refuse(responder, SLOW_BODY)
         self._loop.call_later(SWEEP_S, self._give_up_slow_bodies)

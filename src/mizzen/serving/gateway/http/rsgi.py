@@ -9,7 +9,7 @@ is pinned to those it was tried with.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, cast
 
 from granian import _granian
@@ -47,13 +47,6 @@ class Scope(Protocol):
     def headers(self) -> HeaderMap: ...
 
 
-class Transport(Protocol):
-    """An answer in parts."""
-
-    def send_bytes(self, data: bytes) -> Awaitable[None]:
-        """Done when the part is taken. Raises `RuntimeError` where the client has gone."""
-
-
 class Responder(Protocol):
     """A request's body, its client, and where its answer goes. Whoever drops one unanswered leaves granian to say
     500.
@@ -65,8 +58,6 @@ class Responder(Protocol):
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     def client_disconnect(self) -> Future: ...
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
-    def response_stream(self, status: int, headers: Headers) -> "Transport":
-        """An answer in parts, which ends when nobody holds the transport any more."""
 
 
 class Watcher(Protocol):
