@@ -95,7 +95,7 @@ class Gateway:
         service = self.services.get(key)
         tenant = "" if service is not None and service.endpoint.anonymous else self._admit(headers, key)
         if service is None:
-            raise _not_found(key)
+            raise self._not_found(key)
         return service, tenant
 
     def deadline_s(self, service: Service, headers: HeaderMap, now: float, remaining_s: float | None = None) -> float:
@@ -131,14 +131,22 @@ class Gateway:
         if tenant is not None:
             return tenant
         verdict = self.keyring.judge(key, endpoint)
+        if not self.synced_once.is_set():
+            raise _not_synced()
         if verdict is Verdict.NO_KEY:
             message = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise HttpError(401, message, "unauthenticated")
         if verdict is Verdict.UNKNOWN_KEY:
             raise HttpError(401, "the API key is not known", "unauthenticated")
         if verdict is Verdict.FORBIDDEN and endpoint not in self.services:
-            raise _not_found(endpoint)
+            raise self._not_found(endpoint)
         raise HttpError(403, f"the API key is not for endpoint {endpoint[1]} of namespace {endpoint[0]}", "forbidden")
+
+    def _not_found(self, endpoint: EndpointKey) -> HttpError:
+        """That something is not there can be said only once everything that is there was told."""
+        if not self.synced_once.is_set():
+            return _not_synced()
+        return HttpError(404, f"no endpoint {endpoint[1]} in namespace {endpoint[0]}", "not_found")
 
     def _other(self, method: str, path: str, headers: HeaderMap, body: bytes, reply: Reply) -> None:
         asked = parse_path(path)
@@ -160,7 +168,7 @@ class Gateway:
                 return {"live": True}
             case "health/ready":
                 if not self.synced_once.is_set():
-                    raise HttpError(503, "the gateway has not yet heard which endpoints there are", "not_ready")
+                    raise _not_synced()
                 return {"ready": True}
             case "models":
                 return pages.listing(self.visible(asked.namespace, headers))
@@ -262,5 +270,6 @@ class Gateway:
         self.synced_once.set()
 
 
-def _not_found(endpoint: EndpointKey) -> HttpError:
-    return HttpError(404, f"no endpoint {endpoint[1]} in namespace {endpoint[0]}", "not_found")
+def _not_synced() -> HttpError:
+    message = "the gateway has not yet heard which endpoints and keys there are"
+    return HttpError(503, message, "not_ready", retry_after_s=1.0)
