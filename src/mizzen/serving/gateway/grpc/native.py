@@ -26,6 +26,8 @@ from mizzen.serving.gateway.plan import Limits
 log = logging.getLogger("mizzen.gateway")
 CALLS_TOGETHER_MAX = 64
 UNAVAILABLE = 14
+FLUSH_S = 0.5
+"""The front, when it is closed, drops what its threads have not written yet, and does not tell when they have."""
 Events = list[tuple[int, int, int, bytes | None, object, Any]]
 
 
@@ -88,6 +90,7 @@ class NativeServer:
         """Waits until the last call is answered."""
         await self._empty.wait()
         await self._streams.stopped()
+        await asyncio.sleep(FLUSH_S)
         await self._loop.run_in_executor(None, self.front.close)
         self._folder.cleanup()
 
