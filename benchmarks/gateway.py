@@ -110,7 +110,7 @@ def _start(stack: ExitStack, command: list[str], **environment: str) -> None:
     stack.callback(end)
 
 
-def _mizzen(stack: ExitStack, folder: Path) -> System:
+def _mizzen(stack: ExitStack, folder: Path, *options: str) -> System:
     model, port = small_model(), _free_port()
     hex_ = hashlib.sha256(model).hexdigest()
     store = folder / "store" / "models" / "sha256"
@@ -139,7 +139,7 @@ def _mizzen(stack: ExitStack, folder: Path) -> System:
         MIZZEN_ROOTFS=str(folder),
     )  # fmt: skip
     gateway = [sys.executable, "-m", "mizzen.serving.gateway", "--directory", str(folder / "directory.json")]
-    _start(stack, [*gateway, "--port", str(port), "--processes", "1"])
+    _start(stack, [*gateway, "--port", str(port), "--processes", "1", *options])
     return System("mizzen", mizzen.__version__, port, "1 gateway process, 1 worker process; API key, metrics, limits")
 
 
