@@ -59,10 +59,10 @@ class Gateway:
                 self._other(method, path, headers, reply)
                 return None
             service, pinned = target
-            if not service.endpoint.anonymous:
-                self._admit(headers, service.endpoint.key)
+            tenant = "" if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
             measures = service.measures
             exchange = self._exchange(service, headers, body, reply)
+            exchange.tenant = tenant
             exchange.pinned = pinned
             service.accept(exchange)
         except HttpError as error:
@@ -98,11 +98,12 @@ class Gateway:
             )
         return Exchange(reply, body, int(json_size), now, now + timeout_s)
 
-    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> None:
+    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> str:
+        """Returns the name of the caller's API key. Raises `HttpError` where it may not call."""
         key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
-        verdict = self.keyring.judge(key, endpoint)
+        verdict, tenant = self.keyring.judge(key, endpoint)
         if verdict is Verdict.ALLOWED:
-            return
+            return tenant
         if verdict is Verdict.NO_KEY:
             message = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise HttpError(401, message, "unauthenticated")
