@@ -137,4 +137,3 @@ class NaiveQueue:
     def remove(self, goes: Callable[[Request], bool]) -> None:
         for lane in self.lanes.values():
             lane.remove(goes)
-

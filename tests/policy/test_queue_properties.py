@@ -290,7 +290,9 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.rows_waiting() == 0
 
 
-_UNHURRIED = settings(deadline=None, report_multiple_bugs=False, stateful_step_count=50, suppress_health_check=[HealthCheck.too_slow])
+_UNHURRIED = settings(
+    deadline=None, report_multiple_bugs=False, stateful_step_count=50, suppress_health_check=[HealthCheck.too_slow]
+)
 
 TestQueue = QueueMachine.TestCase
 TestQueue.settings = settings(_UNHURRIED, max_examples=150)
