@@ -116,6 +116,9 @@ class QueueMachine(RuleBasedStateMachine):
                 assert self.lane_of[command.worker] == command.lane
                 assert not (command.suspect and self.running[command.worker]), "a suspect has its worker for itself"
                 self.running[command.worker].append(command)
+        for lane in LANES:
+            if not self.queue.is_used(lane):
+                self.naive.lanes.pop(lane, None)  # with it goes what its tenants had
 
     @precondition(lambda self: any(self.running.values()))
     @rule(data=st.data())
