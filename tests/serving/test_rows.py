@@ -137,6 +137,7 @@ def test_an_output_that_does_not_fit_its_shape_is_not_sent():
 async def test_people_ask_by_column_and_are_told_by_row():
     stage = Stage()
     stage.gateway.endpoint_changed(endpoint())
+    stage.gateway.synced()
     link = stage.worker()
     call = stage.call(path="/v1/endpoints/m:predict", body=body({"x": 2.0}, {"x": 3.5}))
     await turn()

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from mizzen.policy.queue import Request
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.served import Served
+from mizzen.serving.gateway.split import Split
 from mizzen.serving.oip import InferenceRequest, error_body
 from mizzen.serving.oip.response import BINARY_TYPE
 from mizzen.serving.tensors import Tensor
@@ -62,7 +63,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "came_s", "deadline_s", "decoded", "done", "on_done", "on_leave", "pinned", "tenant", "ticket", "watch",
+        "came_s", "deadline_s", "decoded", "done", "on_done", "on_leave", "pinned", "split", "tenant", "ticket",
+        "watch",
     )  # fmt: skip
 
     def __init__(self, came_s: float, deadline_s: float) -> None:
@@ -71,10 +73,12 @@ class Exchange:
         self.pinned: int | None = None
         """The version that the client asked for by number."""
         self.tenant = ""
-        """Who asks: the hash of the API key; empty where anyone may."""
+        """Who asks: the name of the API key; empty where anyone may."""
         self.decoded: InferenceRequest | None = None
         self.ticket: Request | None = None
         """Its place in the queue."""
+        self.split: Split | None = None
+        """Where it is larger than a batch: its parts."""
         self.watch: Watch | None = None
         self.on_leave: Callable[[Exchange], None] | None = None
         """To be called when the client has gone."""
@@ -97,7 +101,7 @@ class Exchange:
     def abandon(self) -> None:
         """Nothing more is to be done for it."""
         self.done = True
-        self.decoded = self.ticket = self.on_leave = None
+        self.decoded = self.ticket = self.split = self.on_leave = None
         if self.watch is not None:
             self.watch.cancel()
             self.watch = None

@@ -125,12 +125,11 @@ class Gateway:
             self.refusals[error.outcome] = self.refusals.get(error.outcome, 0) + 1
 
     def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> str:
-        """Who calls, where they may. Raises `HttpError` where they may not."""
+        """Returns the name of the caller's API key. Raises `HttpError` where it may not call."""
         key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
-        tenant = self.keyring.opens(key, endpoint)
-        if tenant is not None:
+        verdict, tenant = self.keyring.judge(key, endpoint)
+        if verdict is Verdict.ALLOWED:
             return tenant
-        verdict = self.keyring.judge(key, endpoint)
         if not self.synced_once.is_set():
             raise _not_synced()
         if verdict is Verdict.NO_KEY:
@@ -209,7 +208,7 @@ class Gateway:
             service
             for found, service in sorted(self.services.items())
             if found[0] == namespace
-            and (service.endpoint.anonymous or self.keyring.judge(key, found) is Verdict.ALLOWED)
+            and (service.endpoint.anonymous or self.keyring.judge(key, found)[0] is Verdict.ALLOWED)
         ]
 
     # What the directory says

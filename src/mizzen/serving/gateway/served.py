@@ -20,8 +20,8 @@ class Served:
     """One version of one endpoint's model."""
 
     __slots__ = (
-        "_endpoint", "_fixed", "_generating", "_output_names", "_rows", "batchable", "decoder", "digest", "encoder",
-        "message_decoder", "message_encoder", "signature", "version",
+        "_endpoint", "_fixed", "_generating", "_output_names", "_rows", "batchable", "by_size", "decoder", "digest",
+        "encoder", "message_decoder", "message_encoder", "signature", "version",
     )  # fmt: skip
 
     def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
@@ -37,6 +37,8 @@ class Served:
         self._rows: RowsCodec | None = None
         self._generating: GenerateCodec | None = None
         self._fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
+        self.by_size = not self._fixed or any(spec.datatype == "BYTES" for spec in signature.inputs)
+        """Whether rows differ in size, so that what they cost is counted in bytes."""
         self._output_names = [spec.name for spec in signature.outputs]
 
     @property
