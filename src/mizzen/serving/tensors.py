@@ -62,6 +62,8 @@ class Signature(msgspec.Struct, frozen=True):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    columns: tuple[str, ...] = ()
+    """Names of the columns of a single two-dimensional input, for people; empty where the inputs are the columns."""
 
     @property
     def batchable(self) -> bool:

@@ -37,7 +37,7 @@ class Exchange:
 
     __slots__ = (
         "body", "came_s", "deadline_s", "decoded", "done", "json_size", "on_done", "on_leave", "pinned", "reply",
-        "ticket", "watch",
+        "sent_s", "tenant", "ticket", "trace_id", "unit", "watch",
     )  # fmt: skip
 
     def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
@@ -58,6 +58,13 @@ class Exchange:
         """To be called when the client has gone."""
         self.on_done: Callable[[], None] | None = None
         """Called when nothing is held for it any more."""
+        self.sent_s: float | None = None
+        """When it was sent to a worker."""
+        self.tenant: str | None = None
+        """Whose API key it came with, by name."""
+        self.unit: str | None = None
+        """Whom it is for, as the client says (`Mizzen-Unit`): what a version is chosen for, and what is sampled by."""
+        self.trace_id: str | None = None
         self.done = False
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:

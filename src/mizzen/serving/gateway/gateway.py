@@ -10,6 +10,7 @@ taken apart, to say what is wrong with it, or because it asks for something else
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -19,6 +20,7 @@ from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, R
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
 from mizzen.serving.gateway.service import Service
 from mizzen.serving.oip import error_body
@@ -31,9 +33,16 @@ _encode = msgspec.json.Encoder().encode
 class Gateway:
     """All endpoints as one process serves them. It is the `directory.Listener`."""
 
-    def __init__(self, clock: Callable[[], float], connect: Callable[[Worker, Owner], Link] = Link) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        connect: Callable[[Worker, Owner], Link] = Link,
+        log_folder: Path | None = None,
+    ) -> None:
         self.clock = clock
         self._connect = connect
+        self._log_folder = log_folder
+        """Of the prediction log's rings; `None`: nothing is logged, whatever endpoints say."""
         self.synced_once = asyncio.Event()
         """Set when the directory has told everything there was."""
         self.keyring = Keyring()
@@ -53,19 +62,23 @@ class Gateway:
     def handle(self, method: str, path: str, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange | None:
         """Answers, or returns the exchange that will be answered later."""
         measures: Measures | None = None
+        service = exchange = None
         try:
             target = self._inference.get(path)
             if target is None or method != "POST":
                 self._other(method, path, headers, reply)
                 return None
             service, pinned = target
-            if not service.endpoint.anonymous:
-                self._admit(headers, service.endpoint.key)
+            tenant = None if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
             measures = service.measures
             exchange = self._exchange(service, headers, body, reply)
+            if service.recorder is not None:
+                exchange.tenant, exchange.unit = tenant, headers.get("mizzen-unit")
             exchange.pinned = pinned
             service.accept(exchange)
         except HttpError as error:
+            if service is not None and service.recorder is not None and exchange is not None:
+                service.recorder.refused(exchange, None, error)
             self.refuse(reply, error, measures)
             return None
         exchange.on_leave = service.leave
@@ -98,11 +111,12 @@ class Gateway:
             )
         return Exchange(reply, body, int(json_size), now, now + timeout_s)
 
-    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> None:
+    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> str:
+        """Returns whose key it is, by the name of its Secret. Raises `HttpError` where it does not open the endpoint."""
         key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
         verdict = self.keyring.judge(key, endpoint)
-        if verdict is Verdict.ALLOWED:
-            return
+        if verdict is Verdict.ALLOWED and key is not None:
+            return key
         if verdict is Verdict.NO_KEY:
             message = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise HttpError(401, message, "unauthenticated")
@@ -172,11 +186,13 @@ class Gateway:
         service = self.services.get(endpoint.key)
         if service is None:
             measures = self.measures.setdefault(endpoint.key, Measures())
-            service = self.services[endpoint.key] = Service(endpoint, self.clock, measures, self._connect)
+            service = Service(endpoint, self.clock, measures, self._connect, self._recorder(endpoint, None))
+            self.services[endpoint.key] = service
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)
         else:
             self._unmap(service.endpoint)
+            service.recorder = self._recorder(endpoint, service.recorder)
             service.update(endpoint)
         for path, number in inference_paths(endpoint):
             self._inference[path] = (service, number)
@@ -186,6 +202,19 @@ class Gateway:
         if service is not None:
             self._unmap(service.endpoint)
             service.close()
+            if service.recorder is not None:
+                service.recorder.close()
+
+    def _recorder(self, endpoint: Endpoint, old: Recorder | None) -> Recorder | None:
+        """Who notes the endpoint's requests, where it wants that."""
+        if endpoint.logging is None or self._log_folder is None:
+            if old is not None:
+                old.close()
+            return None
+        if old is None:
+            return Recorder(self._log_folder, endpoint, self.clock)
+        old.update(endpoint)
+        return old
 
     def worker_changed(self, worker: Worker) -> None:
         key = (worker.namespace, worker.endpoint)

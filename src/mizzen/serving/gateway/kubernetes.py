@@ -20,11 +20,12 @@ from lightkube.resources.core_v1 import Pod, Secret
 from mizzen.kinds import InferenceEndpoint, ModelVersion, names
 from mizzen.kinds.build import Tensor
 from mizzen.kinds.meta import condition_named
-from mizzen.kinds.scalars import duration_s
+from mizzen.kinds.scalars import duration_s, quantity
+from mizzen.kinds.serve import Logging as LoggingOptions
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
 from mizzen.kube.resources import meta_of
-from mizzen.serving.gateway.directory import ApiKey, Endpoint, Listener, TcpAddress, UnixAddress, Version, Worker
+from mizzen.serving.gateway.directory import ApiKey, Endpoint, Listener, Logging, TcpAddress, UnixAddress, Version, Worker
 from mizzen.serving.tensors import Signature, TensorSpec
 
 log = logging.getLogger("mizzen.gateway")
@@ -123,8 +124,16 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
         queue_rows_max=spec.queue.max_rows,
         timeout_s=duration_s(spec.queue.timeout),
         versions=tuple(versions),
+        logging=_logging(spec.logging) if spec.logging is not None else None,
         hopeless=_hopeless(endpoint),
     )
+
+
+def _logging(wanted: LoggingOptions) -> Logging:
+    return Logging(
+        sample=wanted.sample, by=wanted.by, errors=wanted.errors, redact=tuple(wanted.redact),
+        buffer_bytes=int(quantity(wanted.buffer)), sink=wanted.sink or "", events=wanted.events,
+    )  # fmt: skip
 
 
 def _hopeless(endpoint: InferenceEndpoint) -> str | None:
@@ -149,7 +158,8 @@ def signature_of(version: ModelVersion) -> Signature:
     def specs(tensors: list[Tensor]) -> tuple[TensorSpec, ...]:
         return tuple(TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in tensors)
 
-    return Signature(specs(version.spec.signature.inputs), specs(version.spec.signature.outputs))
+    found = version.spec.signature
+    return Signature(specs(found.inputs), specs(found.outputs), tuple(found.columns))
 
 
 def worker_of(pod: Pod) -> Worker | None:

@@ -33,7 +33,8 @@ little longer."""
 async def run(plan: Plan) -> None:
     """Serves until SIGTERM, SIGINT or the parent's end; then answers what was taken and ends."""
     loop = asyncio.get_running_loop()
-    gateway = Gateway(time.monotonic)
+    log_dir = Path(plan.log_dir) if plan.log_dir is not None else None
+    gateway = Gateway(time.monotonic, log_folder=log_dir)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
     server = (GranianServer if plan.http == "granian" else LlhttpServer)(handler, plan.limits)

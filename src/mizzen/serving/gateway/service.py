@@ -22,10 +22,11 @@ from typing import cast
 from mizzen.policy.queue import Batch, Expired, Failed, Queue, QueueStatistics, Request
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
-from mizzen.serving.gateway.errors import INTERNAL, HttpError
+from mizzen.serving.gateway.errors import CANCELLED, INTERNAL, HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, Headers
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.served import Served, joined
 from mizzen.serving.oip import BadRequestError, error_body
 from mizzen.serving.oip.response import BINARY_TYPE
@@ -45,6 +46,7 @@ class Service:
         clock: Callable[[], float],
         measures: Measures,
         connect: Callable[[Worker, Owner], Link] = Link,
+        recorder: Recorder | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.measures = measures
@@ -61,6 +63,8 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._assigning = False
+        self.recorder = recorder
+        """Notes requests for the prediction log; `None`: they are not logged."""
         self.update(endpoint)
 
     # What clients do
@@ -102,6 +106,8 @@ class Service:
         if exchange.done:
             return
         ticket = exchange.ticket
+        if self.recorder is not None:
+            self._note_refusal(exchange, CANCELLED)
         exchange.abandon()
         self.measures.outcome("cancelled")
         if ticket is not None:
@@ -277,6 +283,8 @@ class Service:
             self._fail(self._queue.failed(batch, str(error)))
         else:
             self._queue.answered(batch, now)
+            if self.recorder is not None:
+                self.recorder.batch(batch.rows, result.compute_s)
             for ticket, outputs in zip(batch.requests, parts, strict=True):
                 exchange = _exchange(ticket)
                 if not exchange.done:
@@ -285,6 +293,8 @@ class Service:
                     except Exception:
                         log.exception("%s: an answer failed for a reason that is a bug", self.endpoint.name)
                         self._refuse(exchange, INTERNAL)
+            if self.recorder is not None:
+                self.recorder.flush()
         self._queue.grant(link, result.credits)
         self._assign()
 
@@ -324,24 +334,37 @@ class Service:
             self._assign_soon()
         else:
             for exchange in exchanges:
+                exchange.sent_s = now
                 self.measures.waited(now - exchange.came_s)
 
     def _answer(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
-        assert exchange.decoded is not None, "what was queued was decoded"
+        decoded, recorder = exchange.decoded, self.recorder
+        assert decoded is not None, "what was queued was decoded"
+        if recorder is not None and decoded.id is None:
+            decoded.id = recorder.new_id()
         try:
-            body, json_size = served.encoder.encode(exchange.decoded, outputs)
+            body, json_size = served.encoder.encode(decoded, outputs)
         except BadTensorError as error:
             self._refuse(exchange, HttpError(500, str(error), "bad_output"))
             return
         headers = JSON_HEADERS if json_size is None else binary_headers(json_size)
-        self.measures.answered(exchange.decoded.rows, now - exchange.came_s)
+        self.measures.answered(decoded.rows, now - exchange.came_s)
+        if recorder is not None:
+            recorder.answered(exchange, served, outputs, now)
         exchange.answer(200, headers, body)
 
     def _refuse(self, exchange: Exchange, error: HttpError) -> None:
         if exchange.done:
             return
         self.measures.outcome(error.outcome)
+        if self.recorder is not None:
+            self._note_refusal(exchange, error)
         exchange.answer(error.status, [*JSON_HEADERS, *error.headers], error_body(error.message))
+
+    def _note_refusal(self, exchange: Exchange, error: HttpError) -> None:
+        assert self.recorder is not None, "refusals are noted where requests are"
+        served = self._served.get(exchange.ticket.lane) if exchange.ticket is not None else None
+        self.recorder.refused(exchange, served, error)
 
     def _fail(self, failures: list[Failed]) -> None:
         for failure in failures:
