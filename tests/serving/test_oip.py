@@ -235,6 +235,7 @@ WRONG = [
         "classification is not offered",
     ),
     (body_of(entry(), K, parameters={"timeout": -1}), "parameters.timeout: expected microseconds, at least 0, got -1"),
+    (body_of(entry(), K, parameters={"priority": -1}), "parameters.priority: expected 0 (default), 1 (most urgent)"),
     (body_of(entry(), K, parameters={"timeout": "1"}), "parameters.timeout: expected int | null, got str"),
 ]
 

@@ -1,12 +1,19 @@
 """One inference request on its way through the gateway: what came, where its answer goes, and what is known of it so
 far.
+
+How a protocol reads a request and writes its answer is the exchange's own: `read`, `write` and `refuse`. Here is the
+Open Inference Protocol over HTTP; other forms are subclasses (`rows`, `grpc`), and the queue sees no difference.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mizzen.policy.queue import Request
-from mizzen.serving.oip import InferenceRequest
+from mizzen.serving.gateway.errors import HttpError
+from mizzen.serving.gateway.served import Served
+from mizzen.serving.oip import InferenceRequest, error_body
+from mizzen.serving.oip.response import BINARY_TYPE
+from mizzen.serving.tensors import Tensor
 
 Headers = list[tuple[str, str]]
 
@@ -67,9 +74,21 @@ class Exchange:
         self.trace_id: str | None = None
         self.done = False
 
-    def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """Gives the answer."""
-        self.reply.response_bytes(status, headers, body)
+    def read(self, served: Served) -> InferenceRequest:
+        """What came, decoded for that version. Raises `BadRequestError`."""
+        assert self.body is not None, "an exchange is decoded once"
+        return served.decoder.decode(self.body, self.json_size)
+
+    def write(self, served: Served, outputs: Sequence[Tensor]) -> None:
+        """Answers with that version's outputs. Raises `BadTensorError`, with nothing sent, where they do not fit."""
+        assert self.decoded is not None, "what was queued was decoded"
+        body, json_size = served.encoder.encode(self.decoded, outputs)
+        self.reply.response_bytes(200, JSON_HEADERS if json_size is None else binary_headers(json_size), body)
+        self.abandon()
+
+    def refuse(self, error: HttpError) -> None:
+        """Answers with an error."""
+        self.reply.response_bytes(error.status, [*JSON_HEADERS, *error.headers], error_body(error.message))
         self.abandon()
 
     def abandon(self) -> None:
@@ -81,3 +100,8 @@ class Exchange:
             self.watch = None
         if self.on_done is not None:
             self.on_done()
+
+
+def binary_headers(json_size: int) -> Headers:
+    """Of an answer whose JSON is followed by binary data."""
+    return [("content-type", BINARY_TYPE), ("inference-header-content-length", str(json_size))]

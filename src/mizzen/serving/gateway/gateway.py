@@ -69,11 +69,13 @@ class Gateway:
                 self._other(method, path, headers, reply)
                 return None
             service, pinned = target
-            tenant = None if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
+            if not service.endpoint.anonymous:
+                self._admit(headers, service.endpoint.key)
             measures = service.measures
             exchange = self._exchange(service, headers, body, reply)
             if service.recorder is not None:
-                exchange.tenant, exchange.unit = tenant, headers.get("mizzen-unit")
+                key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
+                exchange.tenant, exchange.unit = self.keyring.holder(key), headers.get("mizzen-unit")
             exchange.pinned = pinned
             service.accept(exchange)
         except HttpError as error:
@@ -111,12 +113,11 @@ class Gateway:
             )
         return Exchange(reply, body, int(json_size), now, now + timeout_s)
 
-    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> str:
-        """Returns whose key it is, by the name of its Secret. Raises `HttpError` where it does not open the endpoint."""
+    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> None:
         key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
         verdict = self.keyring.judge(key, endpoint)
-        if verdict is Verdict.ALLOWED and key is not None:
-            return key
+        if verdict is Verdict.ALLOWED:
+            return
         if verdict is Verdict.NO_KEY:
             message = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise HttpError(401, message, "unauthenticated")

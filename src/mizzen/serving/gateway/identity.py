@@ -66,6 +66,11 @@ class Keyring:
             return Verdict.FORBIDDEN
         return Verdict.FOREIGN
 
+    def holder(self, key: str | None) -> str | None:
+        """The name of a Secret that has the key; `None` where there is none."""
+        known = self._keys.get(hashlib.sha256(key.encode()).hexdigest()) if key else None
+        return next(iter(known)) if known else None
+
     def _index(self, hash_: str) -> None:
         keys = self._keys[hash_]
         if not keys:

@@ -20,6 +20,7 @@ from mizzen.serving.gateway.directory import Endpoint, Logging
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.served import Served
+from mizzen.serving.oip import InferenceRequest
 from mizzen.serving.predictionlog.layout import STREAM_ENDING, folder_of
 from mizzen.serving.predictionlog.record import Stream, encode_chunk, is_fixed, joined, redactions, stream_id
 from mizzen.serving.predictionlog.ring import RingError, RingProducer
@@ -129,10 +130,10 @@ class Recorder:
         """What is answered next came out of such a batch."""
         self._batch_rows, self._compute_s = rows, compute_s
 
-    def answered(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
-        """A request was answered with these outputs of that version."""
-        decoded = exchange.decoded
-        assert decoded is not None, "what was answered was decoded"
+    def answered(
+        self, exchange: Exchange, decoded: InferenceRequest, served: Served, outputs: Sequence[Tensor], now: float
+    ) -> None:
+        """A request was answered with these outputs of that version. `flush` is called before its answer leaves."""
         options = self._options
         if options.sample < 1.0 and not self._is_sampled(exchange, decoded.id or ""):
             return

@@ -23,13 +23,12 @@ from mizzen.policy.queue import Batch, Expired, Failed, Queue, QueueStatistics, 
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
 from mizzen.serving.gateway.errors import CANCELLED, INTERNAL, HttpError
-from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, Headers
+from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.served import Served, joined
-from mizzen.serving.oip import BadRequestError, error_body
-from mizzen.serving.oip.response import BINARY_TYPE
+from mizzen.serving.oip import BadRequestError
 from mizzen.serving.tensors import BadTensorError, Signature, Tensor
 
 log = logging.getLogger("mizzen.gateway")
@@ -75,10 +74,8 @@ class Service:
         if served is None:
             self._park(exchange)
             return
-        body = exchange.body
-        assert body is not None, "an exchange is decoded once"
         try:
-            decoded = exchange.decoded = served.decoder.decode(body, exchange.json_size)
+            decoded = exchange.decoded = exchange.read(served)
         except BadRequestError as error:
             raise HttpError(400, str(error), "bad_request") from error
         exchange.body = None
@@ -343,15 +340,13 @@ class Service:
         if recorder is not None and decoded.id is None:
             decoded.id = recorder.new_id()
         try:
-            body, json_size = served.encoder.encode(decoded, outputs)
+            exchange.write(served, outputs)
         except BadTensorError as error:
             self._refuse(exchange, HttpError(500, str(error), "bad_output"))
-            return
-        headers = JSON_HEADERS if json_size is None else binary_headers(json_size)
-        self.measures.answered(decoded.rows, now - exchange.came_s)
-        if recorder is not None:
-            recorder.answered(exchange, served, outputs, now)
-        exchange.answer(200, headers, body)
+        else:
+            self.measures.answered(decoded.rows, now - exchange.came_s)
+            if recorder is not None:
+                recorder.answered(exchange, decoded, served, outputs, now)
 
     def _refuse(self, exchange: Exchange, error: HttpError) -> None:
         if exchange.done:
@@ -359,7 +354,7 @@ class Service:
         self.measures.outcome(error.outcome)
         if self.recorder is not None:
             self._note_refusal(exchange, error)
-        exchange.answer(error.status, [*JSON_HEADERS, *error.headers], error_body(error.message))
+        exchange.refuse(error)
 
     def _note_refusal(self, exchange: Exchange, error: HttpError) -> None:
         assert self.recorder is not None, "refusals are noted where requests are"
@@ -402,11 +397,6 @@ class Service:
             deadlines.append(queued)
         if deadlines:
             self._wake_at(max(min(deadlines), now + TIMER_S_MIN))
-
-
-def binary_headers(json_size: int) -> Headers:
-    """Of an answer whose JSON is followed by binary data."""
-    return [("content-type", BINARY_TYPE), ("inference-header-content-length", str(json_size))]
 
 
 def _exchange(ticket: Request) -> Exchange:

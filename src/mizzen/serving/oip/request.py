@@ -70,6 +70,7 @@ class _Output(msgspec.Struct):
 
 class _RequestParameters(msgspec.Struct):
     timeout: int | None = None
+    priority: int = 0
     binary_data_output: bool = False
 
 
@@ -96,7 +97,9 @@ class InferenceRequest(msgspec.Struct):
     """Length of the first dimension where the model is batchable, else 1."""
     id: str | None = None
     timeout_us: int | None = None
-    """How long the client will wait, from now."""
+    """How long the client will wait, from now; 0 as `None`: as long as the endpoint says."""
+    priority: int = 0
+    """1 is the most urgent, larger is less so; 0: the endpoint's default (Triton's schedule policy)."""
     outputs: tuple[WantedOutput, ...] | None = None
     """`None`: all outputs, in `binary` form or not."""
     binary: bool = False
@@ -145,9 +148,14 @@ class RequestDecoder:
         if parameters is not None:
             request.timeout_us = parameters.timeout
             request.binary = parameters.binary_data_output
+            request.priority = parameters.priority
             if parameters.timeout is not None and parameters.timeout < 0:
                 raise BadRequestError(
                     f"parameters.timeout: expected microseconds, at least 0, got {parameters.timeout}"
+                )
+            if parameters.priority < 0:
+                raise BadRequestError(
+                    f"parameters.priority: expected 0 (default), 1 (most urgent) or more, got {parameters.priority}"
                 )
         if envelope.outputs:
             request.outputs = self._wanted(envelope.outputs, request.binary)
