@@ -39,7 +39,7 @@ class QueueLimits(Wire):
 
 
 class Logging(Wire):
-    """Which requests are logged, and what of them: typed rows of the table `predictions/NAMESPACE/NAME` in the store."""
+    """Which requests are logged, and what of them: typed rows of `predictions/NAMESPACE/NAME` in the store."""
 
     sample: float = Field(default=1.0, ge=0, le=1)
     """The share of requests that is logged, by a hash, so that every gateway takes the same."""
@@ -52,7 +52,9 @@ class Logging(Wire):
     buffer: Quantity = "8Mi"
     """Memory of each gateway process for records that are not taken yet; what finds it full is lost, and counted."""
     sink: str | None = Field(default=None, pattern="^https?://.+")
-    """Where requests and answers are sent as CloudEvents too (`org.kubeflow.serving.inference.request` and `.response`)."""
+    """Where requests and answers are sent as CloudEvents too (`org.kubeflow.serving.inference.request` and
+    `.response`).
+    """
     events: Literal["request", "response", "all"] = "all"
     """Which CloudEvents are sent."""
 

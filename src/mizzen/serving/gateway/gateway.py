@@ -20,8 +20,8 @@ from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, R
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
-from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
+from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.service import Service
 from mizzen.serving.oip import error_body
 from mizzen.version import __version__

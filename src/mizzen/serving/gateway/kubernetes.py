@@ -25,7 +25,16 @@ from mizzen.kinds.serve import Logging as LoggingOptions
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
 from mizzen.kube.resources import meta_of
-from mizzen.serving.gateway.directory import ApiKey, Endpoint, Listener, Logging, TcpAddress, UnixAddress, Version, Worker
+from mizzen.serving.gateway.directory import (
+    ApiKey,
+    Endpoint,
+    Listener,
+    Logging,
+    TcpAddress,
+    UnixAddress,
+    Version,
+    Worker,
+)
 from mizzen.serving.tensors import Signature, TensorSpec
 
 log = logging.getLogger("mizzen.gateway")

@@ -1,11 +1,13 @@
 """Notes requests and their answers for the prediction log: one endpoint's, in one process.
 
-It is the only part of the log on a request's way (`mizzen.serving.predictionlog` has the rest). What was answered together
-is noted together: `answered` keeps references, and `flush`, at the end of the batch and before its answers leave, makes
-one chunk of them and copies it into the ring. Nothing here waits and nothing raises: what cannot be noted is counted.
+It is the only part of the log on a request's way (`mizzen.serving.predictionlog` has the rest). What was answered
+together is noted together: `answered` keeps references, and `flush`, at the end of the batch and before its answers
+leave, makes one chunk of them and copies it into the ring. Nothing here waits and nothing raises: what cannot be
+noted is counted.
 
-Which requests are noted is a function of their id, or of their unit, so all processes and all restarts agree: the hash of
-it, as a number from 0 to 1, is below the sampling rate. What fails is noted in any case, unless the endpoint says otherwise.
+Which requests are noted is a function of their id, or of their unit, so all processes and all restarts agree: the
+hash of it, as a number from 0 to 1, is below the sampling rate. What fails is noted in any case, unless the endpoint
+says otherwise.
 """
 
 import hashlib
@@ -64,7 +66,10 @@ class _Noted:
         self.stream = stream = Stream(**owner)
         self.name = stream_id(stream)
         together = stream.signature.batchable
-        self.fixed_inputs, self.fixed_outputs = together and is_fixed(stream.inputs), together and is_fixed(stream.outputs)
+        self.fixed_inputs, self.fixed_outputs = (
+            together and is_fixed(stream.inputs),
+            together and is_fixed(stream.outputs),
+        )
         self.hidden_inputs = redactions(stream.inputs, stream.columns, options.redact)
         self.hidden_outputs = redactions(stream.outputs, (), options.redact)
 
@@ -209,7 +214,7 @@ class Recorder:
     def _chunk(self) -> bytes:
         noted = self._noted.get(self._served) or self._note(self._served)
         stream, inputs, outputs = noted.stream, self._inputs, self._outputs
-        chunk = (
+        chunk: tuple[Any, ...] = (
             noted.name, self._wall() - self._clock(), self._records,
             joined(inputs, stream.inputs, noted.hidden_inputs) if inputs else [],
             joined(outputs, stream.outputs, noted.hidden_outputs) if outputs else [],

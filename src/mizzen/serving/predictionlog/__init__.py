@@ -16,11 +16,11 @@
     writer      the process: all endpoints' journals, what is said of them to the API server and to the gateway
     labels      what turned out to be true, joined by request id
 
-**What is promised.** A request never waits for the log: what finds its ring full is not logged, and counted. What is in a
-ring is in the table exactly once, whoever is killed in between: a ring outlives its gateway, a segment its writer, and a
-commit carries the number of the segment it holds (a Delta transaction). The counter of what was lost is in the ring too,
-so it is exact. A record is in the ring before its answer leaves the process.
+**What is promised.** A request never waits for the log: what finds its ring full is not logged, and counted. What is
+in a ring is in the table exactly once, whoever is killed in between: a ring outlives its gateway, a segment its
+writer, and a commit carries the number of the segment it holds (a Delta transaction). The counter of what was lost is
+in the ring too, so it is exact. A record is in the ring before its answer leaves the process.
 
-A table that is slow or away fills the spool, a full spool the ring, a full ring the counter; one endpoint's table costs no
-other endpoint a record.
+A table that is slow or away fills the spool, a full spool the ring, a full ring the counter; one endpoint's table
+costs no other endpoint a record.
 """

@@ -9,17 +9,19 @@ The table has one row for each row of a request. Its columns, those of the recor
     queue_s, compute_s, total_s, batch_rows
     input_…, output_…, feature_…         one for each tensor, or for each named column of a matrix
 
-An input of shape (n,) or (n, 1) is a scalar; (n, k) with named columns is k scalars; else a row is a list, nested as the
-shape is. Types are those that every reader of Delta knows: unsigned integers become the next wider signed one (UINT64 a
-decimal), half floats are floats, BYTES are text, with bytes that are not UTF-8 as `\\xNN`.
+An input of shape (n,) or (n, 1) is a scalar; (n, k) with named columns is k scalars; else a row is a list, nested as
+the shape is. Types are those that every reader of Delta knows: unsigned integers become the next wider signed one
+(UINT64 a decimal), half floats are floats, BYTES are text, with bytes that are not UTF-8 as `\\xNN`.
 
 A column's name has the characters that Delta allows; others become `_`.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -62,8 +64,8 @@ def unified(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with columns that go with a schema: where a type is another, the column is cast if no value can change by
-    that, and else named after its type, so that no version's values are ever read as another's.
+    """The table with columns that go with a schema: where a type is another, the column is cast if no value can
+    change by that, and else named after its type, so that no version's values are ever read as another's.
     """
     names, arrays = [], []
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -97,12 +99,12 @@ def _alike(stream: Stream, chunks: Sequence[Chunk]) -> pa.Table:
     of_record = np.repeat(np.arange(len(records)), rows)
     columns = _facts(stream, chunks, records, rows, of_record)
     for prefix, specs, part, shapes in (
-        ("input", stream.inputs, lambda chunk: chunk.inputs, lambda chunk: chunk.input_shapes),
-        ("output", stream.outputs, lambda chunk: chunk.outputs, lambda chunk: chunk.output_shapes),
-        ("feature", stream.features, lambda chunk: chunk.features, lambda _: None),
+        ("input", stream.inputs, attrgetter("inputs"), attrgetter("input_shapes")),
+        ("output", stream.outputs, attrgetter("outputs"), attrgetter("output_shapes")),
+        ("feature", stream.features, attrgetter("features"), attrgetter("feature_shapes")),
     ):
         if specs and part(chunks[0]):
-            columns |= _tensors(prefix, stream, specs, _Data(chunks, part, shapes, records, total))
+            columns |= _tensors(prefix, stream, specs, _Data(chunks, part, shapes, total))
     return pa.table(columns)
 
 
@@ -111,15 +113,17 @@ def _facts(
 ) -> dict[str, pa.Array]:
     """The columns that do not depend on the signature."""
     epochs = np.repeat([chunk.epoch_s for chunk in chunks], [len(chunk.records) for chunk in chunks])
-    came_us = np.round((epochs + [record.came_s for record in records]) * 1e6).astype(np.int64)
-    times = pa.array(came_us).cast(_TIME)
     starts = np.cumsum(rows) - rows
 
     def spread(values: pa.Array) -> pa.Array:
         return values if len(of_record) == len(records) else values.take(pa.array(of_record))
 
+    values = dict(zip(Record.__struct_fields__, zip(*map(msgspec.structs.astuple, records), strict=True), strict=True))
+
     def fact(name: str, type_: pa.DataType) -> pa.Array:
-        return spread(pa.array([getattr(record, name) for record in records], type_))
+        return spread(pa.array(values[name], type_))
+
+    times = pa.array(np.round((epochs + values["came_s"]) * 1e6).astype(np.int64)).cast(_TIME)
 
     def same(value: Any, type_: pa.DataType) -> pa.Array:
         return pa.repeat(pa.scalar(value, type_), len(of_record))
@@ -139,7 +143,7 @@ def _facts(
         "assignment": fact("assignment", text),
         "tenant": fact("tenant", text),
         "unit": fact("unit", text),
-        "trace_id": spread(pa.array([record.trace for record in records], text)),
+        "trace_id": fact("trace", text),
         "status": fact("status", pa.int32()),
         "outcome": fact("outcome", text),
         "error": fact("error", text),
@@ -158,24 +162,25 @@ class _Data:
         chunks: Sequence[Chunk],
         part: Callable[[Chunk], list[bytes]],
         shapes: Callable[[Chunk], list[list[tuple[int, ...]]] | None],
-        records: Sequence[Record],
         total: int,
     ) -> None:
         self._chunks, self._part, self._shapes = chunks, part, shapes
-        self.records, self.total = records, total
+        self.total = total
 
     def bytes_of(self, index: int) -> bytes:
         return b"".join([self._part(chunk)[index] for chunk in self._chunks])
 
     def shapes_of(self, index: int, tail: tuple[int, ...], *, batchable: bool) -> list[tuple[int, ...]]:
-        """Of each record, rows first; where rows do not go together a request is one row, which is all of it."""
+        """Of each record, rows first; of all together where they differ in rows alone. Where rows do not go together a
+        request is one row, which is all of it.
+        """
+        if all(self._shapes(chunk) is None for chunk in self._chunks):
+            return [(self.total, *tail)]
         found: list[tuple[int, ...]] = []
         for chunk in self._chunks:
             told = self._shapes(chunk)
-            if told is None:
-                found += [(record.rows, *tail) for record in chunk.records]
-            else:
-                found += [tuple(of[index]) if batchable else (1, *of[index]) for of in told]
+            assert told is not None, "chunks of one stream are alike"
+            found += [tuple(of[index]) if batchable else (1, *of[index]) for of in told]
         return found
 
 

@@ -1,12 +1,12 @@
 """CloudEvents for those who set a sink: each request and its answer, as KServe's logger sends them.
 
 Binary mode over HTTP: the body is the Open Inference Protocol's JSON, and headers say what it is. Types are
-`org.kubeflow.serving.inference.request` and `.response`; the two of a request share their `Ce-Id`. What has no answer has a
-request event alone.
+`org.kubeflow.serving.inference.request` and `.response`; the two of a request share their `Ce-Id`. What has no answer
+has a request event alone.
 
-Segments come here after the table has them, so a sink that is away delays no table. Delivery is at least once: a writer that
-was killed amid a segment sends it again, with the same ids. A sink that refuses an event (4xx) is not asked again with it,
-and what waits for a sink beyond `BACKLOG_BYTES` is given up, oldest first; both are counted.
+Segments come here after the table has them, so a sink that is away delays no table. Delivery is at least once: a
+writer that was killed amid a segment sends it again, with the same ids. A sink that refuses an event (4xx) is not
+asked again with it, and what waits for a sink beyond `BACKLOG_BYTES` is given up, oldest first; both are counted.
 """
 
 import asyncio
@@ -58,7 +58,8 @@ def events_of(contents: Contents) -> Iterator[Event]:
                 yield _event(stream, chunk, record, REQUEST, {"id": record.id, "inputs": given})
             if got is not None and stream.events in {"response", "all"}:
                 answer = {
-                    "model_name": stream.endpoint, "model_version": str(stream.version), "id": record.id, "outputs": got,
+                    "model_name": stream.endpoint, "model_version": str(stream.version), "id": record.id, "outputs":
+                    got,
                 }  # fmt: skip
                 yield _event(stream, chunk, record, RESPONSE, answer)
 
@@ -84,7 +85,9 @@ def _event(stream: Stream, chunk: Chunk, record: Record, type_: str, body: objec
 def _parts(
     stream: Stream, specs: Sequence[TensorSpec], columns: Sequence[str], chunk: Chunk, data: list[bytes]
 ) -> list[list[dict[str, object]]]:
-    """Each record's tensors as the protocol's JSON has them; empty where the chunk has none. Redacted values are null."""
+    """Each record's tensors as the protocol's JSON has them; empty where the chunk has none. Redacted values are
+    null.
+    """
     if not data:
         return []
     hidden = redactions(specs, columns, stream.redact)

@@ -2,12 +2,14 @@
 
     rings ──drain──> spool ──seal──> segments ──commit──> table ──> events
 
-`drain` and `seal` are quick and called often, from one thread; `commit` and what follows wait for the store and run in
-another. What each step has done is in the file system and in the table, so that each can be killed and repeated: a frame
-is in a segment before its ring is told, a segment is sealed after its rings are, and it is removed after the table has it.
+`drain` and `seal` are quick and called often, from one thread; `commit` and what follows wait for the store and run
+in another. What each step has done is in the file system and in the table, so that each can be killed and repeated: a
+frame is in a segment before its ring is told, a segment is sealed after its rings are, and it is removed after the
+table has it.
 
-Where the spool is full, frames stay in their rings, and what finds its ring full is counted as lost by the gateway. That is
-the only place where records are lost, but for what no table can take, which is set aside (`rejected`) and counted too.
+Where the spool is full, frames stay in their rings, and what finds its ring full is counted as lost by the gateway.
+That is the only place where records are lost, but for what no table can take, which is set aside (`rejected`) and
+counted too.
 """
 
 import logging
@@ -15,15 +17,17 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
+import pyarrow as pa
 
 from mizzen.serving.predictionlog import spool as spools
-from mizzen.serving.predictionlog.columns import to_table
+from mizzen.serving.predictionlog.columns import to_table, unified
 from mizzen.serving.predictionlog.layout import RING_ENDING, STREAM_ENDING, WRITTEN, endpoint_of
-from mizzen.serving.predictionlog.record import Chunk, Stream, decode_chunk, stream_name
+from mizzen.serving.predictionlog.record import decode_chunk, stream_name
 from mizzen.serving.predictionlog.ring import RingError, RingReader
-from mizzen.serving.predictionlog.spool import Contents, Segment, Spool, SpoolFull, meaning
+from mizzen.serving.predictionlog.spool import Segment, Spool, SpoolFull, meaning
 from mizzen.serving.predictionlog.table import LogTable
 
 log = logging.getLogger("mizzen.predictionlog")
@@ -73,6 +77,13 @@ class _Retired(msgspec.Struct):
     """Lost by rings that are about to be removed, by their identity: counted here once the file is gone."""
 
 
+class _Rows(NamedTuple):
+    """Segments as tables."""
+
+    tables: list[pa.Table]
+    records: int
+
+
 class Journal:
     """One endpoint's log, as the writer sees it."""
 
@@ -111,7 +122,7 @@ class Journal:
 
     def drain(self) -> int:
         """Takes what is in the rings; returns how many bytes. Where the spool is full it takes nothing."""
-        if self.spool.bytes >= self.limits.spool_bytes:
+        if self.spool.size >= self.limits.spool_bytes:
             return 0
         taken = 0
         for ring in self._rings.values():
@@ -178,11 +189,10 @@ class Journal:
         if table.committed(self.spool.identity) >= number:
             self._done(segments)
             return True
-        contents = self._contents(segments)
-        if contents is not None:
-            facts = {"mizzen.records": contents.records, "mizzen.segments": f"{segments[0].number}-{number}"}
-            table.append(to_table(contents.streams, contents.chunks), self.spool.identity, number, facts)
-            self.written.committed += contents.records
+        rows = self._rows(segments)
+        if rows is not None:
+            table.append(unified(rows.tables), self.spool.identity, number, {"mizzen.records": rows.records})
+            self.written.committed += rows.records
             self.written.commits += 1
             self.written.committed_at_s = time.time()
             self._done(segments)
@@ -198,21 +208,20 @@ class Journal:
             chosen.append(segment)
         return chosen
 
-    def _contents(self, segments: list[Segment]) -> Contents | None:
+    def _rows(self, segments: list[Segment]) -> _Rows | None:
         """What the segments hold; one that no table can take is set aside, and then it is `None`: to be asked again."""
-        streams: dict[str, Stream] = {}
-        chunks: list[Chunk] = []
+        tables: list[pa.Table] = []
+        records = 0
         for segment in segments:
             try:
                 found = spools.read(segment)
-                to_table(found.streams, found.chunks)
+                tables.append(to_table(found.streams, found.chunks))
             except (ValueError, KeyError, msgspec.MsgspecError) as error:
                 log.error("%s is set aside: %s", segment.path, error)  # noqa: TRY400 - the error says it all
                 spools.move(segment, "rejected", _records_in(segment))
                 return None
-            streams |= found.streams
-            chunks += found.chunks
-        return Contents(streams, chunks)
+            records += found.records
+        return _Rows(tables, records)
 
     def _done(self, segments: list[Segment]) -> None:
         for segment in segments:
@@ -229,14 +238,14 @@ class Journal:
         in_rings = sum(ring.bytes_waiting for ring in self._rings.values())
         lost = sum(ring.lost for ring in self._rings.values())
         written.lost = lost + self._retired.lost + self.spool.rejected()
-        written.waiting_bytes = in_rings + self.spool.bytes
+        written.waiting_bytes = in_rings + self.spool.size
         _replace(self.folder / WRITTEN, msgspec.json.encode(written))
         return written
 
     @property
     def is_done(self) -> bool:
         """Whether nothing waits."""
-        return not self.spool.bytes and not any(ring.bytes_waiting for ring in self._rings.values())
+        return not self.spool.size and not any(ring.bytes_waiting for ring in self._rings.values())
 
     def remove_left_rings(self) -> None:
         """Removes rings that no gateway holds and that are empty; what they lost stays counted."""

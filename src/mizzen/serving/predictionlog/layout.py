@@ -9,9 +9,9 @@
     SPOOL/NAMESPACE.ENDPOINT/NUMBER.sent     in the table; its events are due
     SPOOL/NAMESPACE.ENDPOINT/NUMBER.rejected what no table can take, kept for a person
 
-FOLDER is shared by gateways and writer, small, and best in memory (tmpfs: writing to a mapped file on a disk may wait for
-the disk). SPOOL is the writer's, on a disk. The table is `predictions/NAMESPACE/ENDPOINT` in the store, labels are beside
-it.
+FOLDER is shared by gateways and writer, small, and best in memory (tmpfs: writing to a mapped file on a disk may wait
+for the disk). SPOOL is the writer's, on a disk. The table is `predictions/NAMESPACE/ENDPOINT` in the store, labels
+are beside it.
 """
 
 from pathlib import Path

@@ -59,7 +59,7 @@ async def _store_url(client: Client | None, stop: asyncio.Event) -> str | None:
             log.warning("where the store is, is not known yet: %s", error)
         else:
             if url := (settings.data or {}).get("storeUrl"):
-                return url
+                return str(url)
         await asyncio.sleep(ASK_AGAIN_S)
     return None
 

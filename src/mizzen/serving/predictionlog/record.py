@@ -1,11 +1,11 @@
 """What the gateway notes of requests, in the form in which it travels to the table.
 
-A *stream* says once what records mean: whose they are and which signature types them. A *chunk* holds the records of one
-stream that were answered together, usually a batch: their facts, and each tensor's bytes of all of them, one after the
-other. So a record costs the gateway a tuple and a copy; the bytes become columns in another process.
+A *stream* says once what records mean: whose they are and which signature types them. A *chunk* holds the records of
+one stream that were answered together, usually a batch: their facts, and each tensor's bytes of all of them, one
+after the other. So a record costs the gateway a tuple and a copy; the bytes become columns in another process.
 
-Redacted columns never leave the gateway: a tensor that is one column is left out, one of several has zeros there, and both
-are nulls in the table.
+Redacted columns never leave the gateway: a tensor that is one column is left out, one of several has zeros there, and
+both are nulls in the table.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def stream_id(stream: Stream) -> str:
     return hashlib.sha256(stream.encoded()).hexdigest()[:16]
 
 
-class Record(msgspec.Struct, array_like=True):
+class Record(msgspec.Struct, array_like=True, gc=False):
     """The facts of one request. The gateway writes them as a plain tuple in this order."""
 
     id: str
@@ -78,7 +78,7 @@ class Record(msgspec.Struct, array_like=True):
     error: str | None
 
 
-class Chunk(msgspec.Struct, array_like=True):
+class Chunk(msgspec.Struct, array_like=True, gc=False):
     """Records of one stream. `inputs`, `outputs` and `features` are empty where none of them has any."""
 
     stream: str
@@ -90,6 +90,7 @@ class Chunk(msgspec.Struct, array_like=True):
     input_shapes: list[list[tuple[int, ...]]] | None = None
     """Shapes of each record's inputs, where the signature does not say them."""
     output_shapes: list[list[tuple[int, ...]]] | None = None
+    feature_shapes: list[list[tuple[int, ...]]] | None = None
 
 
 encode_chunk = msgspec.msgpack.Encoder().encode
@@ -97,7 +98,9 @@ decode_chunk = msgspec.msgpack.Decoder(Chunk).decode
 
 
 def stream_name(payload: bytes) -> str:
-    """The stream of an encoded chunk, without decoding it: the array's first element, 16 characters behind their length."""
+    """The stream of an encoded chunk, without decoding it: the array's first element, 16 characters behind their
+    length.
+    """
     return payload[2:18].decode("ascii")
 
 
@@ -117,7 +120,9 @@ def redactions(specs: Sequence[TensorSpec], columns: Sequence[str], redact: Sequ
     return found
 
 
-def joined(tensors: Sequence[Sequence[Tensor]], specs: Sequence[TensorSpec], hidden: dict[int, list[int]]) -> list[bytes]:
+def joined(
+    tensors: Sequence[Sequence[Tensor]], specs: Sequence[TensorSpec], hidden: dict[int, list[int]]
+) -> list[bytes]:
     """Each tensor's bytes of all requests, one after the other."""
     parts: list[Sequence[Buffer]] = [[tensor.data for tensor in column] for column in zip(*tensors, strict=True)]
     whole = [b"".join(part) for part in parts]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 from mizzen.kinds import InferenceEndpoint
 from mizzen.kinds.meta import Condition, condition_named, with_condition
@@ -72,6 +73,7 @@ def status_of(written: Written, location: str) -> LoggingStatus:
 def condition_of(written: Written, before: LoggingStatus | None, now: str, generation: int | None) -> Condition:
     """Whether records get to the table, and whether some were lost."""
     lost_before = before.lost if before is not None else 0
+    status: Literal["True", "False"]
     if written.trouble:
         status, reason, message = "False", "TableUnavailable", written.trouble
     elif written.lost > lost_before:

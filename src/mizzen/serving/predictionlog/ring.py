@@ -3,15 +3,15 @@
     page 0      words of 8 bytes: magic, capacity, identity, HEAD, TAIL, LOST
     page 1 …    the frames, `capacity` bytes, around and around
 
-HEAD counts the bytes ever written and TAIL those ever taken; a frame is at its count modulo the capacity. A frame is there
-once HEAD has passed it, which is one store of 8 bytes after the frame's bytes: a writer that is killed amid a frame has
-written nothing. What does not fit is lost, and counted in LOST, which is kept as the frames are: by the file, not by the
-process. A frame is `u32 bytes, u32 CRC-32, payload, zeros up to a multiple of 8`; the checksum finds what a machine that
-lost its power left half on a disk.
+HEAD counts the bytes ever written and TAIL those ever taken; a frame is at its count modulo the capacity. A frame is
+there once HEAD has passed it, which is one store of 8 bytes after the frame's bytes: a writer that is killed amid a
+frame has written nothing. What does not fit is lost, and counted in LOST, which is kept as the frames are: by the
+file, not by the process. A frame is `u32 bytes, u32 CRC-32, payload, zeros up to a multiple of 8`; the checksum finds
+what a machine that lost its power left half on a disk.
 
-The file is of its full size from the start (`posix_fallocate`), since a mapped file that cannot grow on a full disk kills
-who writes to it. A producer holds the file's lock while it lives. One that starts takes a ring nobody holds and goes on
-where that ended, so a process that was killed leaves its ring to its successor.
+The file is of its full size from the start (`posix_fallocate`), since a mapped file that cannot grow on a full disk
+kills who writes to it. A producer holds the file's lock while it lives. One that starts takes a ring nobody holds and
+goes on where that ended, so a process that was killed leaves its ring to its successor.
 """
 
 import fcntl

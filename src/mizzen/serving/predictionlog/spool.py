@@ -4,16 +4,17 @@ A segment is a file of entries, each whole or not there:
 
     u32 bytes, u32 CRC-32, u64 ring, u64 position, payload
 
-The payload is a chunk as it was in that ring at that position, or, with ring 0, the JSON of a stream, which is before the
-first chunk of it in each segment: a segment can be read by itself. Its name is its number, and its ending its state:
+The payload is a chunk as it was in that ring at that position, or, with ring 0, the JSON of a stream, which is before
+the first chunk of it in each segment: a segment can be read by itself. Its name is its number, and its ending its
+state:
 
     open ──seal──> sealed ──committed──> sent ──its events are out──> gone
                      └── no table can take it ──> rejected             (without a sink: sealed ──committed──> gone)
 
-A sealed segment never changes, and is in the table once the table's transaction of this spool (`identity`) has its number.
-A writer that was killed finds its open segment, cuts off an entry that is not whole, and skips what is in it already when
-it reads the ring again (`holds`). Nothing is synced to the disk: what a kill leaves is in the system's memory, and a segment
-that is committed within seconds is never written at all.
+A sealed segment never changes, and is in the table once the table's transaction of this spool (`identity`) has its
+number. A writer that was killed finds its open segment, cuts off an entry that is not whole, and skips what is in it
+already when it reads the ring again (`holds`). Nothing is synced to the disk: what a kill leaves is in the system's
+memory, and a segment that is committed within seconds is never written at all.
 """
 
 import contextlib
@@ -32,6 +33,9 @@ from mizzen.serving.predictionlog.record import Chunk, Stream, decode_chunk
 _ENTRY = struct.Struct("<IIQQ")
 _MEANING = 0
 """The ring number of an entry that is a stream."""
+
+
+WAITING = ("sealed", "sent")
 
 
 class SpoolFull(Exception):
@@ -80,12 +84,12 @@ class Spool:
             self._file.seek(self.open_bytes)
 
     def __repr__(self) -> str:
-        return f"<Spool {self.folder.name}: {self.bytes} bytes>"
+        return f"<Spool {self.folder.name}: {self.size} bytes>"
 
     @property
-    def bytes(self) -> int:
-        """Of all segments that wait for something."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.[os]*") if path.suffix in _WAITING)
+    def size(self) -> int:
+        """Bytes of all segments that wait for something."""
+        return self.open_bytes + sum(segment.bytes for state in WAITING for segment in self.segments(state))
 
     def holds(self, ring: int, position: int) -> bool:
         """Whether the frame was taken by a writer that was killed before it could say so."""
@@ -100,7 +104,9 @@ class Spool:
         return stream in self._known
 
     def append(self, ring: int, frames: Sequence[tuple[int, bytes]], streams: dict[str, bytes]) -> None:
-        """Adds frames (position and payload), and before them what streams mean. Raises `SpoolFull`: then it added none."""
+        """Adds frames (position and payload), and before them what streams mean. Raises `SpoolFull`: then it added
+        none.
+        """
         entries = [_entry(_MEANING, 0, meaning) for meaning in streams.values()]
         entries += [_entry(ring, position, payload) for position, payload in frames]
         data = b"".join(entries)
@@ -166,9 +172,6 @@ class Spool:
                 self._held.add((ring, position))
         os.truncate(path, size)
         return size
-
-
-_WAITING = {".open", ".sealed", ".sent"}
 
 
 def move(segment: Segment, state: str, records: int = 0) -> None:

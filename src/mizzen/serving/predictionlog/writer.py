@@ -1,8 +1,8 @@
 """The writer: brings all endpoints' records from the rings of this machine's gateways to their tables.
 
-It needs the folder of the rings and a store; with a kubeconfig it also says on each endpoint how its log stands. It reads
-the rings many times a second (there is no event between the processes, because an event would cost each request), and
-waits for stores in threads: one task for each endpoint, so that each waits for its own table only.
+It needs the folder of the rings and a store; with a kubeconfig it also says on each endpoint how its log stands. It
+reads the rings many times a second (there is no event between the processes, because an event would cost each
+request), and waits for stores in threads: one task for each endpoint, so that each waits for its own table only.
 
 One writer has a folder: it holds a lock. A writer that is told to end takes what is there to the tables, for `END_S` at
 most; what it does not manage is in the spool for the next.
