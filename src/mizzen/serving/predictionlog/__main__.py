@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mizzen.kube.process import notify_ready
 from mizzen.serving.predictionlog.arguments import arguments
+from mizzen.serving.predictionlog.layout import SEGMENTS
 
 LOOK_EVERY_S = 1.0
 
@@ -19,13 +20,14 @@ def main() -> None:
     """Does not return."""
     given = arguments()
     notify_ready()
-    while not any(_holds_folders(base) for base in (given.folder, given.spool)):
+    while not is_needed(given.folder, given.spool):
         time.sleep(LOOK_EVERY_S)
     os.execv(sys.executable, [sys.executable, "-m", "mizzen.serving.predictionlog.process", *sys.argv[1:]])  # noqa: S606 - our own interpreter
 
 
-def _holds_folders(base: Path) -> bool:
-    return base.is_dir() and any(path.is_dir() for path in base.iterdir())
+def is_needed(folder: Path, spool: Path) -> bool:
+    """Whether an endpoint is logged, or something of one that was still waits."""
+    return any(path.is_dir() for path in folder.glob("*")) or any(spool.glob(f"*/{SEGMENTS}"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ counted too.
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -185,10 +186,12 @@ class Journal:
         segments = self._next_segments()
         if not segments:
             return False
-        number = segments[-1].number
-        if table.committed(self.spool.identity) >= number:
-            self._done(segments)
+        committed = table.committed(self.spool.identity)
+        known = [segment for segment in segments if segment.number <= committed]
+        if known:  # by a writer that did not live to remove them
+            self._done(known)
             return True
+        number = segments[-1].number
         rows = self._rows(segments)
         if rows is not None:
             table.append(unified(rows.tables), self.spool.identity, number, {"mizzen.records": rows.records})
@@ -253,6 +256,17 @@ class Journal:
             if ring.remove_if_left(partial(self._leave, ring)):
                 self._rings.pop(path).close()
         self._forget_removed()
+
+    def remove_folder_if_left(self) -> bool:
+        """Removes what no gateway uses and nothing waits in. Whether the whole folder went: the endpoint is not
+        logged.
+        """
+        self.look()
+        self.remove_left_rings()
+        if self._rings or not self.is_done:
+            return False
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return True
 
     def _leave(self, ring: RingReader) -> None:
         """A ring is about to be removed."""

@@ -19,6 +19,8 @@ from pathlib import Path
 RING_ENDING = ".ring"
 STREAM_ENDING = ".stream"
 WRITTEN = "written.json"
+SEGMENTS = "*.[os][pe]*"
+"""Segments that wait for something: `open`, `sealed`, `sent`."""
 
 
 def folder_of(base: Path, namespace: str, endpoint: str) -> Path:

@@ -20,6 +20,8 @@ from mizzen.data.lake.objects import Store
 from mizzen.serving.predictionlog.columns import fitted
 
 _APPLICATION = "mizzen.predictionlog"
+_SOON_TOLD = {"max_retries": "3", "retry_timeout": "15s"}
+"""Of a store that is away the writer wants to know, and to say so: it tries again by itself."""
 COMPACT_BELOW_BYTES = 64 << 20
 """Files of a day that are smaller are put together, up to this size."""
 
@@ -31,6 +33,7 @@ class LogTable:
         self._store = store
         self.path = path
         self.location = store.url_of(path)
+        self._options = {**store.table_options, **_SOON_TOLD}
 
     def __repr__(self) -> str:
         return f"LogTable({self.location!r})"
@@ -41,7 +44,7 @@ class LogTable:
         if local is not None and not local.is_dir():
             return None  # the library would make the folder
         try:
-            return DeltaTable(self.location, storage_options=self._store.table_options)
+            return DeltaTable(self.location, storage_options=self._options)
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
@@ -53,7 +56,7 @@ class LogTable:
         return 0 if table is None else table.transaction_version(f"{_APPLICATION}/{spool}") or 0
 
     def append(self, rows: pa.Table, spool: str, number: int, facts: Mapping[str, Any] | None = None) -> bool:
-        """Adds rows as the segments of that spool up to that number. Whether it did: `False`, they were there.
+        """Adds rows as the segments of that spool up to that number. Whether it did: `False`, that number was there.
 
         Raises `StoreUnavailable`; to repeat it is safe.
         """
@@ -71,7 +74,7 @@ class LogTable:
             write_deltalake(
                 table if table is not None else self.location, rows, mode="append", schema_mode="merge",
                 partition_by=["date"] if "date" in rows.column_names else None, commit_properties=properties,
-                storage_options=self._store.table_options,
+                storage_options=self._options,
             )  # fmt: skip
         except (DeltaError, OSError) as error:
             raise StoreUnavailable(f"{self.location}: {_line(error)}") from error

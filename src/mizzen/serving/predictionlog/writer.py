@@ -20,15 +20,17 @@ import httpx2
 
 from mizzen.data.lake.errors import StoreUnavailable
 from mizzen.data.lake.objects import Store
+from mizzen.serving.predictionlog import layout
 from mizzen.serving.predictionlog import spool as spools
 from mizzen.serving.predictionlog.events import BACKLOG_BYTES, SinkUnavailable, deliver
 from mizzen.serving.predictionlog.journal import Journal, Limits, Written
-from mizzen.serving.predictionlog.layout import folder_of, table_path
+from mizzen.serving.predictionlog.layout import table_path
 from mizzen.serving.predictionlog.table import LogTable
 
 log = logging.getLogger("mizzen.predictionlog")
 DRAIN_EVERY_S = 0.05
 LOOK_EVERY_S = 1.0
+TIDY_EVERY_S = 60.0
 RETRY_S_FIRST, RETRY_S_MAX = 0.5, 15.0
 END_S = 10.0
 DRAINS_AT_END = 64
@@ -46,6 +48,8 @@ class _Endpoint:
         self.journal, self.table = journal, table
         self.sealed = asyncio.Event()
         self.sent = asyncio.Event()
+        self.idle = asyncio.Event()
+        """Nothing is sealed that is not in the table."""
         self.tasks: list[asyncio.Task[None]] = []
 
 
@@ -66,7 +70,7 @@ class Writer:
         self._http = httpx2.AsyncClient()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -80,12 +84,15 @@ class Writer:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then brings what is there to the tables, as far as `END_S` allows."""
         loop = asyncio.get_running_loop()
-        look_at_s = 0.0
+        look_at_s, tidy_at_s = 0.0, loop.time() + TIDY_EVERY_S
         reporting = loop.create_task(self._keep_reporting())
         while not stop.is_set():
             if loop.time() >= look_at_s:
                 self._look()
                 look_at_s = loop.time() + LOOK_EVERY_S
+            if loop.time() >= tidy_at_s:
+                self._tidy()
+                tidy_at_s = loop.time() + TIDY_EVERY_S
             self._drain()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), DRAIN_EVERY_S)
@@ -109,12 +116,20 @@ class Writer:
                 ]
                 endpoint.sealed.set()  # what the last writer left
                 self._endpoints[folder] = endpoint
-        for left in self._spool.iterdir():  # of a machine that lost its rings when it was switched off
-            if left.is_dir() and (folder := self._folder / left.name) not in self._endpoints:
-                folder.mkdir(mode=0o700, exist_ok=True)
+        for segment in self._spool.glob(f"*/{layout.SEGMENTS}"):  # its rings went when the machine was switched off
+            (self._folder / segment.parent.name).mkdir(mode=0o700, exist_ok=True)
         for endpoint in self._endpoints.values():
             endpoint.journal.look()
             endpoint.journal.publish()
+
+    def _tidy(self) -> None:
+        """Forgets endpoints that are logged no more."""
+        for folder, endpoint in list(self._endpoints.items()):
+            if endpoint.journal.remove_folder_if_left():
+                del self._endpoints[folder]
+                for task in endpoint.tasks:
+                    task.cancel()
+                endpoint.journal.close()
 
     def _drain(self) -> None:
         for endpoint in self._endpoints.values():
@@ -142,6 +157,7 @@ class Writer:
                 log.exception("%r: what waits cannot be committed for a reason that is a bug", journal)
                 journal.written.trouble = repr(error)
             else:
+                endpoint.idle.set()
                 continue
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, RETRY_S_MAX)
@@ -188,11 +204,10 @@ class Writer:
                 if not endpoint.journal.drain():
                     break
             endpoint.journal.seal(now=True)
+            endpoint.idle.clear()
             endpoint.sealed.set()
         for endpoint in self._endpoints.values():
-            while endpoint.journal.spool.segments("sealed"):
-                await asyncio.sleep(DRAIN_EVERY_S)
-            endpoint.journal.remove_left_rings()
+            await endpoint.idle.wait()
             endpoint.journal.publish()
         for endpoint in self._endpoints.values():
             for task in endpoint.tasks:
@@ -200,15 +215,8 @@ class Writer:
         await self._http.aclose()
         if self._report is not None:
             await self._report(self.statistics())
+        self._tidy()
 
 
 def _copy(written: Written) -> Written:
     return Written(**{name: getattr(written, name) for name in Written.__struct_fields__})
-
-
-def is_needed(folder: Path, spool: Path) -> bool:
-    """Whether any endpoint is logged, or was."""
-    return any(path.is_dir() for base in (folder, spool) if base.is_dir() for path in base.iterdir())
-
-
-__all__ = ["FolderTaken", "Limits", "Writer", "folder_of", "is_needed"]
