@@ -81,6 +81,7 @@ def test_killed_gateways_and_killed_writers_lose_nothing_and_write_nothing_twice
             process = writer(stack, rings, store)
         load.after(150)
     stack.gateway.end()
+    eventually(lambda: written(rings)["committed"] > 0 and not written(rings)["waiting_bytes"], "all is in the table")
     process.end()
     assert load.wrong == []
     rows = rows_of(LogTable(Store.open(store), TABLE))
