@@ -93,7 +93,9 @@ class Home:
         """Shared memory is everybody's: a folder that another user made there is not written to."""
         found = self.rings.stat(follow_symlinks=False)
         if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
-            raise HomeError(f"{self.rings}: expected a folder of yours alone, found one that others may use. Remove it.")
+            raise HomeError(
+                f"{self.rings}: expected a folder of yours alone, found one that others may use. Remove it."
+            )
 
     def _check_format(self) -> None:
         marker = self.root / "home.json"

@@ -11,6 +11,7 @@ from typing import Protocol
 from mizzen.policy.queue import Request
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.served import Served
+from mizzen.serving.gateway.split import Split
 from mizzen.serving.oip import InferenceRequest, error_body
 from mizzen.serving.oip.response import BINARY_TYPE
 from mizzen.serving.tensors import Tensor
@@ -44,7 +45,7 @@ class Exchange:
 
     __slots__ = (
         "body", "came_s", "deadline_s", "decoded", "done", "json_size", "on_done", "on_leave", "pinned", "reply",
-        "sent_s", "tenant", "ticket", "trace_id", "unit", "watch",
+        "sent_s", "split", "tenant", "ticket", "trace_id", "unit", "watch",
     )  # fmt: skip
 
     def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
@@ -57,9 +58,13 @@ class Exchange:
         self.deadline_s = deadline_s
         self.pinned: int | None = None
         """The version that the client asked for by number."""
+        self.tenant = ""
+        """Who asks: the name of the API key; empty where anyone may."""
         self.decoded: InferenceRequest | None = None
         self.ticket: Request | None = None
         """Its place in the queue."""
+        self.split: Split | None = None
+        """Where it is larger than a batch: its parts."""
         self.watch: Watch | None = None
         self.on_leave: Callable[[Exchange], None] | None = None
         """To be called when the client has gone."""
@@ -67,8 +72,6 @@ class Exchange:
         """Called when nothing is held for it any more."""
         self.sent_s: float | None = None
         """When it was sent to a worker."""
-        self.tenant: str | None = None
-        """Whose API key it came with, by name."""
         self.unit: str | None = None
         """Whom it is for, as the client says (`Mizzen-Unit`): what a version is chosen for, and what is sampled by."""
         self.trace_id: str | None = None
@@ -94,7 +97,7 @@ class Exchange:
     def abandon(self) -> None:
         """Nothing more is to be done for it."""
         self.done = True
-        self.body = self.decoded = self.ticket = self.on_leave = None
+        self.body = self.decoded = self.ticket = self.split = self.on_leave = None
         if self.watch is not None:
             self.watch.cancel()
             self.watch = None

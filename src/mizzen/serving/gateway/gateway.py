@@ -69,13 +69,12 @@ class Gateway:
                 self._other(method, path, headers, reply)
                 return None
             service, pinned = target
-            if not service.endpoint.anonymous:
-                self._admit(headers, service.endpoint.key)
+            tenant = "" if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
             measures = service.measures
             exchange = self._exchange(service, headers, body, reply)
+            exchange.tenant = tenant
             if service.recorder is not None:
-                key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
-                exchange.tenant, exchange.unit = self.keyring.holder(key), headers.get("mizzen-unit")
+                exchange.unit = headers.get("mizzen-unit")
             exchange.pinned = pinned
             service.accept(exchange)
         except HttpError as error:
@@ -113,11 +112,12 @@ class Gateway:
             )
         return Exchange(reply, body, int(json_size), now, now + timeout_s)
 
-    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> None:
+    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> str:
+        """Returns the name of the caller's API key. Raises `HttpError` where it may not call."""
         key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
-        verdict = self.keyring.judge(key, endpoint)
+        verdict, tenant = self.keyring.judge(key, endpoint)
         if verdict is Verdict.ALLOWED:
-            return
+            return tenant
         if verdict is Verdict.NO_KEY:
             message = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise HttpError(401, message, "unauthenticated")
@@ -187,13 +187,14 @@ class Gateway:
         service = self.services.get(endpoint.key)
         if service is None:
             measures = self.measures.setdefault(endpoint.key, Measures())
-            service = Service(endpoint, self.clock, measures, self._connect, self._recorder(endpoint, None))
+            recorder = self._recorder(endpoint, None)
+            service = Service(endpoint, self.clock, measures, self._connect, recorder)
             self.services[endpoint.key] = service
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)
         else:
             self._unmap(service.endpoint)
-            service.recorder = self._recorder(endpoint, service.recorder)
+            service.record_with(self._recorder(endpoint, service.recorder))
             service.update(endpoint)
         for path, number in inference_paths(endpoint):
             self._inference[path] = (service, number)

@@ -36,6 +36,10 @@ class Measures(msgspec.Struct):
     """Requests by how they ended: `ok`, or an error's name."""
     rows: int = 0
     """Rows answered."""
+    rows_unwanted: int = 0
+    """Rows computed for which nobody waited any more."""
+    workers_lost: int = 0
+    """Workers that were lost while they ran something."""
     request_s: Histogram = msgspec.field(default_factory=_seconds)
     """From the whole request read to its answer, of those answered well."""
     queue_s: Histogram = msgspec.field(default_factory=_seconds)

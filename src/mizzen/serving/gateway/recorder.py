@@ -150,7 +150,7 @@ class Recorder:
             self._served, rows = None, 1  # a request without rows has one in the table, without values
         self._records.append((
             decoded.id, rows, came_s, sent_s - came_s if sent_s is not None else None, self._compute_s,
-            now - came_s, self._batch_rows, exchange.tenant, exchange.unit,
+            now - came_s, self._batch_rows, exchange.tenant or None, exchange.unit,
             "traffic" if exchange.pinned is None else "pinned", exchange.trace_id, 200, "ok", None,
         ))  # fmt: skip
         if not decoded.rows:
@@ -174,7 +174,8 @@ class Recorder:
         self._served = served
         self._records.append((
             id_, decoded.rows if decoded is not None and served is not None else 1, came_s,
-            sent_s - came_s if sent_s is not None else None, None, now - came_s, None, exchange.tenant, exchange.unit,
+            sent_s - came_s if sent_s is not None else None, None, now - came_s, None,
+            exchange.tenant or None, exchange.unit,
             None if served is None else "traffic" if exchange.pinned is None else "pinned", exchange.trace_id,
             error.status, error.outcome, error.message[:ERROR_CHARACTERS_MAX],
         ))  # fmt: skip
