@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mizzen.serving.gateway.families import exposition
 from mizzen.serving.gateway.measures import Measures
-from mizzen.serving.gateway.metrics import STALE_AFTER_S, MetricsFiles, Numbers, Standing, added, exposition
+from mizzen.serving.gateway.metrics import MetricsFiles
+from mizzen.serving.gateway.numbers import STALE_AFTER_S, Numbers, Standing, added
 
 from .played import Stage, endpoint, turn
 

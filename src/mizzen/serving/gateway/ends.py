@@ -1,4 +1,6 @@
-"""How exchanges end: each passes here once, answered, refused or left, and is counted.
+"""How exchanges end: each passes here once, answered, refused or left, and is counted, and noted where it is logged.
+
+An answer is in the prediction log before it leaves: so the answers of a batch are held until all are noted.
 
 Whoever wants to know of every request (metrics, a log of predictions) needs to look nowhere else.
 """
@@ -33,13 +35,40 @@ class Ends:
         """The version of a digest."""
         self.recorder = recorder
         """Notes requests for the prediction log; `None`: they are not logged."""
+        self._held: list[tuple[Exchange, Served, Sequence[Tensor], float]] | None = None
+        """Answers that are noted, and leave once the log has them."""
+
+    def hold(self, batch_rows: int, compute_s: float) -> None:
+        """What is answered until `release` came out of such a batch, and is noted together."""
+        if self.recorder is not None:
+            self.recorder.batch(batch_rows, compute_s)
+            self._held = []
+
+    def release(self) -> None:
+        """The batch is through: what was noted of it is in the log, and now its answers leave."""
+        held, self._held = self._held, None
+        if held is not None:
+            if self.recorder is not None:
+                self.recorder.flush()
+            for answer in held:
+                self._write(*answer)
 
     def answer(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
         """With that version's outputs."""
-        decoded, recorder = exchange.decoded, self.recorder
-        assert decoded is not None, "what was queued was decoded"
-        if recorder is not None and decoded.id is None:
-            decoded.id = recorder.new_id()
+        recorder = self.recorder
+        if recorder is None:
+            self._write(exchange, served, outputs, now)
+            return
+        recorder.answered(exchange, served, outputs, now)
+        if self._held is None:
+            recorder.flush()
+            self._write(exchange, served, outputs, now)
+        else:
+            self._held.append((exchange, served, outputs, now))
+
+    def _write(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
+        assert exchange.decoded is not None, "what was queued was decoded"
+        rows = exchange.decoded.rows
         try:
             exchange.write(served, outputs)
         except BadTensorError as error:
@@ -48,9 +77,7 @@ class Ends:
             log.exception("%s: an answer failed for a reason that is a bug", self._endpoint)
             self.refuse(exchange, INTERNAL)
         else:
-            self._measures.answered(decoded.rows, now - exchange.came_s)
-            if recorder is not None:
-                recorder.answered(exchange, decoded, served, outputs, now)
+            self._measures.answered(rows, now - exchange.came_s)
 
     def refuse(self, exchange: Exchange, error: HttpError) -> None:
         """With an error."""

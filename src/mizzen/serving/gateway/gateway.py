@@ -28,6 +28,9 @@ from mizzen.version import __version__
 
 log = logging.getLogger("mizzen.gateway")
 _encode = msgspec.json.Encoder().encode
+ENDPOINTS_MEASURED_MAX = 1000
+"""Endpoints with series of their own in the metrics; those that come later share one."""
+OTHERS: EndpointKey = ("_other", "_other")
 
 
 class Gateway:
@@ -186,15 +189,16 @@ class Gateway:
     def endpoint_changed(self, endpoint: Endpoint) -> None:
         service = self.services.get(endpoint.key)
         if service is None:
-            measures = self.measures.setdefault(endpoint.key, Measures())
-            recorder = self._recorder(endpoint, None)
+            known = endpoint.key in self.measures or len(self.measures) < ENDPOINTS_MEASURED_MAX
+            measures = self.measures.setdefault(endpoint.key if known else OTHERS, Measures())
+            recorder = self._recorder(endpoint, None, measures)
             service = Service(endpoint, self.clock, measures, self._connect, recorder)
             self.services[endpoint.key] = service
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)
         else:
             self._unmap(service.endpoint)
-            service.record_with(self._recorder(endpoint, service.recorder))
+            service.record_with(self._recorder(endpoint, service.recorder, service.measures))
             service.update(endpoint)
         for path, number in inference_paths(endpoint):
             self._inference[path] = (service, number)
@@ -207,14 +211,14 @@ class Gateway:
             if service.recorder is not None:
                 service.recorder.close()
 
-    def _recorder(self, endpoint: Endpoint, old: Recorder | None) -> Recorder | None:
+    def _recorder(self, endpoint: Endpoint, old: Recorder | None, measures: Measures) -> Recorder | None:
         """Who notes the endpoint's requests, where it wants that."""
         if endpoint.logging is None or self._log_folder is None:
             if old is not None:
                 old.close()
             return None
         if old is None:
-            return Recorder(self._log_folder, endpoint, self.clock)
+            return Recorder(self._log_folder, endpoint, self.clock, measures=measures)
         old.update(endpoint)
         return old
 

@@ -21,8 +21,8 @@ from typing import Any
 from mizzen.serving.gateway.directory import Endpoint, Logging
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
+from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.served import Served
-from mizzen.serving.oip import InferenceRequest
 from mizzen.serving.predictionlog.layout import STREAM_ENDING, folder_of
 from mizzen.serving.predictionlog.record import Stream, encode_chunk, is_fixed, joined, redactions, stream_id
 from mizzen.serving.predictionlog.ring import RingError, RingProducer
@@ -84,8 +84,10 @@ class Recorder:
         clock: Callable[[], float],
         wall: Callable[[], float] = time.time,
         id_prefix: str | None = None,
+        measures: Measures | None = None,
     ) -> None:
-        self._folder = folder_of(base, endpoint.namespace, endpoint.name)
+        self._measures = measures if measures is not None else Measures()
+        self.folder = folder_of(base, endpoint.namespace, endpoint.name)
         self._clock, self._wall = clock, wall
         self._prefix = id_prefix if id_prefix is not None else os.urandom(6).hex()
         self._ids = 0
@@ -101,8 +103,6 @@ class Recorder:
         self._rows = 0
         self._compute_s: float | None = None
         self._batch_rows: int | None = None
-        self.recorded = 0
-        """Records that this process has put into its ring."""
         self._endpoint = endpoint
         self._options = endpoint.logging or Logging()
 
@@ -113,6 +113,11 @@ class Recorder:
             self._noted.clear()
             self._endpoint = endpoint
             self._options = endpoint.logging or Logging()
+
+    @property
+    def recorded(self) -> int:
+        """Records that were put into the ring."""
+        return self._measures.logged
 
     @property
     def lost(self) -> int:
@@ -135,12 +140,16 @@ class Recorder:
         """What is answered next came out of such a batch."""
         self._batch_rows, self._compute_s = rows, compute_s
 
-    def answered(
-        self, exchange: Exchange, decoded: InferenceRequest, served: Served, outputs: Sequence[Tensor], now: float
-    ) -> None:
-        """A request was answered with these outputs of that version. `flush` is called before its answer leaves."""
+    def answered(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
+        """A request is about to be answered with these outputs of that version, after `flush`. It gets an id if it has
+        none.
+        """
+        decoded = exchange.decoded
+        assert decoded is not None, "what is answered was decoded"
+        if decoded.id is None:
+            decoded.id = self.new_id()
         options = self._options
-        if options.sample < 1.0 and not self._is_sampled(exchange, decoded.id or ""):
+        if options.sample < 1.0 and not self._is_sampled(exchange, decoded.id):
             return
         if served is not self._served:
             self.flush()
@@ -194,12 +203,12 @@ class Recorder:
             try:
                 written = ring.write(self._chunk(), len(records))
             except (OSError, ValueError, TypeError) as error:  # an id that is no Unicode, a disk without room
-                log.warning("%s: %d records are lost: %s", self._folder.name, len(records), error)
+                log.warning("%s: %d records are lost: %s", self.folder.name, len(records), error)
                 ring.count_lost(len(records))
         else:
             self._lost_unwritten += len(records)
         if written:
-            self.recorded += len(records)
+            self._measures.logged += len(records)
         records.clear()
         self._inputs.clear()
         self._outputs.clear()
@@ -228,7 +237,7 @@ class Recorder:
     def _note(self, served: Served | None) -> _Noted:
         """Says once what the records of a version mean. Raises `OSError` where that cannot be written."""
         noted = _Noted(self._endpoint, self._options, served)
-        path = self._folder / f"{noted.name}{STREAM_ENDING}"
+        path = self.folder / f"{noted.name}{STREAM_ENDING}"
         if not path.exists():
             partial = path.with_suffix(f".{os.getpid()}.partial")
             partial.write_bytes(noted.stream.encoded())
@@ -241,10 +250,10 @@ class Recorder:
         if now < self._retry_at_s:
             return None
         try:
-            self._ring = RingProducer.open(self._folder, self._options.buffer_bytes)
+            self._ring = RingProducer.open(self.folder, self._options.buffer_bytes)
         except RingError as error:
             self._retry_at_s = now + RETRY_S
-            log.warning("%s: the prediction log has no ring: %s", self._folder.name, error)
+            log.warning("%s: the prediction log has no ring: %s", self.folder.name, error)
             return None
         self._ring.count_lost(self._lost_unwritten)
         self._lost_unwritten = 0

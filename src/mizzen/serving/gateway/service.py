@@ -313,13 +313,10 @@ class Service:
             commands = self._queue.answered(batch, now, result.wait_s)
             if commands:
                 self._perform(commands)
-            recorder = self._ends.recorder
-            if recorder is not None:
-                recorder.batch(batch.rows, result.compute_s)
+            self._ends.hold(batch.rows, result.compute_s)
             for ticket, outputs in zip(batch.requests, parts, strict=True):
                 self._deliver(ticket, outputs, served, now)
-            if recorder is not None:
-                recorder.flush()
+            self._ends.release()
         self._queue.grant(link, result.credits)
         self._assign()
 

@@ -26,6 +26,7 @@ import pyarrow as pa
 from mizzen.serving.predictionlog import spool as spools
 from mizzen.serving.predictionlog.columns import to_table, unified
 from mizzen.serving.predictionlog.layout import RING_ENDING, STREAM_ENDING, WRITTEN, endpoint_of
+from mizzen.serving.predictionlog.progress import Written
 from mizzen.serving.predictionlog.record import decode_chunk, stream_name
 from mizzen.serving.predictionlog.ring import RingError, RingReader
 from mizzen.serving.predictionlog.spool import Segment, Spool, SpoolFull, meaning
@@ -49,25 +50,6 @@ class Limits(msgspec.Struct, frozen=True):
     """All segments of an endpoint; beyond, records stay in the rings."""
     compact_every: int = 100
     """Commits after which small files are put together; 0: never."""
-
-
-class Written(msgspec.Struct):
-    """What became of an endpoint's records; kept in a file for the gateway's metrics."""
-
-    namespace: str
-    endpoint: str
-    committed: int = 0
-    """Records that this writer has brought to the table since it started."""
-    lost: int = 0
-    """Records that found no room in their ring, ever, by any gateway process, and those that no table can take."""
-    events_lost: int = 0
-    waiting_bytes: int = 0
-    """In rings and spool."""
-    commits: int = 0
-    committed_at_s: float = 0.0
-    """Wall clock; 0: not yet."""
-    trouble: str = ""
-    """Why the table does not take records now."""
 
 
 class _Retired(msgspec.Struct):
@@ -240,8 +222,10 @@ class Journal:
         written = self.written
         in_rings = sum(ring.bytes_waiting for ring in self._rings.values())
         lost = sum(ring.lost for ring in self._rings.values())
-        written.lost = lost + self._retired.lost + self.spool.rejected()
-        written.waiting_bytes = in_rings + self.spool.size
+        written.lost_before = self._retired.lost + self.spool.rejected()
+        written.lost = lost + written.lost_before
+        written.spool_bytes = self.spool.size
+        written.waiting_bytes = in_rings + written.spool_bytes
         _replace(self.folder / WRITTEN, msgspec.json.encode(written))
         return written
 

@@ -11,8 +11,8 @@ from mizzen.kinds.serve import LoggingStatus
 from mizzen.kube.client import Client
 from mizzen.kube.errors import ApiError
 from mizzen.kube.resources import format_time
-from mizzen.serving.predictionlog.journal import Written
 from mizzen.serving.predictionlog.layout import table_path
+from mizzen.serving.predictionlog.progress import Written
 
 log = logging.getLogger("mizzen.predictionlog")
 PREDICTIONS_LOGGED = "PredictionsLogged"

@@ -23,8 +23,9 @@ from mizzen.data.lake.objects import Store
 from mizzen.serving.predictionlog import layout
 from mizzen.serving.predictionlog import spool as spools
 from mizzen.serving.predictionlog.events import BACKLOG_BYTES, SinkUnavailable, deliver
-from mizzen.serving.predictionlog.journal import Journal, Limits, Written
+from mizzen.serving.predictionlog.journal import Journal, Limits
 from mizzen.serving.predictionlog.layout import table_path
+from mizzen.serving.predictionlog.progress import Written
 from mizzen.serving.predictionlog.table import LogTable
 
 log = logging.getLogger("mizzen.predictionlog")
