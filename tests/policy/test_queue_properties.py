@@ -116,6 +116,9 @@ class QueueMachine(RuleBasedStateMachine):
                 assert self.lane_of[command.worker] == command.lane
                 assert not (command.suspect and self.running[command.worker]), "a suspect has its worker for itself"
                 self.running[command.worker].append(command)
+        for lane in LANES:
+            if not self.queue.is_used(lane):
+                self.naive.lanes.pop(lane, None)  # with it goes what its tenants had
 
     @precondition(lambda self: any(self.running.values()))
     @rule(data=st.data())
@@ -184,6 +187,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert moved == sorted(moved, key=lambda r: (r.deadline_s, r.arrival))
         naive.clear()
         for request in moved:
+            request.payload.parts_answered.clear()  # it is run from the beginning, by the other version
             self.queue.offer_again(request, other, self.now)
             self.naive.lane(other).add(request)
 
@@ -246,7 +250,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert request.phase is Phase.GONE
             request.payload.ends.append(how)
             request.payload.parts_answered.sort()
-        self.naive.remove(lambda one: one.phase is not Phase.WAITING)
+        self.naive.remove(lambda one: one.phase is Phase.GONE)
 
     def rows_waiting(self) -> int:
         return sum(lane.rows() for lane in self.naive.lanes.values())

@@ -39,7 +39,7 @@ GROWTH = 2.0
 class Durations:
     """What is known of one model version's batches."""
 
-    __slots__ = ("_count", "_octaves", "_seen_s", "cost_s", "fixed_s", "last_s", "spread")
+    __slots__ = ("_count", "_largest", "_octaves", "_seen_s", "cost_s", "fixed_s", "last_s", "spread")
 
     def __init__(self) -> None:
         self.fixed_s = 0.0
@@ -49,14 +49,16 @@ class Durations:
         self._octaves: dict[int, deque[tuple[int, float]]] = {}
         self._seen_s: dict[int, float] = {}
         self._count = 0
+        self._largest = 0
+        """The largest cost among the samples."""
 
     @property
     def known(self) -> bool:
         """Whether there is a fit."""
         return self._count >= SAMPLES_MIN
 
-    def add(self, cost: int, took_s: float, now: float) -> None:
-        """A batch of that cost was answered `took_s` after its worker could begin it."""
+    def add(self, cost: int, took_s: float, now: float) -> bool:
+        """A batch was answered `took_s` after its worker could begin it. Returns whether a fit was made."""
         octave = cost.bit_length()
         samples = self._octaves.get(octave)
         if samples is None:
@@ -64,8 +66,11 @@ class Durations:
         samples.append((cost, max(took_s, TOOK_S_MIN)))
         self.last_s = self._seen_s[octave] = now
         self._count += 1
+        self._largest = max(self._largest, cost)
         if self._count % FIT_EVERY == 0 or SAMPLES_MIN <= self._count < FIT_EVERY:
             self._fit(now)
+            return True
+        return False
 
     def upper(self) -> tuple[float, float]:
         """`(fixed_s, cost_s)` of a line that all but one in twenty batches keep; zeros while nothing is known.
@@ -90,7 +95,7 @@ class Durations:
         """
         if not self.known:
             return float("inf")
-        measured = max(cost for samples in self._octaves.values() for cost, _ in samples)
+        measured = self._largest
         if not self.cost_s:
             return GROWTH * measured
         fitted = (duration_s / self.spread - self.fixed_s) / self.cost_s

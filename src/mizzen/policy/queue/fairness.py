@@ -34,6 +34,9 @@ STALE_MIN = 64
 FLOWS_MIN = 64
 """Flows with nothing waiting are forgotten once there are this many and more than of those with something."""
 
+LOOKS = 32
+"""How many of those that wait are looked at to tell how many are before one that comes."""
+
 
 class Group:
     """Totals of the requests of a lane that fit together, of all priorities and tenants."""
@@ -85,7 +88,7 @@ class Line:
 class Flow:
     """One tenant's requests in one band."""
 
-    __slots__ = ("band", "cost", "count", "heads", "horizons", "lines", "number", "placed", "tag", "weight")
+    __slots__ = ("band", "cost", "count", "heads", "lines", "number", "placed", "tag", "weight")
 
     def __init__(self, band: "Band", number: int) -> None:
         self.band = band
@@ -96,8 +99,6 @@ class Flow:
         """Whether it has a place in the band's order."""
         self.cost = 0
         self.count = 0
-        self.horizons: dict[int, int] = {}
-        """Cost that waits, by how far off the deadlines were (`Request.horizon`)."""
         self.lines: dict[Hashable, Line] = {}
         self.heads: list[tuple[float, float, Hashable]] = []
         """The lines by their first requests, where there are several."""
@@ -120,9 +121,18 @@ class Flow:
         if len(self.lines) > 1 and line.heap[0][2] is request:
             heapq.heappush(self.heads, (request.deadline_s, request.arrival, request.group))
 
+    def cost_before(self, deadline_s: float) -> float:
+        """About what of its cost has an earlier deadline: by a look at `LOOKS` places of each line."""
+        cost = 0.0
+        for line in self.lines.values():
+            looked = line.heap[:: len(line.heap) // LOOKS + 1]
+            if looked:
+                before = sum([place[0] <= deadline_s for place in looked])
+                cost += self.cost * line.count / self.count * before / len(looked)
+        return cost
+
     def emptied(self) -> None:
         """Nothing waits any more."""
-        self.horizons.clear()
         if len(self.lines) > 1:
             self.lines.clear()
             self.heads.clear()
@@ -150,7 +160,7 @@ class Flow:
 class Band:
     """All flows of one priority."""
 
-    __slots__ = ("_numbers", "cost", "count", "finish", "flows", "order", "passed", "start", "weight")
+    __slots__ = ("_numbers", "count", "finish", "flows", "order", "passed", "start", "weight")
 
     def __init__(self) -> None:
         self.flows: dict[str, Flow] = {}
@@ -160,13 +170,17 @@ class Band:
         """The virtual time: a flow that comes begins here."""
         self.finish = 0.0
         """The largest tag."""
-        self.cost = 0
         self.count = 0
         self.weight = 0.0
         """Of all flows that have something waiting."""
         self.passed = 0
         """Batches that others headed since this band last headed one, while it had something waiting."""
         self._numbers = 0
+
+    @property
+    def cost(self) -> int:
+        """Of all that waits."""
+        return sum([flow.cost for flow in self.flows.values()])
 
     def flow(self, tenant: str) -> Flow:
         """A new flow."""
@@ -201,11 +215,18 @@ class Band:
             if not flow.count:
                 heapq.heappop(order)
                 flow.placed = False
-            elif flow.tag != tag:
+            elif flow.tag != tag and len(order) > 1:
                 heapq.heapreplace(order, (flow.tag, flow.number, flow))
             else:
                 return flow
         return None
+
+    def second_tag(self) -> float:
+        """Up to which tag the first flow stays first; it may be too small."""
+        order = self.order
+        if len(order) == 1:
+            return float("inf")
+        return order[1][0] if len(order) == 2 else min(order[1][0], order[2][0])
 
     def put_aside(self) -> Flow:
         """The first flow loses its place until it is put back."""

@@ -2,21 +2,18 @@
 
 import heapq
 import itertools
-import math
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
-from mizzen.policy.queue.durations import Durations
-from mizzen.policy.queue.fairness import Band, Flow, Group
-from mizzen.policy.queue.pace import Pace
+from mizzen.policy.queue.fairness import STALE_MIN, Band, Flow, Group
+from mizzen.policy.queue.forecast import Forecast
+from mizzen.policy.queue.forming import Forming, Late
 from mizzen.policy.queue.request import GONE, WAITING, Batch, Request, order
 from mizzen.policy.queue.rules import Rules
 
 PASSED_MAX = 15
 """So many batches in a row may pass a band over in which something waits; then one is headed by it."""
-FEW_BATCHES = 3
-INFINITY = float("inf")
 
 
 @dataclass(slots=True, eq=False)
@@ -28,14 +25,6 @@ class Worker:
     draining: bool = False
     free_s: float = 0.0
     """When it is expected to be done with what it has."""
-
-
-@dataclass(slots=True)
-class Late:
-    """A request that was given up. `needed_s`: what a worker would have needed, where its time was not over."""
-
-    request: Request
-    needed_s: float
 
 
 class Lane:
@@ -51,12 +40,7 @@ class Lane:
         """Workers with a credit and nothing to do; the longest idle first."""
         self.spare: dict[Hashable, None] = {}
         """Workers that are busy and have a credit left."""
-        self.durations = Durations()
-        self.drain_s = 0.0
-        """Seconds for each unit of cost that waits, and"""
-        self.few_batches_s = 0.0
-        """what is surely enough for those that run and one more: a quick estimate, made with each answer."""
-        self._pace = Pace()
+        self.forecast = Forecast()
         self._bands: list[Band] = [Band()]
         """The most urgent first."""
         self._groups: dict[Hashable, Group] = {}
@@ -91,12 +75,8 @@ class Lane:
             if not group.count:
                 group = line.group = self._groups.setdefault(request.group, group)
         request.phase, request.lane, request.home, request.batch = WAITING, self.key, line, None
-        cost = request.cost
-        request.horizon = horizon = math.frexp(request.deadline_s - now)[1]
-        flow.horizons[horizon] = flow.horizons.get(horizon, 0) + cost
-        band.cost += cost
         band.count += 1
-        flow.cost += cost
+        flow.cost += request.cost
         flow.count += 1
         if flow.count == 1:
             band.came(flow, self.rules.weights.get(request.tenant, 1.0))
@@ -106,47 +86,49 @@ class Lane:
         flow.push(request, line)
         if not self.count:
             self._held_since_s = now
-        self._count(request, 1)
+        self.count += 1
+        self.rows += request.rows
+        self.size += request.size
+        self.cost += request.cost
 
     def add_again(self, requests: list[Request], *, first: bool = False) -> None:
         """They wait to be run as one batch, just so."""
         for request in requests:
             request.phase, request.lane, request.home, request.batch = WAITING, self.key, None, None
-            self._count(request, 1)
+            self.count += 1
+            self.rows += request.rows
+            self.size += request.size
+            self.cost += request.cost
         (self._again.appendleft if first else self._again.append)(requests)
 
     def remove(self, request: Request) -> None:
         """A waiting request waits no more; its place stays in its line's heap. It is gone unless it is run now."""
-        self._count(request, -1)
         request.phase = GONE
-        line, request.home = request.home, None
-        if line is None:
-            return
-        flow, group, cost = line.flow, line.group, request.cost
-        band = flow.band
-        line.count -= 1
-        group.count -= 1
-        group.rows -= request.rows
-        group.size -= request.size
-        flow.count -= 1
-        flow.cost -= cost
-        band.count -= 1
-        band.cost -= cost
-        flow.horizons[request.horizon] -= cost
-        if not flow.count:
-            flow.emptied()
-            band.went(flow)
-        if not group.count:
-            del self._groups[request.group]
-        line.tidy()
-
-    def _count(self, request: Request, sign: int) -> None:
-        self.count += sign
-        self.rows += sign * request.rows
-        self.size += sign * request.size
-        self.cost += sign * request.cost
+        self.count -= 1
+        self.rows -= request.rows
+        self.size -= request.size
+        self.cost -= request.cost
+        line = request.home
+        if line is not None:
+            request.home = None
+            line.count -= 1
+            flow, group = line.flow, line.group
+            band = flow.band
+            band.count -= 1
+            flow.count -= 1
+            flow.cost -= request.cost
+            if not flow.count:
+                flow.emptied()
+                band.went(flow)
+            group.count -= 1
+            group.rows -= request.rows
+            group.size -= request.size
+            if not group.count:
+                del self._groups[request.group]
+            if len(line.heap) > STALE_MIN:
+                line.tidy()
         if not self.count:
-            self._pace.emptied()
+            self.forecast.pace.emptied()
 
     def late(self, now: float) -> Iterator[Request]:
         """All whose time is over, waiting or running. Each is to be taken out before the next is asked for."""
@@ -200,62 +182,50 @@ class Lane:
 
         Who cannot be answered in time is not given but added to `late`.
         """
-        fixed_s, cost_s = self.durations.upper() if self.durations.trusted(now) else (0.0, 0.0)
+        self._held_since_s = now
         while self._again:
-            requests: list[Request] = []
-            for request in self._again.popleft():
-                if request.phase is WAITING and request.home is None:
-                    self.remove(request)
-                    if request.deadline_s <= now:
-                        late.append(Late(request, 0.0))
-                    else:
-                        requests.append(request)
-            if requests:
+            if requests := self._take_again(self._again.popleft(), now, late):
                 return requests
-        batch = _Forming(start_s, now, fixed_s, cost_s, late)
-        while not batch.requests and (band := self._next_band()) is not None:
+        durations = self.forecast.durations
+        fixed_s, cost_s = durations.upper() if durations.trusted(now) else (0.0, 0.0)
+        batch = Forming(start_s + fixed_s, cost_s, now, late, self.remove)
+        while (band := self._next_band()) is not None:
             flow = band.first()
             head = flow.first() if flow is not None else None
-            if flow is None or head is None:
+            if flow is None or head is None or head.home is None:
                 break
-            self._take(head)
-            if batch.is_late(head):
+            heapq.heappop(head.home.heap)
+            taken = batch.take(head)
+            if taken:
+                self._headed_by(band)
+                band.start = flow.tag
+                band.charge(flow, head.cost)
+            self.remove(head)
+            if not taken:
                 continue
-            self._headed_by(band)
-            band.start = flow.tag
-            band.charge(flow, head.cost)
-            batch.take(head)
             if not head.alone and self.count:
-                self._fill(batch, head.group, band)
-        self._held_since_s = now
+                batch.rows_max, batch.size_max = self.batch_max(head)
+                for other in (band, *(other for other in self._bands if other is not band)):
+                    if other.count:
+                        batch.fill(other)
+            break
         return batch.requests
 
-    def _take(self, head: Request) -> None:
-        """The first of its line waits no more, and leaves no place behind: it may come back."""
-        if head.home is not None:
-            heapq.heappop(head.home.heap)
-        self.remove(head)
-
-    def _fill(self, batch: "_Forming", group: Hashable, heading: Band) -> None:
-        """Adds what fits together with the head: its band's first, then what is more and less urgent."""
-        rows_max, size_max = self.batch_max(batch.requests[0])
-        for band in (heading, *(band for band in self._bands if band is not heading)):
-            aside: list[Flow] = []
-            while batch.rows < rows_max and (flow := band.first()) is not None:
-                line = flow.lines.get(group)
-                head = line.head() if line is not None else None
-                if head is None or (not batch.fits(head, rows_max, size_max) and not batch.is_over(head)):
-                    aside.append(band.put_aside())
-                    continue
-                self._take(head)
-                if not batch.is_late(head):
-                    band.charge(flow, head.cost)
-                    batch.take(head)
-            for flow in aside:
-                band.put_back(flow)
+    def _take_again(self, batch: list[Request], now: float, late: list[Late]) -> list[Request]:
+        requests = []
+        for request in batch:
+            if request.phase is WAITING and request.home is None:
+                self.remove(request)
+                if request.deadline_s <= now:
+                    late.append(Late(request, 0.0))
+                else:
+                    requests.append(request)
+        return requests
 
     def _next_band(self) -> Band | None:
         """The most urgent one with something waiting, unless another was passed over too often."""
+        if len(self._bands) == 1:
+            return self._bands[0] if self._bands[0].count else None
         chosen: Band | None = None
         for band in self._bands:
             if band.count and (chosen is None or (band.passed >= PASSED_MAX and band.passed > chosen.passed)):
@@ -277,7 +247,7 @@ class Lane:
         rules = self.rules
         if rules.latency_target_s is None:
             return rules.batch_rows_max, rules.batch_bytes_max
-        cost_max = self.durations.cost_max(rules.latency_target_s / 2)
+        cost_max = self.forecast.durations.cost_max(rules.latency_target_s / 2)
         if request.by_size:
             return rules.batch_rows_max, min(rules.batch_bytes_max, cost_max)
         return min(rules.batch_rows_max, cost_max), rules.batch_bytes_max
@@ -300,44 +270,27 @@ class Lane:
         head = self._first()
         if not delay_s or head is None or self._again or self.has_full_batch():
             return None
-        fixed_s, cost_s = self.durations.upper()
+        fixed_s, cost_s = self.forecast.durations.upper()
         return min(self._held_since_s + delay_s, head.deadline_s - max(delay_s, fixed_s + cost_s * head.cost))
 
     # How long it will take
 
-    def measured(self, cost: int, took_s: float, now: float) -> None:
-        """A batch was answered that its worker could begin `took_s` ago."""
-        self.durations.add(cost, took_s, now)
-        self._pace.answered(cost, now, len(self.workers), more_waits=self.count > 0)
-        per_s = self.per_s()
-        if per_s:
-            fixed_s, cost_s = self.durations.upper()
-            self.drain_s = 1 / per_s
-            self.few_batches_s = FEW_BATCHES * (fixed_s + cost_s * self.durations.cost_max(INFINITY))
-
     def per_s(self) -> float:
-        """Cost that the workers work off each second, as measured, else as learned; 0 while nothing is known."""
-        workers = sum([not worker.draining for worker in self.workers.values()])
-        measured = self._pace.per_s(workers)
-        if measured or not self.durations.known:
-            return measured
-        fixed_s, cost_s = self.durations.upper()
-        cost = self.durations.cost_max(INFINITY)
-        return workers * cost / (fixed_s + cost_s * cost)
+        """Cost that its workers work off each second; 0 while that is not known."""
+        return self.forecast.per_s(sum([not worker.draining for worker in self.workers.values()]))
 
-    def ahead(self, request: Request, now: float) -> float:
+    def ahead(self, request: Request) -> float:
         """The cost that is likely run before that request if it comes now."""
         cost = float(sum(band.cost for band in self._bands[: request.priority - 1]))
         band = self.band(request.priority)
         if band is None:
             return cost
         flow = band.flows.get(request.tenant)
-        own, waiting = 0, 0
+        own, waiting = 0.0, 0
         weight = self.rules.weights.get(request.tenant, 1.0)
         others_weight = band.weight
         if flow is not None and flow.count:
-            horizon = math.frexp(request.deadline_s - now)[1]
-            own = sum(cost for other, cost in flow.horizons.items() if other <= horizon)
+            own = flow.cost_before(request.deadline_s)
             waiting = flow.cost
             others_weight -= flow.weight
         others = min(band.cost - waiting, (own + request.cost) * others_weight / weight)
@@ -380,61 +333,3 @@ class Lane:
         for worker in self.workers.values():
             for batch in worker.running:
                 yield from batch.live()
-
-
-class _Forming:
-    """A batch while it is put together."""
-
-    __slots__ = (
-        "_cost",
-        "_cost_s",
-        "_deadline_s",
-        "_fixed_s",
-        "_late",
-        "_now",
-        "_size",
-        "_start_s",
-        "requests",
-        "rows",
-    )
-
-    def __init__(self, start_s: float, now: float, fixed_s: float, cost_s: float, late: list[Late]) -> None:
-        self.requests: list[Request] = []
-        self.rows = 0
-        self._size = self._cost = 0
-        self._deadline_s = float("inf")
-        """The first of all in it."""
-        self._start_s, self._now = start_s, now
-        self._fixed_s, self._cost_s = fixed_s, cost_s
-        self._late = late
-
-    def is_over(self, request: Request) -> bool:
-        """Whether it cannot be answered in time, even alone."""
-        return request.deadline_s <= self._now or (
-            self._start_s + self._fixed_s + self._cost_s * request.cost > request.deadline_s
-        )
-
-    def is_late(self, request: Request) -> bool:
-        """Notes who cannot be answered in time."""
-        if request.deadline_s <= self._now:
-            self._late.append(Late(request, 0.0))
-            return True
-        needed_s = self._start_s - self._now + self._fixed_s + self._cost_s * request.cost
-        if self._now + needed_s > request.deadline_s:
-            self._late.append(Late(request, needed_s))
-            return True
-        return False
-
-    def fits(self, request: Request, rows_max: float, size_max: float) -> bool:
-        """Whether there is room for it, and all would still be answered in time."""
-        if request.alone or self.rows + request.rows > rows_max or self._size + request.size > size_max:
-            return False
-        finish_s = self._start_s + self._fixed_s + self._cost_s * (self._cost + request.cost)
-        return finish_s <= self._deadline_s and finish_s <= request.deadline_s
-
-    def take(self, request: Request) -> None:
-        self.requests.append(request)
-        self.rows += request.rows
-        self._size += request.size
-        self._cost += request.cost
-        self._deadline_s = min(self._deadline_s, request.deadline_s)

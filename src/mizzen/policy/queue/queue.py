@@ -13,7 +13,8 @@ from mizzen.policy.queue.commands import (
     Refused,
 )
 from mizzen.policy.queue.fairness import Flow
-from mizzen.policy.queue.lane import Lane, Late, Worker
+from mizzen.policy.queue.forming import Late
+from mizzen.policy.queue.lane import Lane, Worker
 from mizzen.policy.queue.request import GONE, RUNNING, WAITING, Batch, Request
 from mizzen.policy.queue.rules import Rules
 
@@ -59,15 +60,17 @@ class Queue:
 
     def offer(self, request: Request, lane: str, now: float) -> list[Refused]:
         """A request arrives: it waits, unless it is among those refused. Others may be, to make room for it."""
-        rules, found = self._rules, self._lane(lane)
-        request.priority = rules.priority(request.priority, request.tenant)
+        rules = self._rules
+        found = self._lanes.get(lane) or self._lane(lane)
+        request.priority = rules.priority(request.priority, request.tenant) if rules.priority_levels > 1 else 1
         self._arrivals += 1
         request.arrival = self._arrivals
         if found.count or not found.idle or len(self._lanes) > 1:
-            refused = self._refusal(request, found, now)
-            if refused is not None:
-                return [refused]
-            rows, size = self.rows_waiting, self.bytes_waiting
+            if not found.forecast.enough_time(found.cost + request.cost, request.deadline_s - now):
+                refused = self._refusal(request, found, now)
+                if refused is not None:
+                    return [refused]
+            rows, size = (found.rows, found.size) if len(self._lanes) == 1 else (self.rows_waiting, self.bytes_waiting)
             if rows and (rows + request.rows > rules.rows_max or size + request.size > rules.bytes_max):
                 return self._make_room(request, found, now)
         self._enter(request, found, now)
@@ -216,7 +219,8 @@ class Queue:
     def answered(self, batch: Batch, now: float, waited_s: float = 0.0) -> list[Command]:
         """The worker answered, after the batch had lain there for `waited_s`. Who is late by now has expired."""
         lane, wanted = self._finish(batch)
-        lane.measured(batch.cost, now - batch.sent_s - waited_s, now)
+        took_s = now - batch.sent_s - waited_s
+        lane.forecast.answered(batch.cost, took_s, now, len(lane.workers), more_waits=lane.count > 0)
         commands: list[Command] = []
         for request in wanted:
             if request.phase is not RUNNING:
@@ -289,14 +293,12 @@ class Queue:
     def _refusal(self, request: Request, lane: Lane, now: float) -> Refused | None:
         """Whether what is before it takes longer than it has."""
         left_s = request.deadline_s - now
-        if (lane.cost + request.cost) * lane.drain_s + lane.few_batches_s <= left_s:
-            return None  # there is time for all of it: the usual case
-        durations, per_s = lane.durations, lane.per_s()
+        durations, per_s = lane.forecast.durations, lane.per_s()
         if not per_s or not durations.trusted(now):
             return None
         fixed_s, cost_s = durations.upper()
         needed_s = lane.free_s(now) - now + fixed_s + cost_s * request.cost
-        needed_s += lane.ahead(request, now) / per_s
+        needed_s += lane.ahead(request) / per_s
         return Refused(request, Reason.TOO_LATE, needed_s - left_s) if needed_s > left_s else None
 
     def _make_room(self, request: Request, lane: Lane, now: float) -> list[Refused]:
@@ -366,10 +368,7 @@ class Queue:
         return batch.called_back
 
     def _lane(self, key: str) -> Lane:
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = Lane(key, self._rules)
-        return lane
+        return self._lanes.get(key) or self._lanes.setdefault(key, Lane(key, self._rules))
 
     def _wait_again(self, lane: Lane, requests: list[Request], now: float) -> None:
         for request in requests:
@@ -383,7 +382,7 @@ class Queue:
         for request in requests:
             request.phase, request.batch = RUNNING, batch
         worker = lane.workers[key]
-        durations = lane.durations
+        durations = lane.forecast.durations
         worker.free_s = max(now, worker.free_s) + durations.fixed_s + durations.cost_s * batch.cost
         worker.credits -= 1
         worker.running.append(batch)
@@ -401,7 +400,7 @@ class Queue:
 
 
 def _lane_statistics(lane: Lane) -> LaneStatistics:
-    durations = lane.durations
+    durations = lane.forecast.durations
     target_s = lane.rules.latency_target_s
     return LaneStatistics(
         lane=lane.key,

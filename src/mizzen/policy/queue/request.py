@@ -30,7 +30,7 @@ class Request:
     """
 
     __slots__ = (
-        "alone", "arrival", "batch", "by_size", "cost", "deadline_s", "group", "home", "horizon", "index", "lane",
+        "alone", "arrival", "batch", "by_size", "cost", "deadline_s", "group", "home", "index", "lane",
         "left", "lost", "parts", "payload", "phase", "priority", "rows", "size", "tenant", "whole",
     )  # fmt: skip
 
@@ -54,8 +54,6 @@ class Request:
         self.arrival = 0.0
         """Its number among those that came; of parts with a fraction, so that they are in order."""
         self.lane = ""
-        self.horizon = 0
-        """How far off its deadline was when it came, as a power of two of seconds."""
         self.home: Line | None = None
         """Where it waits to be put together with others; `None` where it waits as part of a batch to be run again."""
         self.batch: Batch | None = None
