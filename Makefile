@@ -32,8 +32,9 @@ check: $(VENV)/.installed  ## lint, types, import contracts, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/tidy tests/kinds
 
-generate: $(VENV)/.installed  ## write the generated files anew (CRDs, JSON Schemas)
+generate: $(VENV)/.installed  ## write the generated files anew (CRDs, JSON Schemas, Grafana dashboard)
 	$(BIN)/python -m mizzen.kinds.generate
+	$(BIN)/python -m mizzen.serving.gateway.dashboard
 
 bench: $(VENV)/.installed  ## measure speed and memory beside peers; writes benchmarks/results and docs/benchmarks.md
 	$(BIN)/python -m benchmarks

@@ -67,8 +67,8 @@ class Ends:
             self._held.append((exchange, served, outputs, now))
 
     def _write(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
-        assert exchange.decoded is not None, "what was queued was decoded"
-        rows = exchange.decoded.rows
+        decoded = exchange.decoded
+        assert decoded is not None, "what was queued was decoded"
         try:
             exchange.write(served, outputs)
         except BadTensorError as error:
@@ -77,27 +77,30 @@ class Ends:
             log.exception("%s: an answer failed for a reason that is a bug", self._endpoint)
             self.refuse(exchange, INTERNAL)
         else:
-            self._measures.answered(rows, now - exchange.came_s)
+            self._measures.answered(decoded.rows, now - exchange.came_s)
+            if exchange.observed is not None:
+                exchange.observed.done(exchange, decoded, 200, "ok")
 
     def refuse(self, exchange: Exchange, error: HttpError) -> None:
         """With an error."""
         if exchange.done:
             return
         self._measures.outcome(error.outcome)
-        if self.recorder is not None:
-            self._note(self.recorder, exchange, error)
+        self._note(exchange, error)
         exchange.refuse(error)
 
     def leave(self, exchange: Exchange) -> None:
         """The client has gone."""
-        if self.recorder is not None:
-            self._note(self.recorder, exchange, CANCELLED)
+        self._note(exchange, CANCELLED)
         exchange.abandon()
         self._measures.outcome(CANCELLED.outcome)
 
-    def _note(self, recorder: Recorder, exchange: Exchange, error: HttpError) -> None:
-        served = self._served_as(exchange.ticket.lane) if exchange.ticket is not None else None
-        recorder.refused(exchange, served, error)
+    def _note(self, exchange: Exchange, error: HttpError) -> None:
+        if self.recorder is not None:
+            served = self._served_as(exchange.ticket.lane) if exchange.ticket is not None else None
+            self.recorder.refused(exchange, served, error)
+        if exchange.observed is not None:
+            exchange.observed.done(exchange, exchange.decoded, error.status, error.outcome)
 
 
 def failed(command: Failed) -> HttpError:

@@ -12,6 +12,7 @@ from mizzen.policy.queue import Request
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.gateway.split import Split
+from mizzen.serving.gateway.tracing import Trace
 from mizzen.serving.oip import InferenceRequest, error_body
 from mizzen.serving.oip.response import BINARY_TYPE
 from mizzen.serving.tensors import Tensor
@@ -40,12 +41,21 @@ class Reply(Protocol):
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
 
 
+class Observed(Protocol):
+    """Who wants to know how a request ended."""
+
+    @property
+    def trace(self) -> Trace | None: ...
+
+    def done(self, exchange: "Exchange", decoded: InferenceRequest | None, status: int, outcome: str) -> None: ...
+
+
 class Exchange:
     """A request that waits for its answer, which is given once (`answer`), or never (`abandon`)."""
 
     __slots__ = (
-        "body", "came_s", "deadline_s", "decoded", "done", "json_size", "on_done", "on_leave", "pinned", "reply",
-        "sent_s", "split", "tenant", "ticket", "trace_id", "unit", "watch",
+        "body", "came_s", "deadline_s", "decoded", "done", "json_size", "observed", "on_done", "on_leave", "pinned",
+        "reply", "sent_s", "split", "tenant", "ticket", "trace_id", "unit", "watch",
     )  # fmt: skip
 
     def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
@@ -75,6 +85,8 @@ class Exchange:
         self.unit: str | None = None
         """Whom it is for, as the client says (`Mizzen-Unit`): what a version is chosen for, and what is sampled by."""
         self.trace_id: str | None = None
+        self.observed: Observed | None = None
+        """Where it is traced, or written to the access log."""
         self.done = False
 
     def read(self, served: Served) -> InferenceRequest:

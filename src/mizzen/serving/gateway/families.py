@@ -1,9 +1,8 @@
 """The metrics of the gateway: what each is called, means, and is made of; and Prometheus' text format.
 
-This table is all there is to a metric but the adding up: the page, the documentation and the Grafana dashboard
-(`mizzen.serving.gateway.dashboard`) are made from it. A counter or a histogram is a field of `Measures`, a gauge one of
-`Standing`. Every series has the labels `namespace` and `endpoint`; a field that is a dictionary gives one series for
-each key.
+This table is all there is to a metric but the adding up: the page and the Grafana dashboard
+(`mizzen.serving.gateway.dashboard`) are made from it. Every series has the labels `namespace` and `endpoint`; a field
+that is a dictionary gives one series for each key.
 
 Bounds of histograms are powers of two or of its root, which are those of Prometheus' native histograms (schemas 0 and
 1): a server that keeps native histograms converts these without loss.
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from mizzen.serving.gateway.measures import ROWS_BUCKETS, SECONDS_BUCKETS, Histogram
-from mizzen.serving.gateway.numbers import Numbers
+from mizzen.serving.gateway.numbers import Numbers, Standing
 
 PREFIX = "mizzen_gateway_"
 
@@ -26,7 +25,7 @@ class Family(NamedTuple):
     kind: Literal["counter", "gauge", "histogram"]
     meaning: str
     field: str
-    """Of `Measures` (counters, histograms), or of `Standing` (gauges)."""
+    """Of `Standing`, or else of `Measures`."""
     label: str = ""
     """What the keys of a dictionary are."""
     bounds: tuple[float, ...] = ()
@@ -49,7 +48,7 @@ FAMILIES = (
     Family("batches_running", "gauge", "Batches that workers have.", "batches_running"),
     Family("credits", "gauge", "Batches that workers would take now.", "credits"),
     Family("workers", "gauge", "Workers connected.", "workers"),
-    Family("log_lost", "gauge", "Requests that found no room in the prediction log, ever.", "log_lost"),
+    Family("log_lost_total", "counter", "Requests that found no room in the prediction log.", "log_lost"),
     Family("log_waiting_bytes", "gauge", "Of logged requests on their way to the table.", "log_waiting_bytes"),
     Family("log_age_seconds", "gauge", "Since the prediction log's last commit; 0 while there was none.", "log_age_s"),
     Family("request_seconds", "histogram", "From a request to its answer.", "request_s", bounds=SECONDS_BUCKETS),
@@ -81,7 +80,8 @@ def _heads(name: str, kind: str, meaning: str) -> Iterator[str]:
 
 def _series(family: Family, numbers: Numbers) -> Iterator[str]:
     name = family.full_name
-    for key, of in sorted((numbers.standing if family.kind == "gauge" else numbers.measures).items()):
+    of_endpoints = numbers.standing if family.field in Standing.__struct_fields__ else numbers.measures
+    for key, of in sorted(of_endpoints.items()):
         value = getattr(of, family.field)
         if isinstance(value, Histogram):
             yield from _histogram(name, key, family.bounds, value)

@@ -20,6 +20,7 @@ from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, R
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.observer import Observer
 from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
 from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.service import Service
@@ -41,9 +42,12 @@ class Gateway:
         clock: Callable[[], float],
         connect: Callable[[Worker, Owner], Link] = Link,
         log_folder: Path | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.clock = clock
         self._connect = connect
+        self._observer = observer
+        """Traces, and the access log; `None`: neither."""
         self._log_folder = log_folder
         """Of the prediction log's rings; `None`: nothing is logged, whatever endpoints say."""
         self.synced_once = asyncio.Event()
@@ -78,11 +82,16 @@ class Gateway:
             exchange.tenant = tenant
             if service.recorder is not None:
                 exchange.unit = headers.get("mizzen-unit")
+            if self._observer is not None:
+                self._observer.begin(exchange, headers, service.endpoint.key, path)
             exchange.pinned = pinned
             service.accept(exchange)
         except HttpError as error:
-            if service is not None and service.recorder is not None and exchange is not None:
-                service.recorder.refused(exchange, None, error)
+            if exchange is not None and service is not None:
+                if service.recorder is not None:
+                    service.recorder.refused(exchange, None, error)
+                if exchange.observed is not None:
+                    exchange.observed.done(exchange, exchange.decoded, error.status, error.outcome)
             self.refuse(reply, error, measures)
             return None
         exchange.on_leave = service.leave

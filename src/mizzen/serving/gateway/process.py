@@ -22,6 +22,7 @@ from mizzen.serving.gateway.http.handler import Handler
 from mizzen.serving.gateway.http.llhttp import LlhttpServer
 from mizzen.serving.gateway.kubernetes import KubernetesDirectory
 from mizzen.serving.gateway.metrics import MetricsFiles
+from mizzen.serving.gateway.observer import observer_of
 from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
 
 log = logging.getLogger("mizzen.gateway")
@@ -34,11 +35,14 @@ async def run(plan: Plan) -> None:
     """Serves until SIGTERM, SIGINT or the parent's end; then answers what was taken and ends."""
     loop = asyncio.get_running_loop()
     log_dir = Path(plan.log_dir) if plan.log_dir is not None else None
-    gateway = Gateway(time.monotonic, log_folder=log_dir)
+    observer = observer_of(plan, time.monotonic)
+    gateway = Gateway(time.monotonic, log_folder=log_dir, observer=observer)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
     server = (GranianServer if plan.http == "granian" else LlhttpServer)(handler, plan.limits)
     tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
+    if observer is not None:
+        tasks.append(loop.create_task(observer.run()))
     announcing = loop.create_task(_announce(gateway))
     await server.start(plan.slot, plan.listen_fd)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -46,7 +46,7 @@ _KNOWN = {
     name.encode(): name
     for name in (
         "authorization", "content-length", "expect", "inference-header-content-length", "mizzen-unit",
-        "request-timeout-ms", "x-api-key",
+        "request-timeout-ms", "traceparent", "x-api-key",
     )
 }  # fmt: skip
 """The headers that mean anything here; others are not kept."""
