@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from mizzen.kinds import InferenceEndpoint
@@ -16,6 +16,8 @@ from mizzen.serving.predictionlog.progress import Written
 
 log = logging.getLogger("mizzen.predictionlog")
 PREDICTIONS_LOGGED = "PredictionsLogged"
+LOSS_SHOWN = timedelta(minutes=10)
+"""How long a loss stays in the condition."""
 FIELD_MANAGER = "mizzen-predictionlog"
 
 
@@ -26,6 +28,8 @@ class Reporter:
         self, client: Client, store_url: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._client, self._store_url, self._clock = client, store_url, clock
+        self._lost_at: dict[tuple[str, str], datetime] = {}
+        """When records of an endpoint were last lost, as far as was seen."""
 
     async def __call__(self, news: Sequence[Written]) -> None:
         """Says the news. What cannot be said now is said with the next."""
@@ -42,7 +46,10 @@ class Reporter:
         if endpoint.spec.logging is None and before is None:
             return
         logging_ = status_of(written, location)
-        new = condition_of(written, before, format_time(self._clock()), endpoint.metadata.generation)
+        new = condition_of(
+            written, format_time(self._clock()), endpoint.metadata.generation,
+            losing=self._is_losing(written, before.lost if before is not None else 0),
+        )  # fmt: skip
         known = condition_named(endpoint.status.conditions, PREDICTIONS_LOGGED)
         if before == logging_ and known is not None and (known.reason, known.message) == (new.reason, new.message):
             return
@@ -55,6 +62,14 @@ class Reporter:
             InferenceEndpoint, written.endpoint, body, namespace=written.namespace, subresource="status",
             field_manager=FIELD_MANAGER,
         )  # fmt: skip
+
+    def _is_losing(self, written: Written, lost_before: int) -> bool:
+        """Whether records were lost of late."""
+        key, now = (written.namespace, written.endpoint), self._clock()
+        if written.lost > lost_before:
+            self._lost_at[key] = now
+        last = self._lost_at.get(key)
+        return last is not None and now - last < LOSS_SHOWN
 
 
 def status_of(written: Written, location: str) -> LoggingStatus:
@@ -70,15 +85,14 @@ def status_of(written: Written, location: str) -> LoggingStatus:
     )
 
 
-def condition_of(written: Written, before: LoggingStatus | None, now: str, generation: int | None) -> Condition:
-    """Whether records get to the table, and whether some were lost."""
-    lost_before = before.lost if before is not None else 0
+def condition_of(written: Written, now: str, generation: int | None, *, losing: bool) -> Condition:
+    """Whether records get to the table, and whether some were lost of late."""
     status: Literal["True", "False"]
     if written.trouble:
         status, reason, message = "False", "TableUnavailable", written.trouble
-    elif written.lost > lost_before:
+    elif losing:
         status, reason = "False", "RecordsLost"
-        message = f"{written.lost - lost_before} more records found no room: {written.lost} in all"
+        message = f"records found no room and were not logged: {written.lost} in all"
     else:
         status, reason = "True", "Written"
         message = f"records are in the table; {written.lost} were lost" if written.lost else "records are in the table"
