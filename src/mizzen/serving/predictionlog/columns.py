@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from mizzen.serving.predictionlog.record import Chunk, Record, Stream, redactions
-from mizzen.serving.tensors import DATATYPES, TensorSpec, element_count, unpack_strings
+from mizzen.serving.tensors import TensorSpec, element_count, unpack_strings
 
 _NUMBERS: dict[str, tuple[str, pa.DataType]] = {
     "BOOL": ("?", pa.bool_()),
@@ -213,7 +213,7 @@ def _tensors(prefix: str, stream: Stream, specs: Sequence[TensorSpec], data: _Da
 def _flat(spec: TensorSpec, data: bytes, shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
     """All elements in a row. Raises `ValueError` where they are not as many as the shapes say."""
     count = sum(element_count(shape) for shape in shapes)
-    if not DATATYPES[spec.datatype].size:
+    if spec.datatype == "BYTES":
         texts = [value.decode("utf-8", "backslashreplace") for value in unpack_strings(data)]
         values = np.array(texts, object)
     elif spec.datatype == "BF16":
