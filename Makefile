@@ -39,8 +39,9 @@ peers: .peers/kserve/.installed  ## foreign clients in environments of their own
 	.peers/kserve/bin/python -m pip install --quiet "kserve==0.21.*"
 	@touch $@
 
-generate: $(VENV)/.installed  ## write the generated files anew (CRDs, JSON Schemas)
+generate: $(VENV)/.installed  ## write the generated files anew (CRDs, JSON Schemas, Grafana dashboard)
 	$(BIN)/python -m mizzen.kinds.generate
+	$(BIN)/python -m mizzen.serving.gateway.dashboard
 
 bench: $(VENV)/.installed  ## measure speed and memory beside peers; writes benchmarks/results and docs/benchmarks.md
 	$(BIN)/python -m benchmarks

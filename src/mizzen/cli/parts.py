@@ -68,3 +68,17 @@ def gateway(
     listen = ["--host", host, "--port", str(port), "--processes", str(processes)]
     listen += ["--grpc-port", str(grpc_port)] if grpc_port is not None else []
     _become("mizzen.serving.gateway", *_kubeconfig(kubeconfig), *listen)
+
+
+@app.command()
+def predictionlog(
+    kubeconfig: options.Kubeconfig = None,
+    home: options.Home = None,
+    store_url: Annotated[str | None, typer.Option(help="Where tables are; default: as the platform says.")] = None,
+) -> None:
+    """Run the prediction log's writer: what this machine's gateways log becomes Delta tables."""
+    place = Home.from_environment(home)
+    place.prepare()
+    given = ["--store", store_url] if store_url else []
+    folders = ["--folder", str(place.rings), "--spool", str(place.predictions)]
+    _become("mizzen.serving.predictionlog", *_kubeconfig(kubeconfig), *folders, *given)

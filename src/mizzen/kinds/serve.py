@@ -93,6 +93,27 @@ class QueueLimits(Wire):
         return self
 
 
+class Logging(Wire):
+    """Which requests are logged, and what of them: typed rows of `predictions/NAMESPACE/NAME` in the store."""
+
+    sample: float = Field(default=1.0, ge=0, le=1)
+    """The share of requests that is logged, by a hash, so that every gateway takes the same."""
+    by: Literal["request", "unit"] = "request"
+    """What is drawn: each request by its id, or each unit (the header `Mizzen-Unit`) with all its requests."""
+    errors: bool = True
+    """Requests that fail are logged whatever `sample` says."""
+    redact: list[str] = Field(default_factory=list)
+    """Columns, inputs and outputs whose values are not logged: they are null in the table."""
+    buffer: Quantity = "8Mi"
+    """Memory of each gateway process for records that are not taken yet; what finds it full is lost, and counted."""
+    sink: str | None = Field(default=None, pattern="^https?://.+")
+    """Where requests and answers are sent as CloudEvents too (`org.kubeflow.serving.inference.request` and
+    `.response`).
+    """
+    events: Literal["request", "response", "all"] = "all"
+    """Which CloudEvents are sent."""
+
+
 class WorkerOptions(Wire):
     """The worker Pods."""
 
@@ -127,6 +148,8 @@ class InferenceEndpointSpec(Wire):
     """What may wait, and how long."""
     worker: WorkerOptions = Field(default_factory=WorkerOptions)
     """The worker Pods."""
+    logging: Logging | None = None
+    """The prediction log; absent: requests are not logged."""
 
 
 class Traffic(Wire):
@@ -156,6 +179,22 @@ class Candidate(Wire):
     """How often it was brought up; after each failure it is left alone for longer, from a minute to an hour."""
 
 
+class LoggingStatus(Wire):
+    """What became of the requests that were logged."""
+
+    table: str
+    """URL of the Delta table."""
+    committed: int = 0
+    """Records that the writer has brought there since it started."""
+    lost: int = 0
+    """Records that were not logged for want of room, ever."""
+    events_lost: int = 0
+    """CloudEvents that their sink did not take."""
+    waiting_bytes: int = 0
+    """Of records on their way to the table."""
+    last_commit: Timestamp | None = None
+
+
 class InferenceEndpointStatus(Status):
     """What is served, and what is on its way."""
 
@@ -163,6 +202,7 @@ class InferenceEndpointStatus(Status):
     """Where the endpoint answers: append `/infer`."""
     traffic: list[Traffic] = Field(default_factory=list)
     candidate: Candidate | None = None
+    logging: LoggingStatus | None = None
     replicas: int = 0
     """Workers of the version that gets traffic."""
     ready_replicas: int = 0

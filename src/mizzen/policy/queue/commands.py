@@ -90,5 +90,8 @@ class QueueStatistics:
     workers_lost: int
     """While they ran something."""
     bytes_waiting: int = 0
+    requests_running: int = 0
+    credits: int = 0
+    """Batches that workers would take now."""
     pushed_out: int = 0
     lanes: tuple[LaneStatistics, ...] = ()

@@ -261,6 +261,7 @@ class Queue:
 
     def statistics(self) -> QueueStatistics:
         """How things stand."""
+        workers = [worker for lane in self._lanes.values() for worker in lane.workers.values()]
         return QueueStatistics(
             rows_waiting=self.rows_waiting,
             requests_waiting=sum(lane.count for lane in self._lanes.values()),
@@ -269,6 +270,8 @@ class Queue:
             batches_halved=self._batches_halved,
             workers_lost=self.workers_lost,
             bytes_waiting=self.bytes_waiting,
+            requests_running=sum(len(batch.requests) for worker in workers for batch in worker.running),
+            credits=sum(worker.credits for worker in workers),
             pushed_out=self._pushed_out,
             lanes=tuple(_lane_statistics(lane) for lane in self._lanes.values()),
         )

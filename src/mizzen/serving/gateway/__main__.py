@@ -27,6 +27,13 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2))
     parser.add_argument("--metrics", choices=["local", "anyone"], default="local", help="who may read /metrics")
+    parser.add_argument("--log-dir", type=Path, help="folder of the prediction log's rings; default: nothing is logged")
+    parser.add_argument(
+        "--traces", default=os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"), metavar="URL",
+        help="an OpenTelemetry collector (OTLP over HTTP); default: $OTEL_EXPORTER_OTLP_ENDPOINT, or no traces",
+    )  # fmt: skip
+    parser.add_argument("--traces-ratio", type=float, default=float(os.environ.get("OTEL_TRACES_SAMPLER_ARG") or 1.0))
+    parser.add_argument("--access-log", metavar="FILE", help="a JSON line for each request; -: standard output")
     parser.add_argument("--http", choices=["llhttp", "granian"], default="llhttp", help="granian: HTTP/2 too, slower")
     parser.add_argument(
         "--grpc", choices=["auto", "grpcio", "native", "off"], default="auto", help="auto: native where it is installed"
@@ -68,6 +75,10 @@ def main() -> int:
                 metrics_for_all=arguments.metrics == "anyone",
                 directory_file=str(arguments.directory) if arguments.directory is not None else None,
                 kubeconfig=arguments.kubeconfig,
+                traces_url=arguments.traces or None,
+                traces_ratio=arguments.traces_ratio,
+                access_log=arguments.access_log,
+                log_dir=str(arguments.log_dir) if arguments.log_dir is not None else None,
                 http=arguments.http,
                 grpc_address=grpc_address,
                 grpc="auto" if arguments.grpc == "off" else arguments.grpc,

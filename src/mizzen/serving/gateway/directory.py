@@ -6,7 +6,7 @@ event loop's thread; a listener is quick and does not raise.
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -27,6 +27,23 @@ class Version(msgspec.Struct, frozen=True):
     percent: int = 100
     signature: Signature | None = None
     """`None` where it is not known yet: the first worker of that version tells."""
+
+
+class Logging(msgspec.Struct, frozen=True):
+    """How requests are logged (`mizzen.serving.predictionlog`)."""
+
+    sample: float = 1.0
+    """The share of requests that is logged; those that fail are logged whatever this says, if `errors`."""
+    by: Literal["request", "unit"] = "request"
+    """Whether each request is drawn, or each unit with all its requests."""
+    errors: bool = True
+    redact: tuple[str, ...] = ()
+    """Columns, inputs, outputs and features whose values are not logged."""
+    buffer_bytes: int = 8 << 20
+    """Of the ring of each gateway process."""
+    sink: str = ""
+    """Where CloudEvents are sent; empty: nowhere."""
+    events: Literal["request", "response", "all"] = "all"
 
 
 class Tenant(msgspec.Struct, frozen=True):
@@ -59,6 +76,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     priority_default: int = 1
     tenants: tuple[Tenant, ...] = ()
     versions: tuple[Version, ...] = ()
+    logging: Logging | None = None
+    """`None`: requests are not logged."""
     hopeless: str | None = None
     """Why no version will come, where that is known: requests are then refused at once and not held."""
 

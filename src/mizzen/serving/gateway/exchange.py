@@ -12,6 +12,7 @@ from mizzen.policy.queue import Request
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.gateway.split import Split
+from mizzen.serving.gateway.tracing import Trace
 from mizzen.serving.oip import InferenceRequest, error_body
 from mizzen.serving.oip.response import BINARY_TYPE
 from mizzen.serving.tensors import Tensor
@@ -56,6 +57,15 @@ class PartsReply(Reply, Protocol):
     def response_parts(self, status: int, headers: Headers, on_room: Callable[[], None]) -> Sender: ...
 
 
+class Observed(Protocol):
+    """Who wants to know how a request ended."""
+
+    @property
+    def trace(self) -> Trace | None: ...
+
+    def done(self, exchange: "Exchange", decoded: InferenceRequest | None, status: int, outcome: str) -> None: ...
+
+
 class Exchange:
     """A request that waits for its answer, which is given once (`write` or `refuse`), or never (`abandon`).
 
@@ -63,8 +73,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "came_s", "deadline_s", "decoded", "done", "on_done", "on_leave", "pinned", "split", "tenant", "ticket",
-        "watch",
+        "came_s", "deadline_s", "decoded", "done", "observed", "on_done", "on_leave", "pinned", "sent_s", "split",
+        "tenant", "ticket", "trace_id", "unit", "watch",
     )  # fmt: skip
 
     def __init__(self, came_s: float, deadline_s: float) -> None:
@@ -84,6 +94,13 @@ class Exchange:
         """To be called when the client has gone."""
         self.on_done: Callable[[], None] | None = None
         """Called when nothing is held for it any more."""
+        self.sent_s: float | None = None
+        """When it was sent to a worker."""
+        self.unit: str | None = None
+        """Whom it is for, as the client says (`Mizzen-Unit`): what a version is chosen for, and what is sampled by."""
+        self.trace_id: str | None = None
+        self.observed: Observed | None = None
+        """Where it is traced, or written to the access log."""
         self.done = False
 
     def read(self, served: Served) -> InferenceRequest:

@@ -12,6 +12,7 @@ something else than inference.
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -22,8 +23,10 @@ from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, H
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.observer import Observer
 from mizzen.serving.gateway.parts import GenerateExchange, GenerateStreamExchange
 from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
+from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.rows import RowsExchange
 from mizzen.serving.gateway.service import Service
 from mizzen.serving.gateway.streams import Streams
@@ -37,14 +40,27 @@ FORMS: dict[str, Form] = {
     "generate_stream": GenerateStreamExchange,
 }  # fmt: skip
 """How requests are read and answered, by what is asked (`paths.inference_paths`)."""
+ENDPOINTS_MEASURED_MAX = 1000
+"""Endpoints with series of their own in the metrics; those that come later share one."""
+OTHERS: EndpointKey = ("_other", "_other")
 
 
 class Gateway:
     """All endpoints as one process serves them. It is the `directory.Listener`."""
 
-    def __init__(self, clock: Callable[[], float], connect: Callable[[Worker, Owner], Link] = Link) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        connect: Callable[[Worker, Owner], Link] = Link,
+        log_folder: Path | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         self.clock = clock
         self._connect = connect
+        self._observer = observer
+        """Traces, and the access log; `None`: neither."""
+        self._log_folder = log_folder
+        """Of the prediction log's rings; `None`: nothing is logged, whatever endpoints say."""
         self.synced_once = asyncio.Event()
         """Set when the directory has told everything there was."""
         self.keyring = Keyring()
@@ -83,12 +99,29 @@ class Gateway:
             size = None if json_size is None else int(json_size)
             exchange = form(reply, body, size, now, self.deadline_s(service, headers, now))
             exchange.pinned, exchange.tenant = pinned, tenant
-            taker.accept(exchange)
+            self.give(exchange, service, taker, headers, path)
         except HttpError as error:
             self.refuse(reply, error, measures)
             return None
-        exchange.on_leave = taker.leave
         return exchange
+
+    def give(
+        self, exchange: Exchange, service: Service, taker: Service | Streams, headers: HeaderMap, path: str
+    ) -> None:
+        """Has a request taken, and tells who observes it. Raises `HttpError` where it is refused at once."""
+        if service.recorder is not None:
+            exchange.unit = headers.get("mizzen-unit")
+        if self._observer is not None:
+            self._observer.begin(exchange, headers, service.endpoint.key, path)
+        try:
+            taker.accept(exchange)
+        except HttpError as error:
+            if service.recorder is not None:
+                service.recorder.refused(exchange, None, error)
+            if exchange.observed is not None:
+                exchange.observed.done(exchange, exchange.decoded, error.status, error.outcome)
+            raise
+        exchange.on_leave = taker.leave
 
     def admitted(self, key: EndpointKey, headers: HeaderMap) -> tuple[Service, str]:
         """The endpoint of that name, and who calls. Raises `HttpError` where there is none, or they may not know."""
@@ -216,12 +249,16 @@ class Gateway:
     def endpoint_changed(self, endpoint: Endpoint) -> None:
         service = self.services.get(endpoint.key)
         if service is None:
-            measures = self.measures.setdefault(endpoint.key, Measures())
-            service = self.services[endpoint.key] = Service(endpoint, self.clock, measures, self._connect)
+            known = endpoint.key in self.measures or len(self.measures) < ENDPOINTS_MEASURED_MAX
+            measures = self.measures.setdefault(endpoint.key if known else OTHERS, Measures())
+            recorder = self._recorder(endpoint, None, measures)
+            service = Service(endpoint, self.clock, measures, self._connect, recorder)
+            self.services[endpoint.key] = service
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)
         else:
             self._unmap(service.endpoint)
+            service.record_with(self._recorder(endpoint, service.recorder, service.measures))
             service.update(endpoint)
         for path, number, what in inference_paths(endpoint):
             taker = service.streams if what.startswith("generate") else service
@@ -232,6 +269,19 @@ class Gateway:
         if service is not None:
             self._unmap(service.endpoint)
             service.close()
+            if service.recorder is not None:
+                service.recorder.close()
+
+    def _recorder(self, endpoint: Endpoint, old: Recorder | None, measures: Measures) -> Recorder | None:
+        """Who notes the endpoint's requests, where it wants that."""
+        if endpoint.logging is None or self._log_folder is None:
+            if old is not None:
+                old.close()
+            return None
+        if old is None:
+            return Recorder(self._log_folder, endpoint, self.clock, measures=measures)
+        old.update(endpoint)
+        return old
 
     def worker_changed(self, worker: Worker) -> None:
         key = (worker.namespace, worker.endpoint)

@@ -21,6 +21,7 @@ from mizzen.kinds import InferenceEndpoint, ModelVersion, names
 from mizzen.kinds.build import Tensor
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.scalars import duration_s, quantity
+from mizzen.kinds.serve import Logging as LoggingOptions
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
 from mizzen.kube.resources import meta_of
@@ -28,6 +29,7 @@ from mizzen.serving.gateway.directory import (
     ApiKey,
     Endpoint,
     Listener,
+    Logging,
     TcpAddress,
     Tenant,
     UnixAddress,
@@ -140,8 +142,16 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
         priority_default=queue.default_priority,
         tenants=tuple(Tenant(tenant.api_key, tenant.weight, tenant.priority) for tenant in queue.tenants),
         versions=tuple(versions),
+        logging=_logging(spec.logging) if spec.logging is not None else None,
         hopeless=_hopeless(endpoint),
     )
+
+
+def _logging(wanted: LoggingOptions) -> Logging:
+    return Logging(
+        sample=wanted.sample, by=wanted.by, errors=wanted.errors, redact=tuple(wanted.redact),
+        buffer_bytes=int(quantity(wanted.buffer)), sink=wanted.sink or "", events=wanted.events,
+    )  # fmt: skip
 
 
 def _hopeless(endpoint: InferenceEndpoint) -> str | None:

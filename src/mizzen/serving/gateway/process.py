@@ -25,6 +25,7 @@ from mizzen.serving.gateway.http.llhttp import LlhttpServer
 from mizzen.serving.gateway.kubernetes import KubernetesDirectory
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.metrics import MetricsFiles
+from mizzen.serving.gateway.observer import observer_of
 from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
 
 log = logging.getLogger("mizzen.gateway")
@@ -66,12 +67,16 @@ class _Servers:
 async def run(plan: Plan) -> None:
     """Serves until SIGTERM, SIGINT or the parent's end; then answers what was taken and ends."""
     loop = asyncio.get_running_loop()
-    gateway = Gateway(time.monotonic)
+    log_dir = Path(plan.log_dir) if plan.log_dir is not None else None
+    observer = observer_of(plan, time.monotonic)
+    gateway = Gateway(time.monotonic, log_folder=log_dir, observer=observer)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
     gateway.totals = lambda key: metrics.total().measures.get(key, Measures())
     server = _Servers(plan, handler)
     tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
+    if observer is not None:
+        tasks.append(loop.create_task(observer.run()))
     announcing = loop.create_task(_announce(gateway))
     await asyncio.wait([announcing, *tasks], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
     await server.start(plan)

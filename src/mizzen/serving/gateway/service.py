@@ -30,6 +30,7 @@ from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.served import Served, joined
 from mizzen.serving.gateway.split import Split
 from mizzen.serving.gateway.streams import Streams
@@ -50,6 +51,7 @@ class Service:
         clock: Callable[[], float],
         measures: Measures,
         connect: Callable[[Worker, Owner], Link] = Link,
+        recorder: Recorder | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.measures = measures
@@ -57,9 +59,9 @@ class Service:
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._queue = Queue(endpoint.rules)
-        self._ends = Ends(endpoint.name, measures)
         self._served: dict[str, Served] = {}
         """By digest: what gets traffic, and what got it while answers are due."""
+        self._ends = Ends(endpoint.name, measures, self._served.get, recorder)
         self._traffic: list[Served] = []
         """The largest share first."""
         self._links: dict[str, Link] = {}
@@ -67,7 +69,7 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._assigning = False
-        self.streams = Streams(self, clock)
+        self.streams = Streams(self, self._ends, clock)
         self.update(endpoint)
 
     # What clients do
@@ -125,6 +127,15 @@ class Service:
         self._ends.leave(exchange)
         if ticket is not None:
             self._perform(self._queue.cancel(ticket))
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who notes its requests for the prediction log."""
+        return self._ends.recorder
+
+    def record_with(self, recorder: Recorder | None) -> None:
+        """From now on its requests are noted so, or not at all."""
+        self._ends.recorder = recorder
 
     @property
     def ready_versions(self) -> list[Version]:
@@ -313,8 +324,10 @@ class Service:
             commands = self._queue.answered(batch, now, result.wait_s)
             if commands:
                 self._perform(commands)
+            self._ends.hold(batch.rows, result.compute_s)
             for ticket, outputs in zip(batch.requests, parts, strict=True):
                 self._deliver(ticket, outputs, served, now)
+            self._ends.release()
         self._queue.grant(link, result.credits)
         self._assign()
 
@@ -385,7 +398,9 @@ class Service:
             self._assign_soon()
         else:
             for ticket in batch.requests:
-                self.measures.waited(now - _exchange(ticket).came_s)
+                exchange = _exchange(ticket)
+                exchange.sent_s = now
+                self.measures.waited(now - exchange.came_s)
 
     # The timer
 

@@ -21,10 +21,10 @@ from typing import Protocol
 
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError
 from mizzen.serving.gateway.directory import Endpoint
+from mizzen.serving.gateway.ends import Ends
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.link import Link
-from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.parts import PartsExchange
 from mizzen.serving.gateway.served import Served, joined
 from mizzen.serving.oip import BadRequestError
@@ -38,7 +38,6 @@ class Host(Protocol):
     """What streams need of their service."""
 
     endpoint: Endpoint
-    measures: Measures
 
     def choice(self, exchange: Exchange) -> Served | None:
         """Which version answers; `None` where that is not known yet. Raises `HttpError`."""
@@ -56,8 +55,9 @@ class Host(Protocol):
 class Streams:
     """The streams of one endpoint."""
 
-    def __init__(self, host: Host, clock: Callable[[], float]) -> None:
+    def __init__(self, host: Host, ends: Ends, clock: Callable[[], float]) -> None:
         self._host = host
+        self._ends = ends
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[PartsExchange] = deque()
@@ -94,9 +94,8 @@ class Streams:
         if exchange not in self._timers:
             self._host.leave(exchange)  # it went into the queue
         elif not exchange.done:
-            self._host.measures.outcome("cancelled")
             self.finish(exchange)
-            exchange.abandon()
+            self._ends.leave(exchange)
 
     def close(self, error: HttpError) -> None:
         """The endpoint is gone: who waits is told so; what has begun goes on to its end."""
@@ -107,9 +106,8 @@ class Streams:
     def refuse(self, exchange: PartsExchange, error: HttpError) -> None:
         """Ends it with an error."""
         if not exchange.done:
-            self._host.measures.outcome(error.outcome)
             self.finish(exchange)
-            exchange.refuse(error)
+            self._ends.refuse(exchange, error)
 
     def finish(self, exchange: PartsExchange) -> None:
         """Nothing more is to come: its worker, if it has one, is told to stop."""
@@ -167,8 +165,7 @@ class Streams:
         """All parts were passed on."""
         if not exchange.done:
             self.finish(exchange)
-            self._host.measures.answered(1, self._clock() - exchange.came_s)
-            exchange.end()
+            self._ends.streamed(exchange, self._clock())
 
     def _time(self, exchange: PartsExchange, deadline_s: float) -> None:
         timer = self._timers.pop(exchange, None)

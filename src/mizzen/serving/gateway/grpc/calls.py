@@ -109,12 +109,11 @@ class Calls:
             if found.model_version:
                 exchange.pinned = version_number(found.model_version)
             exchange.tenant = tenant
-            taker.accept(exchange)
+            gateway.give(exchange, service, taker, call.headers, INFER)
         except HttpError as error:
             self.refuse(call, error, measures)
             return None
         if not exchange.done:
-            exchange.on_leave = taker.leave
             self.bytes_held += size
             exchange.on_done = partial(self._release, size)
         return exchange

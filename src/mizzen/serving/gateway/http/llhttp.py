@@ -46,8 +46,8 @@ WRITE_TOGETHER_BYTES_MAX = 64 << 10
 _KNOWN = {
     name.encode(): name
     for name in (
-        "authorization", "content-length", "expect", "inference-header-content-length", "request-timeout-ms",
-        "x-api-key",
+        "authorization", "content-length", "expect", "inference-header-content-length", "mizzen-unit",
+        "request-timeout-ms", "traceparent", "x-api-key",
     )
 }  # fmt: skip
 """The headers that mean anything here; others are not kept."""
