@@ -69,6 +69,8 @@ class Gateway:
         """Kept when an endpoint goes: what was counted was counted."""
         self.refusals: dict[str, int] = {}
         """Requests that belong to no endpoint, by why they were refused."""
+        self.tracing = pages.tracing(0.0)
+        """What is told of traces."""
         self.totals: pages.Totals = lambda key: self.measures.get(key, Measures())
         """What all processes counted; this one's alone until it is told better."""
         self._inference: dict[str, tuple[Service, int | None, Form, Service | Streams]] = {}
@@ -209,7 +211,7 @@ class Gateway:
             case "repository/index":
                 return pages.index(self.visible(asked.namespace, headers), ready_only=pages.asks_for_ready(body))
             case "trace/setting":
-                return pages.trace_settings(pages.settings_in(body))
+                return pages.trace_settings(self.tracing, pages.settings_in(body))
             case _:
                 return pages.server()
 
@@ -228,7 +230,7 @@ class Gateway:
             case "stats":
                 return pages.statistics([service], self.totals, number)
             case "trace/setting":
-                return pages.trace_settings(pages.settings_in(body))
+                return pages.trace_settings(self.tracing, pages.settings_in(body))
             case "openapi.json":
                 return openapi.document(service, number)
             case _:

@@ -27,7 +27,6 @@ _DATA_TYPES = (
 )  # fmt: skip
 """Triton's `DataType`, in the order of its numbers."""
 _NS_PER_S = 1_000_000_000
-_TRACE = {"trace_level": ["OFF"], "trace_rate": ["0"], "trace_count": ["-1"], "log_frequency": ["0"]}
 T = TypeVar("T")
 
 
@@ -37,6 +36,7 @@ class _IndexRequest(msgspec.Struct):
 
 Totals = Callable[[EndpointKey], Measures]
 """What all gateway processes of this machine have counted at an endpoint."""
+Settings = dict[str, list[str]]
 
 
 def server() -> dict[str, Any]:
@@ -172,12 +172,20 @@ def settings_in(body: bytes) -> dict[str, Any]:
     return _decoded(body, dict[str, Any])
 
 
-def trace_settings(wanted: dict[str, Any]) -> dict[str, list[str]]:
+def tracing(ratio: float) -> Settings:
+    """The trace settings, in Triton's words, where that share of requests is traced."""
+    rate = round(1 / ratio) if ratio else 0
+    level = "TIMESTAMPS" if ratio else "OFF"
+    return {"trace_level": [level], "trace_rate": [str(rate)], "trace_count": ["-1"], "log_frequency": ["0"]}
+
+
+def trace_settings(settings: Settings, wanted: dict[str, Any]) -> Settings:
     """How requests are traced. Raises `HttpError` where it is wanted otherwise."""
     for name, value in wanted.items():
-        if value is not None and _words(value) != _TRACE.get(name):
-            raise HttpError(400, f"{name}: trace settings are declared and not set; they are {_TRACE}", "bad_request")
-    return _TRACE
+        if value is not None and _words(value) != settings.get(name):
+            message = f"{name}: trace settings are declared and not set; they are {settings}"
+            raise HttpError(400, message, "bad_request")
+    return settings
 
 
 def _words(value: object) -> list[str]:

@@ -166,7 +166,11 @@ class Calls:
         if message.model_name:
             self.gateway.admitted(_key(message.model_name), call.headers)
         wanted = {name: list(message.settings[name].value) or None for name in message.settings}
-        return {"settings": {name: {"value": words} for name, words in pages.trace_settings(wanted).items()}}
+        return {
+            "settings": {
+                name: {"value": words} for name, words in pages.trace_settings(self.gateway.tracing, wanted).items()
+            }
+        }
 
 
 def _key(model: str) -> tuple[str, str]:
