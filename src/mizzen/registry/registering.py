@@ -5,32 +5,50 @@ model that cannot be served never gets a number. All of it can be repeated: obje
 with a run is found again.
 """
 
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mizzen.data.lake.code import bundle, put_bundle
 from mizzen.data.lake.objects import Store
 from mizzen.kinds.build import Lineage, ModelVersion
 from mizzen.kube.client import Client
 from mizzen.registry.artifact import put_model
-from mizzen.registry.errors import ModelUnfit
+from mizzen.registry.errors import ConversionDiffers, ConversionFailed, ModelUnfit
 from mizzen.registry.extras import part
 from mizzen.registry.lineage import imported_packages, python_version
 from mizzen.registry.onnx_file import RUNTIME_ERRORS, inspect, session_of, zeros_for
-from mizzen.registry.originals import onnx_bytes, original_of
+from mizzen.registry.originals import Original, onnx_bytes, original_of
+from mizzen.registry.package import FORMATS
 from mizzen.registry.prepared import Prepared
 from mizzen.registry.python_model import PythonModel, prepare_python
 from mizzen.registry.rows import Rows, inputs_of
 from mizzen.registry.version import ClusterVersions, Versions, create_version
 
+log = logging.getLogger(__name__)
 
-def prepare(model: Any, example: Any | None = None, holdout: Any | None = None) -> Prepared:
-    """Makes ONNX of a trained model and checks it, or inspects ONNX that is one already.
 
-    `example` is some rows of what the model is given; only ONNX can do without. `holdout` is rows for the check.
+def prepare(
+    model: Any,
+    example: Any | None = None,
+    holdout: Any | None = None,
+    form: Literal["auto", "onnx", "native"] = "auto",
+    code: tuple[Store, str] | None = None,
+) -> Prepared:
+    """Makes ONNX of a trained model and checks it, or inspects a model file.
+
+    `example` is some rows of what the model is given; only model files can do without. `holdout` is rows for the check.
+    `form`: where there is no conversion to ONNX that answers the same, the model is kept in its library's own format,
+    unless it is to be `onnx`; with `native` it is kept so in any case. `code`: the store, and the digest of a bundle
+    in it, where a model's types may be the user's own.
     Raises `ModelUnfit` of the kind that says what is wrong.
     """
+    if isinstance(model, str | os.PathLike) and Path(model).suffix in FORMATS:
+        return part("native").prepare_native_file(Path(model), example)  # type: ignore[no-any-return]
+    if type(model).__module__.startswith("torch.export"):
+        return part("torch_program").prepare_program(model, example, holdout)  # type: ignore[no-any-return]
     original = original_of(model)
     if original is None:
         return _prepared_onnx(onnx_bytes(model) or b"", example)
@@ -38,8 +56,27 @@ def prepare(model: Any, example: Any | None = None, holdout: Any | None = None) 
         raise ModelUnfit(
             "expected some rows as an example, from which the model's inputs get their names and types, got none"
         )
-    converted = part("convert").convert(original, example, holdout)
+    if form == "native":
+        return part("native").prepare_native(original, example, holdout, code)  # type: ignore[no-any-return]
+    try:
+        converted = part("convert").convert(original, example, holdout)
+    except (ConversionFailed, ConversionDiffers) as failure:
+        if form == "onnx":
+            raise
+        return _prepared_instead(original, example, holdout, code, failure)
     return Prepared(converted.model, converted.signature, converted.example, converted.check, original.source_type)
+
+
+def _prepared_instead(
+    original: Original, example: Any, holdout: Any | None, code: tuple[Store, str] | None, failure: ModelUnfit
+) -> Prepared:
+    """In its library's own format. Raises `failure` where that cannot be done either."""
+    try:
+        prepared: Prepared = part("native").prepare_native(original, example, holdout, code)
+    except ModelUnfit as error:
+        raise type(failure)(f"{failure}; nor can it be kept in its own format: {error}") from error
+    log.info("%s is kept as %s: %s", original.source_type, prepared.format, failure)
+    return prepared
 
 
 def _prepared_onnx(model: bytes, example: Any | None) -> Prepared:

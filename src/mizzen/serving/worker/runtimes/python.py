@@ -99,6 +99,9 @@ class PythonRuntime(Runtime):
         self.signature = Signature(inputs, outputs)
 
     def run(self, inputs: dict[str, Array]) -> Sequence[Array]:
+        missing = [spec.name for spec in self.signature.inputs if spec.name not in inputs]
+        if missing:
+            raise BatchError(f"expected inputs {', '.join(missing)}, got {', '.join(inputs) or 'none'}")
         rows = next(iter(inputs.values())).shape[:1] if self.signature.batchable else None
         try:
             found = self._model.predict(inputs)
