@@ -127,11 +127,13 @@ async def register_file(
     path: Path,
     *,
     namespace: str = "default",
+    example: Any | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> ModelVersion:
-    """Makes an ONNX file the next version of `model`. Raises `CorruptModel` where it cannot be served."""
+    """Makes a model file the next version of `model`. Raises `ModelUnfit` where it cannot be served."""
+    prepared = prepare(path, example)
     return await register(
-        ClusterVersions(client, namespace), store, model, prepare(path), metrics=metrics, lineage=Lineage()
+        ClusterVersions(client, namespace), store, model, prepared, metrics=metrics, lineage=Lineage()
     )
 
 
@@ -162,14 +164,16 @@ async def register_estimator(
     model: str,
     estimator: Any,
     *,
-    example: Any,
+    example: Any | None = None,
     holdout: Any | None = None,
+    form: Literal["auto", "onnx", "native"] = "auto",
+    code: tuple[Store, str] | None = None,
     namespace: str = "default",
     metrics: Mapping[str, float] | None = None,
 ) -> ModelVersion:
-    """Makes a fitted estimator or booster the next version of `model`.
+    """Makes a trained model the next version of `model`; see `prepare`.
 
     Raises `ModelUnfit` where it cannot be served.
     """
-    prepared = prepare(estimator, example, holdout)
+    prepared = prepare(estimator, example, holdout, form, code)
     return await register(ClusterVersions(client, namespace), store, model, prepared, metrics=metrics)
