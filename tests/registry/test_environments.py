@@ -113,16 +113,19 @@ def builder(place: Path, requirements: Path) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "with what it started"])
 @pytest.mark.parametrize("moment", ["pyvenv.cfg", "bridge", "requirements.txt"])
-def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_whole(tmp_path, wheels, moment):
-    """At any moment: its lock goes with it, and what it left is built anew."""
+def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_whole(tmp_path, wheels, moment, alone):
+    """At any moment: its lock goes with it, and what it left is built anew. An installer that outlives it is waited
+    for, so that two never write in one place.
+    """
     requirements = tmp_path / "lock.txt"
     requirements.write_bytes(lock(wheels, "mzdemo==1.5"))
     folder = tmp_path / "cache" / "environments" / key_of(requirements.read_bytes())
     process = subprocess.Popen(builder(tmp_path, requirements), stdout=subprocess.DEVNULL, start_new_session=True)
     while not (folder / moment).exists() and process.poll() is None:
         pass
-    os.killpg(process.pid, signal.SIGKILL)
+    (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
     process.wait()
     found = ensure(requirements.read_bytes(), tmp_path / "cache")
     assert says(found, "import mzdemo; print(mzdemo.X)") == "1"
