@@ -216,8 +216,27 @@ def test_a_pylock_that_pip_could_not_keep_to_is_refused(tmp_path, text, words):
         requirements_of(path)
 
 
+def test_uvs_lock_is_exported_by_uv(tmp_path, wheels, monkeypatch):
+    """What the project needs, pinned; not the project itself."""
+    uv = Path(pytest.importorskip("uv").find_uv_bin())
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        "[project]\nname = 'p'\nversion = '0.1'\nrequires-python = '>=3.11'\ndependencies = ['mzdemo']\n"
+    )
+    monkeypatch.setenv("PATH", f"{uv.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    command = ["uv", "lock", "-q", "--offline", "--no-index", "--find-links", str(wheels), "--python", sys.executable]
+    subprocess.run(command, cwd=project, check=True)
+    assert requirements_of(project / "uv.lock").decode().split() == ["mzdemo==1.5"]
+    (project / "pyproject.toml").unlink()
+    with pytest.raises(ModelUnfit, match="beside its pyproject.toml"):
+        requirements_of(project / "uv.lock")
+
+
 def test_uvs_lock_needs_uv_or_says_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "uv.lock").write_text("version = 1\n")
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'p'\nversion = '0.1'\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ModelUnfit, match=r"uv export -o pylock.toml"):
         requirements_of(tmp_path / "uv.lock")
