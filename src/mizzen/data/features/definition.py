@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -154,6 +154,21 @@ def digest_of_spec(spec: FeatureViewSpec) -> str:
             feature.pop("tags", None)
     text = json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_label(definition: Definition) -> Definition:
+    """The definition with its windows ahead: what happened within the window after each request.
+
+    Raises `DefinitionError` where it has features that cannot look ahead.
+    """
+    endless = [a.name for a in definition.aggregations if a.window.length_us is None]
+    backward = [*(feature.name for feature in (*definition.rows, *definition.request)), *endless]
+    if backward:
+        raise DefinitionError(
+            f"FeatureView {definition.name}: expected only aggregations with a window in a label, found {backward[0]}"
+        )
+    ahead = [replace(a, window=Window(a.window.length_us, ahead=True)) for a in definition.aggregations]
+    return replace(definition, aggregations=tuple(ahead))
 
 
 def type_named(name: str) -> pa.DataType:

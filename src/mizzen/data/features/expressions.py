@@ -39,15 +39,12 @@ def connection() -> duckdb.DuckDBPyConnection:
 
 @functools.cache
 def _refused_functions() -> frozenset[str]:
+    """Aggregates of other rows, the clock, chance and the connection's state."""
     rows = connection().execute(
-        "SELECT function_name FROM duckdb_functions() WHERE function_type = 'aggregate' OR (function_type = 'scalar' "
-        "AND stability <> 'CONSISTENT') OR function_type = 'table'"
+        "SELECT function_name FROM duckdb_functions() WHERE function_type IN ('aggregate', 'scalar') GROUP BY ALL "
+        "HAVING bool_and(function_type = 'aggregate' OR stability <> 'CONSISTENT')"
     )
-    scalar = connection().execute(
-        "SELECT function_name FROM duckdb_functions() WHERE function_type = 'scalar' AND stability = 'CONSISTENT'"
-    )
-    macros = {"current_localtime", "current_localtimestamp"}
-    return frozenset(name for (name,) in rows.fetchall()) - {name for (name,) in scalar.fetchall()} | macros
+    return frozenset(name for (name,) in rows.fetchall()) | {"current_localtime", "current_localtimestamp"}
 
 
 def columns_used(expression: str, where: str) -> list[str]:
@@ -99,10 +96,9 @@ def evaluate(rows: pa.Table, expressions: Mapping[str, str], where: str) -> dict
     try:
         with connection().cursor() as cursor:
             cursor.register("rows_at_hand", rows)
-            found = cursor.execute(f"SELECT {listed} FROM rows_at_hand").to_arrow_table()  # noqa: S608 - names are ours
+            found = cursor.sql(f"SELECT {listed} FROM rows_at_hand").to_arrow_table()  # noqa: S608 - names are ours
     except duckdb.Error as error:
         raise RowsUnfit(f"{where}: {_line(error)}") from error
-    assert found is not None, "a SELECT has a result"
     return {name: found.column(number) for number, name in enumerate(expressions)}
 
 

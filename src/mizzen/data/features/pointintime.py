@@ -270,7 +270,7 @@ def _assembled(
     """The spine's pieces with their features, in order."""
     reading = {number: _PartReader(parts[0]) for number, parts in enumerate(parted) if parts}
     first = 0
-    for batch in [*spine.batches()] if spine.rows == 0 else spine.batches():
+    for batch in spine.batches() if spine.rows else [spine.schema.empty_table()]:
         for start in range(0, max(1, len(batch)), _BATCH_ROWS):
             piece = pa.table(batch.slice(start, _BATCH_ROWS))
             for number, use in enumerate(uses):
