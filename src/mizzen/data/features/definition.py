@@ -162,7 +162,7 @@ def as_label(definition: Definition) -> Definition:
     Raises `DefinitionError` where it has features that cannot look ahead.
     """
     endless = [a.name for a in definition.aggregations if a.window.length_us is None]
-    backward = [*(feature.name for feature in (*definition.rows, *definition.request)), *endless]
+    backward = [*(row.name for row in definition.rows), *(asked.name for asked in definition.request), *endless]
     if backward:
         raise DefinitionError(
             f"FeatureView {definition.name}: expected only aggregations with a window in a label, found {backward[0]}"

@@ -38,6 +38,11 @@ class Events:
     def __len__(self) -> int:
         return len(self.time_us)
 
+    @property
+    def since_us(self) -> Array:
+        """Since when each is known."""
+        return self.time_us if self.known_us is None else self.known_us
+
     def take(self, rows: Array) -> "Events":
         """Some of them."""
         keys = [key.take(pa.array(rows)) for key in self.keys]

@@ -46,10 +46,16 @@ class Requests:
 
 
 class Chain:
-    """Events in the order of entity, event time and known-at; `rows` says which of the source they are."""
+    """Events in the order of entity, event time and known-at; `rows` says which of the source they are.
 
-    def __init__(self, rows: Array, entity: Array, time_us: Array, known_us: Array, entities: int) -> None:
+    With `all_known`, requests know all of them, and known-at only orders what happened at one moment.
+    """
+
+    def __init__(
+        self, rows: Array, entity: Array, time_us: Array, known_us: Array, entities: int, *, all_known: bool = False
+    ) -> None:
         self.rows, self.entity, self.time_us, self.known_us = rows, entity, time_us, known_us
+        self._all_known = all_known
         self.starts = np.searchsorted(entity, np.arange(entities + 1))
 
     def __len__(self) -> int:
@@ -62,7 +68,8 @@ class Chain:
         begin, end = self.starts[entity], np.where(known_entity, self.starts[entity + 1], self.starts[entity])
         lo = _upper_bound(self.time_us, begin, end, since_us)
         hi = _upper_bound(self.time_us, lo, end, until_us)
-        if self.known_us is not self.time_us or (asked.known_us < until_us).any():
+        punctual = self.known_us is self.time_us and not (asked.known_us < until_us).any()
+        if not self._all_known and not punctual:
             hi = _upper_bound(self.known_us, lo, hi, asked.known_us)
         return lo, hi
 
@@ -88,7 +95,9 @@ class Timeline:
     `entity` numbers each event's entity from 0 to `entities`; `known_us` is `None` where each event was known at once.
     """
 
-    def __init__(self, entity: Array, time_us: Array, known_us: Array | None, entities: int) -> None:
+    def __init__(
+        self, entity: Array, time_us: Array, known_us: Array | None, entities: int, *, all_known: bool = False
+    ) -> None:
         self.entities = entities
         order = _order(entity, time_us, known_us)
         entity, time_us = entity[order], time_us[order]
@@ -98,6 +107,9 @@ class Timeline:
             self.chains.append(Chain(order, entity, time_us, time_us, entities))
             return
         known_us = known_us[order]
+        if all_known:
+            self.chains.append(Chain(order, entity, time_us, known_us, entities, all_known=True))
+            return
         left = np.arange(len(order))
         while len(left) and len(self.chains) < CHAINS_MAX:
             rising = _rising(entity[left], known_us[left])
@@ -106,6 +118,11 @@ class Timeline:
             left = left[~rising]
         if len(left):
             self.rest = Chain(order[left], entity[left], time_us[left], known_us[left], entities)
+
+    @property
+    def is_one_chain(self) -> bool:
+        """Whether each request sees one range of all events."""
+        return len(self.chains) == 1 and self.rest is None
 
     def __len__(self) -> int:
         return sum(len(chain) for chain in self.chains) + (len(self.rest) if self.rest is not None else 0)

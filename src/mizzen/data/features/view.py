@@ -21,11 +21,11 @@ BLOCK = 2_000_000
 """Requests that are computed at a time: what bounds the memory taken."""
 
 
-def source_of(definition: Definition, events: Events, entity: Array, entities: int, *, shared: bool = True) -> Source:
-    """The events for the kernel; `entity` numbers them."""
-    timeline = Timeline(entity, events.time_us, events.known_us, entities)
+def source_of(definition: Definition, events: Events, entity: Array, entities: int, *, online: bool = False) -> Source:
+    """The events for the kernel; `entity` numbers them. Online, all of them are known, and no dictionary is shared."""
+    timeline = Timeline(entity, events.time_us, events.known_us, entities, all_known=online)
     wanted = {a.column for a in definition.aggregations if a.column is not None}
-    columns = {name: Values.of(events.values.column(name), shared=shared) for name in wanted}
+    columns = {name: Values.of(events.values.column(name), shared=not online) for name in wanted}
     masks = {name: np.asarray(events.values.column(name).combine_chunks()).astype(bool) for name in definition.masks}
     if definition.rows:
         number = _row_numbers(events, timeline, [feature.name for feature in definition.rows])

@@ -7,6 +7,7 @@ ends. A window without a length holds everything up to T. A label's window looks
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -105,8 +106,13 @@ class _Reach:
         return cls(since_us, until_us, [chain.ranges(requests, since_us, until_us) for chain in timeline.chains])
 
 
-def evaluate(source: Source, aggregations: Sequence[Aggregation], requests: Requests) -> dict[str, pa.Array]:
-    """The value of each aggregation for each request."""
+def evaluate(
+    source: Source,
+    aggregations: Sequence[Aggregation],
+    requests: Requests,
+    held: Mapping[str, State] = MappingProxyType({}),
+) -> dict[str, pa.Array]:
+    """The value of each aggregation for each request; `held` are states of further events, by aggregation."""
     reaches: dict[Window, _Reach] = {}
     results: dict[str, pa.Array] = {}
     for aggregation in aggregations:
@@ -115,12 +121,14 @@ def evaluate(source: Source, aggregations: Sequence[Aggregation], requests: Requ
             reaches[window] = _Reach.of(window, source.timeline, requests)
         reach = reaches[window]
         kernel = aggregation.aggregate(source.domain(aggregation))
-        if isinstance(kernel, Distinct) and len(source.timeline.chains) == 1 and source.timeline.rest is None:
+        if isinstance(kernel, Distinct) and aggregation.name not in held and source.timeline.is_one_chain:
             run, before = source.run(source.timeline.chains[0], aggregation)
             lo, hi = reach.ranges[0]
             results[aggregation.name] = kernel.counted(run, before[lo], before[np.maximum(hi, lo)])
             continue
         state = _state(source, aggregation, kernel, requests, reach)
+        if aggregation.name in held:
+            state = kernel.merge(held[aggregation.name], state)
         results[aggregation.name] = kernel.finalize(state, Asked(requests.time_us, reach.since_us))
     return results
 

@@ -1,0 +1,292 @@
+"""What is kept of entities so that their features can be worked out at any later moment, and as little of it as that
+takes.
+
+Events are kept while a window that slides at both ends, or a request that comes late, may still need them. For windows
+that hop and for those without a length they are *absorbed* into tiles: one partial state for each aggregation and hop,
+once no request can fall inside the tile any more. A tile counts as an event at the time of its newest one: windows
+begin at whole hops, so that a tile is in a window or out of it, never in part.
+
+    grace    how long ago a request may lie and still be answered to the event
+    closed   the moment before which nothing new is asked: now - grace
+
+`Held` holds any number of entities as columns, so that a batch of ten thousand is worked on at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pt
+
+from mizzen.data.features.aggregates.base import State
+from mizzen.data.features.columns import Array, Domain
+from mizzen.data.features.definition import Definition
+from mizzen.data.features.events import Events
+from mizzen.data.features.fold import fold
+from mizzen.data.features.timeline import EVER_US, NEVER_US, Chain, Requests
+from mizzen.data.features.view import source_of
+from mizzen.data.features.windows import EVENTS, Aggregation, Source, Window
+
+_FRESH = "\0fresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Partial states of one aggregation, ordered by entity and time."""
+
+    entity: Array
+    time_us: Array
+    """Of the newest event in each."""
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Events and tiles of `entities` entities, which are numbered."""
+
+    entities: int
+    entity: Array
+    events: Events
+    fresh: Array
+    """Which events are in no tile."""
+    tiles: dict[str, Tiles] = field(default_factory=dict)
+    """By aggregation."""
+
+
+class Holding:
+    """How a view's entities are held: what is packed, kept and absorbed follows from its definition."""
+
+    def __init__(self, definition: Definition, values: pa.Schema, keys: Sequence[pa.DataType]) -> None:
+        self.definition, self._values, self._keys = definition, values, keys
+        self.tiled = [a for a in definition.aggregations if a.window.hop_us > 1 or a.window.length_us is None]
+        self.exact_us = max(
+            (a.window.length_us for a in definition.aggregations if a not in self.tiled and a.window.length_us),
+            default=0,
+        )
+        self._domains = {a.name: self._domain(a) for a in definition.aggregations}
+
+    def _domain(self, aggregation: Aggregation) -> Domain:
+        return EVENTS if aggregation.column is None else Domain(self._values.field(aggregation.column).type)
+
+    def source(self, held: Held) -> Source:
+        """The events for the kernel, with masks of those in no tile."""
+        source = source_of(self.definition, held.events, held.entity, held.entities, online=True)
+        masks = {f"{name}{_FRESH}": mask & held.fresh for name, mask in source.masks.items()}
+        return Source(source.timeline, source.columns, {**source.masks, **masks, _FRESH: held.fresh})
+
+    def aggregations(self) -> list[Aggregation]:
+        """The view's aggregations over the events; those with tiles look at events in none."""
+        tiled = {aggregation.name for aggregation in self.tiled}
+        return [
+            replace(a, where=f"{a.where or ''}{_FRESH}") if a.name in tiled else a for a in self.definition.aggregations
+        ]
+
+    def tile_states(self, held: Held, requests: Requests) -> dict[str, State]:
+        """For each aggregation with tiles, the merged state of those in the requests' windows."""
+        states = {}
+        for aggregation in self.tiled:
+            tiles = held.tiles.get(aggregation.name)
+            if tiles is None or not len(tiles.time_us):
+                continue
+            kernel = aggregation.aggregate(self._domains[aggregation.name])
+            chain = Chain(
+                np.arange(len(tiles.time_us)), tiles.entity, tiles.time_us, tiles.time_us, held.entities, all_known=True
+            )
+            lo, hi = chain.ranges(requests, aggregation.window.since_us(requests.time_us), requests.time_us)
+            states[aggregation.name] = fold(tiles.state, lo, hi, kernel.merge, kernel.empty)
+        return states
+
+    def until_us(self, held: Held, source: Source, requests: Requests) -> Array:
+        """Until when (exclusive) the values of requests at one moment hold if nothing new comes in."""
+        until = np.full(len(requests), NEVER_US)
+        chains = list(source.timeline.chains)
+        for tiles in held.tiles.values():
+            rows = np.arange(len(tiles.time_us))
+            chains.append(Chain(rows, tiles.entity, tiles.time_us, tiles.time_us, held.entities, all_known=True))
+        windows = {aggregation.window for aggregation in self.definition.aggregations}
+        if self.definition.rows and self.definition.ttl_us is not None:
+            windows.add(Window(self.definition.ttl_us))
+        for chain in chains:
+            if not len(chain):
+                continue
+            ever = np.full(len(requests), EVER_US)
+            _, ahead = chain.ranges(requests, ever, requests.time_us)
+            has_ahead = ahead < chain.starts[requests.entity + 1]
+            next_us = chain.time_us[np.minimum(ahead, len(chain) - 1)]
+            until = np.where(has_ahead, np.minimum(until, next_us), until)
+            for window in windows:
+                if window.length_us is None:
+                    continue
+                lo, hi = chain.ranges(requests, window.since_us(requests.time_us), requests.time_us)
+                oldest = chain.time_us[np.minimum(lo, len(chain) - 1)]
+                leaves = -(-oldest // window.hop_us) * window.hop_us + window.length_us
+                until = np.where(lo < hi, np.minimum(until, leaves), until)
+        return until
+
+    def absorbed(self, held: Held, closed_us: int) -> Held:
+        """With the events that no request can part any more in tiles."""
+        if not self.tiled:
+            return held
+        closing = held.fresh & (held.events.time_us <= closed_us)
+        for hop_us in {aggregation.window.hop_us for aggregation in self.tiled} - {1}:
+            closing &= -(-held.events.time_us // hop_us) * hop_us <= closed_us
+        rows = np.flatnonzero(closing)
+        if not len(rows):
+            return held
+        source = source_of(self.definition, held.events.take(rows), held.entity[rows], held.entities, online=True)
+        tiles = {a.name: self._with_new_tiles(held.tiles.get(a.name), source, a) for a in self.tiled}
+        return replace(held, fresh=held.fresh & ~closing, tiles=tiles)
+
+    def _with_new_tiles(self, tiles: Tiles | None, source: Source, aggregation: Aggregation) -> Tiles:
+        kernel = aggregation.aggregate(self._domains[aggregation.name])
+        (chain,) = source.timeline.chains
+        run, before = source.run(chain, aggregation)
+        starts = _starts(chain.entity, self._tile(aggregation, chain.time_us))
+        stops = np.append(starts[1:], len(chain))
+        made = kernel.over(run, before[starts], before[stops])
+        some = np.flatnonzero(before[starts] < before[stops])
+        entity, time_us = chain.entity[starts][some], chain.time_us[stops - 1][some]
+        state: State = tuple(part[some] for part in made)
+        if tiles is None:
+            return Tiles(entity, time_us, state)
+        entity, time_us = np.concatenate((tiles.entity, entity)), np.concatenate((tiles.time_us, time_us))
+        state = tuple(np.concatenate(pair) for pair in zip(tiles.state, state, strict=True))
+        order = np.lexsort((time_us, entity))
+        entity, time_us, state = entity[order], time_us[order], tuple(part[order] for part in state)
+        starts = _starts(entity, self._tile(aggregation, time_us))
+        stops = np.append(starts[1:], len(entity))
+        return Tiles(entity[starts], time_us[stops - 1], fold(state, starts, stops, kernel.merge, kernel.empty))
+
+    def _tile(self, aggregation: Aggregation, time_us: Array) -> Array:
+        """The number of the tile that an event is in."""
+        if aggregation.window.length_us is None:
+            return np.zeros(len(time_us), dtype=np.int64)
+        return -(-time_us // aggregation.window.hop_us)
+
+    def pruned(self, held: Held, closed_us: int) -> Held:
+        """Without what no request can see any more."""
+        needed = held.fresh.copy() if self.tiled else np.zeros(len(held.events), dtype=bool)
+        needed |= held.events.time_us > closed_us - self.exact_us
+        if self.definition.rows:
+            order = np.lexsort((held.events.since_us, held.events.time_us, held.entity))
+            entity, past = held.entity[order], held.events.time_us[order] <= closed_us
+            # The newest of the past: the next one is another entity's or not past. Its equals in time stay, too.
+            last = np.append((entity[1:] != entity[:-1]) | ~past[1:], True) if len(order) else past
+            needed[order[past & last]] = True
+            needed[order] |= _like_next(entity, held.events.time_us[order], past & last)
+        rows = np.flatnonzero(needed)
+        tiles = {
+            a.name: self._pruned_tiles(held.tiles[a.name], a, closed_us) for a in self.tiled if a.name in held.tiles
+        }
+        if len(rows) == len(needed):
+            return replace(held, tiles=tiles)
+        return Held(held.entities, held.entity[rows], held.events.take(rows), held.fresh[rows], tiles)
+
+    def _pruned_tiles(self, tiles: Tiles, aggregation: Aggregation, closed_us: int) -> Tiles:
+        since = int(aggregation.window.since_us(np.array([closed_us]))[0])
+        kept = np.flatnonzero(tiles.time_us > since)
+        if len(kept) == len(tiles.time_us):
+            return tiles
+        return Tiles(tiles.entity[kept], tiles.time_us[kept], tuple(part[kept] for part in tiles.state))
+
+    def pack(self, held: Held) -> list[bytes]:
+        """The state of each entity as bytes; empty where nothing is held."""
+        order = np.argsort(held.entity, kind="stable")
+        bounds = np.searchsorted(held.entity[order], np.arange(held.entities + 1)).tolist()
+        events = held.events.take(order)
+        clocks = [np.ascontiguousarray(part) for part in (events.time_us, events.since_us, held.fresh[order])]
+        columns = [_packer(events.values.column(name).combine_chunks()) for name in self._values.names]
+        tiles = []
+        for number, aggregation in enumerate(self.tiled):
+            if (own := held.tiles.get(aggregation.name)) is not None and len(own.time_us):
+                kernel = aggregation.aggregate(self._domains[aggregation.name])
+                own_bounds = np.searchsorted(own.entity, np.arange(held.entities + 1)).tolist()
+                tiles.append((number, own, kernel, own_bounds))
+        packed = []
+        for entity in range(held.entities):
+            rows = slice(bounds[entity], bounds[entity + 1])
+            own_tiles = [
+                [number, own.time_us[own_bounds[entity] : own_bounds[entity + 1]].tobytes(),
+                 kernel.pack(own.state, slice(own_bounds[entity], own_bounds[entity + 1]))]
+                for number, own, kernel, own_bounds in tiles if own_bounds[entity] < own_bounds[entity + 1]
+            ]  # fmt: skip
+            if rows.start == rows.stop and not own_tiles:
+                packed.append(b"")
+                continue
+            parts = [*(clock[rows].tobytes() for clock in clocks), [pack(rows) for pack in columns], own_tiles]
+            packed.append(msgspec.msgpack.encode(parts))
+        return packed
+
+    def unpack(self, states: Sequence[Any]) -> Held:
+        """What `pack` wrote, for as many entities."""
+        unpacked = [msgspec.msgpack.decode(state) if len(state) else [b"", b"", b"", None, []] for state in states]
+        counts = [len(parts[2]) for parts in unpacked]
+        time_us, known_us = (np.frombuffer(b"".join([p[i] for p in unpacked]), dtype=np.int64) for i in (0, 1))
+        fresh = np.frombuffer(b"".join([p[2] for p in unpacked]), dtype=bool)
+        present = [parts[3] for parts in unpacked if parts[3] is not None]
+        columns = [_unpacked([p[i] for p in present], field.type) for i, field in enumerate(self._values)]
+        values = pa.Table.from_arrays(columns, schema=self._values) if columns else _no_columns(len(time_us))
+        keys = [pa.nulls(len(time_us), type_) for type_ in self._keys]
+        entity = np.repeat(np.arange(len(states)), counts)
+        tiles: dict[str, Tiles] = {}
+        for number, aggregation in enumerate(self.tiled):
+            found = [(e, t[1], t[2]) for e, parts in enumerate(unpacked) for t in parts[4] if t[0] == number]
+            if found:
+                kernel = aggregation.aggregate(self._domains[aggregation.name])
+                times = [np.frombuffer(time, dtype=np.int64) for _, time, _ in found]
+                parts = [kernel.unpack(packed) for _, _, packed in found]
+                owner = np.repeat([e for e, _, _ in found], [len(t) for t in times])
+                joined: State = tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+                tiles[aggregation.name] = Tiles(owner, np.concatenate(times), joined)
+        return Held(len(states), entity, Events(keys, time_us, known_us, values), fresh, tiles)
+
+
+def _starts(entity: Array, tile: Array) -> Array:
+    """Where a new entity or tile begins, in a sequence that is ordered by both."""
+    new = np.ones(len(entity), dtype=bool)
+    new[1:] = (entity[1:] != entity[:-1]) | (tile[1:] != tile[:-1])
+    return np.flatnonzero(new)
+
+
+def _like_next(entity: Array, time_us: Array, wanted: Array) -> Array:
+    """Which events have the entity and the time of a wanted one that comes after them."""
+    if not len(entity):
+        return wanted
+    group = np.cumsum(np.append(True, (entity[1:] != entity[:-1]) | (time_us[1:] != time_us[:-1]))) - 1
+    has_wanted = np.zeros(int(group[-1]) + 1, dtype=bool)
+    has_wanted[group[wanted]] = True
+    alike: Array = has_wanted[group]
+    return alike
+
+
+def _no_columns(rows: int) -> pa.Table:
+    return pa.table({"": pa.nulls(rows)}).select([])
+
+
+def _is_plain(type_: pa.DataType) -> bool:
+    return bool(pt.is_integer(type_) or pt.is_floating(type_)) and not pt.is_float16(type_)
+
+
+def _packer(column: pa.Array) -> Any:
+    """A function from a range of rows to what msgpack can write."""
+    if _is_plain(column.type):
+        valid = np.ascontiguousarray(column.is_valid().to_numpy(zero_copy_only=False))
+        data = np.ascontiguousarray(column.fill_null(0).to_numpy(zero_copy_only=False))
+        return lambda rows: [data[rows].tobytes(), valid[rows].tobytes()]
+    if pt.is_temporal(column.type):
+        return _packer(column.view(pa.int32() if column.type.bit_width == 32 else pa.int64()))
+    values = column.to_pylist()
+    return lambda rows: values[rows]
+
+
+def _unpacked(packed: list[Any], type_: pa.DataType) -> pa.Array:
+    if pt.is_temporal(type_):
+        return _unpacked(packed, pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
+    if not _is_plain(type_):
+        return pa.array([value for part in packed for value in part], type_)
+    data = np.frombuffer(b"".join([part[0] for part in packed]), dtype=type_.to_pandas_dtype())
+    valid = np.frombuffer(b"".join([part[1] for part in packed]), dtype=bool)
+    return pa.array(data, type_, mask=~valid)

@@ -1,0 +1,140 @@
+"""Pushes: events into the records of their entities, each batch in one transaction with the place it brings the view
+to.
+
+Of one entity the row with the greatest event time is the newest, and of those the one known last, also among the rows
+of one batch: in which order events come does not matter. A batch that was applied is not applied again, whether its
+writer was killed or told of a failure; the place says so, and is written with the records or not at all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from mizzen.data.features.columns import Array
+from mizzen.data.features.events import Events, events_of
+from mizzen.data.features.keys import encode
+from mizzen.data.features.online.store import Changes, OnlineStore
+from mizzen.data.features.online.view import OnlineView, joined_held
+
+_BATCHES_KEPT = 256
+
+
+class Place(msgspec.Struct, array_like=True):
+    """How far a view has come in the online store."""
+
+    writes: int = 0
+    serving: int = 0
+    """The generation that readers get."""
+    filling: int = 0
+    """The generation that is written; another one than `serving` while a replaced source is read anew."""
+    version: int = 0
+    """The version of the source's table that is being read or was read last."""
+    files: list[str] = []
+    """The files of that table that are in."""
+    file: str = ""
+    """The file that is being read."""
+    file_rows: int = 0
+    """Rows of it that are in."""
+    batches: list[str] = []
+    """Names of the pushes that came last."""
+
+
+_PLACES = msgspec.msgpack.Decoder(Place)
+
+
+def place_of(record: bytes | None) -> Place:
+    """The place as it was stored; the beginning where there is none."""
+    return Place() if record is None else _PLACES.decode(record)
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push did."""
+
+    events: int
+    entities: int
+    again: bool = False
+    """Whether it had been applied before, and was not now."""
+
+
+class OnlineWriter:
+    """Writes one view. Any number of them, in any processes, may write the same one."""
+
+    def __init__(self, store: OnlineStore, view: OnlineView, namespace: str = "default") -> None:
+        self.store, self.view, self.namespace = store, view, namespace
+        self._place = view.place(namespace)
+
+    def place(self) -> Place:
+        """How far the view has come."""
+        return place_of(self.store.get([self._place])[0])
+
+    def push(self, rows: pa.Table, *, as_of_us: int, batch: str = "", known_us: int | None = None) -> Pushed:
+        """Adds rows of the source, known since `known_us` or since they happened, unless a column says so.
+
+        A batch with a name is applied once, however often it is pushed. Raises `RowsUnfit` or `StoreUnavailable`; then
+        nothing of the batch is applied.
+        """
+
+        def moved(place: Place) -> Place | None:
+            if batch and batch in place.batches:
+                return None
+            place.batches = [*place.batches, batch][-_BATCHES_KEPT:] if batch else place.batches
+            return place
+
+        events = events_of(self.view.definition, rows, known_us=known_us)
+        return self.apply(events, as_of_us, moved)
+
+    def apply(self, events: Events, as_of_us: int, moved: Callable[[Place], Place | None]) -> Pushed:
+        """Adds events and moves the place, in one transaction; nothing where `moved` says it was there already."""
+        entity, _, _ = encode(events.keys, [key.slice(0, 0) for key in events.keys])
+        _, first, number = np.unique(entity, return_index=True, return_inverse=True)
+        entities = list(zip(*(key.take(pa.array(first)).to_pylist() for key in events.keys), strict=True))
+        again = False
+
+        while True:
+            generation = self.place().filling
+            keys = self.view.keys(self.view.prefix(self.namespace, generation), entities)
+
+            def change(record: bytes | None, records: list[bytes | None]) -> Changes:
+                nonlocal again
+                place = place_of(record)
+                if place.filling != generation:  # noqa: B023 - called before the next round
+                    return {}
+                again = (new := moved(place)) is None
+                if new is None:
+                    return {}
+                new.writes += 1
+                changed = self._changed(keys, records, number, events, as_of_us)  # noqa: B023
+                return {**changed, self._place: msgspec.msgpack.encode(new)}
+
+            self.store.write(keys, self._place, change)
+            if again or self.place().filling == generation:
+                return Pushed(len(events), len(entities), again)
+
+    def _changed(
+        self, keys: Sequence[bytes], records: Sequence[bytes | None], number: Array, events: Events, as_of_us: int
+    ) -> dict[bytes, bytes | None]:
+        """The new records of the entities that change."""
+        if not len(events):
+            return {}
+        if self.view.rows_only:
+            touched, kept = self._newer(records, number, events)
+            if not len(touched):
+                return {}
+            renumbered = np.zeros(len(keys), dtype=np.int64)
+            renumbered[touched] = np.arange(len(touched))
+            events, number = events.take(kept), renumbered[number[kept]]
+            keys, records = [keys[n] for n in touched], [records[n] for n in touched]
+        held = joined_held(self.view.held(records), (number, events))
+        return dict(zip(keys, self.view.records(held, as_of_us), strict=True))
+
+    def _newer(self, records: Sequence[Any], number: Array, events: Events) -> tuple[Array, Array]:
+        """Of a view of newest rows alone: the entities that may change, and the events that may change them."""
+        head = self.view.layout.head
+        newest = np.array([-1 << 62 if r is None else head(r).event_us for r in records], dtype=np.int64)
+        kept = np.flatnonzero(events.time_us >= newest[number])
+        return np.unique(number[kept]), kept
