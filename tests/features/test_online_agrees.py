@@ -107,12 +107,12 @@ def expect_agreement(case: generated.Case, store: LmdbStore) -> None:
 @pytest.mark.parametrize("block", range(4))
 def test_backfill_pushes_and_reads_agree(block: int, lmdb_store: LmdbStore) -> None:
     """Whatever the order of the pushes, and however often tiles were closed in between."""
-    for seed in range(block * 10, block * 10 + 10):
+    for seed in range(block * 6, block * 6 + 6):
         expect_agreement(generated.case(seed), lmdb_store)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(10))
 def test_backfill_pushes_and_reads_agree_on_many_cases(block: int, lmdb_store: LmdbStore) -> None:
-    for seed in range(100 + block * 20, 120 + block * 20):
+    for seed in range(100 + block * 10, 110 + block * 10):
         expect_agreement(generated.case(seed), lmdb_store)

@@ -48,6 +48,7 @@ class OnlineView:
         empty = events_of(definition, source.empty_table())
         self.key_types = [key.type for key in empty.keys]
         self.holding = Holding(definition, empty.values.schema, self.key_types)
+        self._plain_keys = len(self.key_types) == 1 and pa.types.is_integer(self.key_types[0])
         self.rows_only = not definition.aggregations
         self.grace_us = 0 if self.rows_only else grace_us
         nobody = Held(1, np.zeros(0, dtype=np.int64), empty, np.zeros(0, dtype=bool))
@@ -107,11 +108,8 @@ class OnlineView:
 
         Raises `RequestUnfit` where a value is of another type.
         """
-        if len(self.key_types) == 1 and pa.types.is_integer(self.key_types[0]):
-            try:
-                return [prefix + _INT.pack(key) for (key,) in entities]
-            except (struct.error, ValueError):
-                pass  # told below, with the place
+        if self._plain_keys and all(len(entity) == 1 and type(entity[0]) is int for entity in entities):
+            return [prefix + _INT.pack(key) for (key,) in entities]
         return [prefix + self._entity(entity) for entity in entities]
 
     def _entity(self, values: Sequence[Any]) -> bytes:
@@ -122,13 +120,13 @@ class OnlineView:
             )
         parts = []
         for key, type_, value in zip(self.definition.keys, self.key_types, values, strict=True):
-            wanted = int if pa.types.is_integer(type_) else str
+            wanted = (int, np.integer) if pa.types.is_integer(type_) else (str,)
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise RequestUnfit(
                     f"FeatureView {self.definition.name}: expected a key {key.name} of type "
-                    f"{'int64' if wanted is int else 'text'}, found {value!r}"
+                    f"{'text' if wanted == (str,) else 'int64'}, found {value!r}"
                 )
-            if isinstance(value, int):
+            if isinstance(value, int | np.integer):
                 parts.append(_INT.pack(value))
             else:
                 text = value.encode()
