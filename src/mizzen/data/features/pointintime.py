@@ -194,13 +194,13 @@ def _whole(use: Use, spine: Rows, clocks: Clocks) -> dict[str, pa.ChunkedArray]:
     """The features of a view for the whole spine, in memory."""
     source = enriched(use)
     events = events_of(use.definition, _table(source, columns_read(use.definition, source.schema.names)))
-    asked = _asked(_table(spine, _asked_columns(use, clocks)), use, clocks)
+    asked = asked_rows(_table(spine, _asked_columns(use, clocks)), use, clocks)
     until = _complete_until(use, events.time_us)
     return _computed(use, events, asked, until)
 
 
 def _computed(use: Use, events: Events, asked: pa.Table, until_us: int) -> dict[str, pa.ChunkedArray]:
-    """The features for rows of `_asked`, in their order."""
+    """The features for rows of `asked_rows`, in their order."""
     keys = [asked.column(key.name).combine_chunks() for key in use.definition.keys]
     for key, mine, theirs in zip(use.definition.keys, events.keys, keys, strict=True):
         if mine.type != theirs.type:
@@ -208,17 +208,21 @@ def _computed(use: Use, events: Events, asked: pa.Table, until_us: int) -> dict[
                 f"FeatureView {use.definition.name}: expected keys {key.name} of type {mine.type}, found {theirs.type}"
             )
     entity, asked_entity, entities = encode(events.keys, keys)
-    time_us, known_us = (np.asarray(asked.column(name).combine_chunks()) for name in (_TIME, _KNOWN))
-    ahead = {a.name: a.window for a in use.definition.aggregations if a.window.ahead}
-    if ahead:
-        known_us = np.full(len(time_us), NEVER_US)
-    requests = Requests(asked_entity, time_us, known_us)
+    requests = requests_of(use.definition, asked, asked_entity)
     columns = features_of(use.definition, events, entity, entities, requests, use.names())
-    for name, window in ahead.items():
-        if name in columns:
-            ended = window.until_us(time_us) <= until_us
+    for name, window in ((a.name, a.window) for a in use.definition.aggregations):
+        if window.ahead and name in columns:
+            ended = window.until_us(requests.time_us) <= until_us
             columns[name] = pc.if_else(pa.array(ended), columns[name], pa.scalar(None, columns[name].type))
     return columns
+
+
+def requests_of(definition: Definition, asked: pa.Table, entity: Array) -> Requests:
+    """The requests of rows of `asked_rows`; of labels, with all that is known today."""
+    time_us, known_us = (np.asarray(asked.column(name).combine_chunks()) for name in (_TIME, _KNOWN))
+    if any(aggregation.window.ahead for aggregation in definition.aggregations):
+        known_us = np.full(len(time_us), NEVER_US)
+    return Requests(entity, time_us, known_us)
 
 
 def _in_parts(use: Use, spine: Rows, clocks: Clocks, folder: Path, count: int) -> Parts:
@@ -237,7 +241,7 @@ def _in_parts(use: Use, spine: Rows, clocks: Clocks, folder: Path, count: int) -
     events.close()
     asked, first = None, 0
     for batch in spine.batches(_asked_columns(use, clocks)):
-        rows = _asked(pa.table(batch), use, clocks)
+        rows = asked_rows(pa.table(batch), use, clocks)
         rows = rows.append_column(_ROW, pa.array(np.arange(first, first + len(rows))))
         asked = asked or Parts(folder, "asked", count, rows.schema)
         columns = [rows.column(key.name).combine_chunks() for key in use.definition.keys]
@@ -304,7 +308,7 @@ def _asked_columns(use: Use, clocks: Clocks) -> list[str]:
     return list(dict.fromkeys([*named, *([clocks.known] if clocks.known else [])]))
 
 
-def _asked(rows: pa.Table, use: Use, clocks: Clocks) -> pa.Table:
+def asked_rows(rows: pa.Table, use: Use, clocks: Clocks) -> pa.Table:
     """The keys under the view's names, and both clocks, of rows of the spine."""
     where = f"spine for FeatureView {use.definition.name}"
     columns: dict[str, pa.Array] = {}
