@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from mizzen.data.features.columns import Array
+from mizzen.data.features.errors import StoreUnavailable
 from mizzen.data.features.online.layout import HEAD
 from mizzen.data.features.online.store import OnlineStore
 from mizzen.data.features.online.view import OnlineView
-from mizzen.data.features.online.writer import place_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,9 @@ class OnlineReader:
         self, store: OnlineStore, view: OnlineView, now_us: Callable[[], int], namespace: str = "default"
     ) -> None:
         self._store, self._view, self._now_us, self._namespace = store, view, now_us, namespace
-        self._place = view.place(namespace)
-        self._prefix, self._place_record = view.prefix(namespace, 0), b""
+        self._served_key = view.served(namespace)
+        self._prefix = view.prefix(namespace, 0)
+        self._served: bytes | None = None
         self._moving = [
             a.name for a in view.definition.aggregations
             if a.function == "time_since_last" or (a.function == "rate" and a.window.hop_us > 1)
@@ -71,8 +72,8 @@ class OnlineReader:
         """Records whose values hold at the time."""
         while True:
             keys = self._view.keys(self._prefix, entities)
-            place, *stored = self._store.get([self._place, *keys])
-            if self._is_current(place):
+            served, *stored = self._store.get([self._served_key, *keys])
+            if served == self._served or self._is_current(served):
                 break
         records: list[bytes] = []
         stale: list[int] = []
@@ -89,13 +90,15 @@ class OnlineReader:
             self._renew(records, stale, at_us)
         return records, np.array([record is not None for record in stored])
 
-    def _is_current(self, place: bytes | None) -> bool:
-        """Whether the generation that was read is the one that is served."""
-        if place == self._place_record or place is None:
-            return True
-        self._place_record = place
-        prefix = self._view.prefix(self._namespace, place_of(place).serving)
-        same, self._prefix = prefix == self._prefix, prefix
+    def _is_current(self, served: bytes | None) -> bool:
+        """Whether the generation that was read is the one that is served now."""
+        if served is None:
+            raise StoreUnavailable(
+                f"FeatureView {self._view.definition.name}: the online store is empty now; materialise again"
+            )
+        prefix = self._view.prefix(self._namespace, int.from_bytes(served, "little"))
+        same = prefix == self._prefix
+        self._prefix, self._served = prefix, served
         return same
 
     def _renew(self, records: list[bytes], stale: list[int], at_us: int) -> None:

@@ -140,9 +140,16 @@ class OnlineView:
         return b"r" + hashlib.blake2b(text.encode(), digest_size=8).digest()
 
     def place(self, namespace: str) -> bytes:
-        """The key of the view's place."""
+        """The key of the view's place, which writers move."""
+        return b"p" + self._named(namespace)
+
+    def served(self, namespace: str) -> bytes:
+        """The key of the generation that readers get."""
+        return b"s" + self._named(namespace)
+
+    def _named(self, namespace: str) -> bytes:
         text = f"{namespace}/{self.definition.name}@{self.definition.digest}"
-        return b"p" + hashlib.blake2b(text.encode(), digest_size=8).digest()
+        return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 def joined_held(held: Held, more: tuple[Array, Events]) -> Held:

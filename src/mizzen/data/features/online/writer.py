@@ -51,6 +51,11 @@ def place_of(record: bytes | None) -> Place:
     return Place() if record is None else _PLACES.decode(record)
 
 
+def served_record(place: Place) -> bytes:
+    """What readers are told of a place: the generation."""
+    return place.serving.to_bytes(4, "little")
+
+
 @dataclass(frozen=True, slots=True)
 class Pushed:
     """What a push did."""
@@ -109,7 +114,8 @@ class OnlineWriter:
                     return {}
                 new.writes += 1
                 changed = self._changed(keys, records, number, events, as_of_us)  # noqa: B023
-                return {**changed, self._place: msgspec.msgpack.encode(new)}
+                told = {self.view.served(self.namespace): served_record(new)}
+                return {**changed, **told, self._place: msgspec.msgpack.encode(new)}
 
             self.store.write(keys, self._place, change)
             if again or self.place().filling == generation:
