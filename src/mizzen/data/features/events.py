@@ -5,7 +5,7 @@ is stated, a key of another type and a column that is gone are refused, with wha
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,10 +105,13 @@ def worked_out(definition: Definition, rows: pa.Table, where: str) -> pa.Table:
     computed = {n: masked.get(n, t) for n, t in definition.expressions.items() if n not in plain or n in masked}
     found = evaluate(rows, computed, where)
     columns: dict[str, pa.ChunkedArray] = {}
-    stated: Mapping[str, pa.DataType | None] = {feature.name: feature.type for feature in definition.rows}
+    stated: dict[str, pa.DataType | None] = {feature.name: feature.type for feature in definition.rows}
+    summed = {a.column for a in definition.aggregations} - set(stated)
     for name in definition.expressions:
         column = found[name] if name in found else rows.column(_plain_column(plain[name]))
         wanted = stated.get(name)
+        if name in summed and pt.is_decimal(column.type):
+            wanted = pa.float64()
         columns[name] = column if wanted is None or column.type == wanted else _cast(column, wanted, f"{where}: {name}")
     return pa.table(columns).combine_chunks() if columns else rows.select([])
 

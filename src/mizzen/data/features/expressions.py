@@ -47,7 +47,8 @@ def _refused_functions() -> frozenset[str]:
     return frozenset(name for (name,) in rows.fetchall()) | {"current_localtime", "current_localtimestamp"}
 
 
-def columns_used(expression: str, where: str) -> list[str]:
+@functools.lru_cache(maxsize=4096)
+def columns_used(expression: str, where: str) -> tuple[str, ...]:
     """The columns that an expression reads; of `struct.field`, the struct.
 
     Raises `DefinitionError` where it is no expression over one row; `where` names its place.
@@ -71,7 +72,7 @@ def columns_used(expression: str, where: str) -> list[str]:
             raise DefinitionError(f"{where}: expected the same value for the same row, found the function {name}")
         if node["class"] == "COLUMN_REF":
             used[node["column_names"][0]] = None
-    return list(used)
+    return tuple(used)
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

@@ -12,16 +12,12 @@ begin at whole hops, so that a tile is in a window or out of it, never in part.
 `Held` holds any number of entities as columns, so that a batch of ten thousand is worked on at once.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.types as pt
 
-from mizzen.data.features.aggregates.base import State
+from mizzen.data.features.aggregates.base import Aggregate, State
 from mizzen.data.features.columns import Array, Domain
 from mizzen.data.features.definition import Definition
 from mizzen.data.features.events import Events
@@ -59,17 +55,18 @@ class Held:
 class Holding:
     """How a view's entities are held: what is packed, kept and absorbed follows from its definition."""
 
-    def __init__(self, definition: Definition, values: pa.Schema, keys: Sequence[pa.DataType]) -> None:
-        self.definition, self._values, self._keys = definition, values, keys
+    def __init__(self, definition: Definition, values: pa.Schema) -> None:
+        self.definition, self.values = definition, values
         self.tiled = [a for a in definition.aggregations if a.window.hop_us > 1 or a.window.length_us is None]
         self.exact_us = max(
             (a.window.length_us for a in definition.aggregations if a not in self.tiled and a.window.length_us),
             default=0,
         )
-        self._domains = {a.name: self._domain(a) for a in definition.aggregations}
 
-    def _domain(self, aggregation: Aggregation) -> Domain:
-        return EVENTS if aggregation.column is None else Domain(self._values.field(aggregation.column).type)
+    def kernel(self, aggregation: Aggregation) -> Aggregate:
+        """The aggregate that the view's column calls for."""
+        column = aggregation.column
+        return aggregation.aggregate(EVENTS if column is None else Domain(self.values.field(column).type))
 
     def source(self, held: Held) -> Source:
         """The events for the kernel, with masks of those in no tile."""
@@ -91,7 +88,7 @@ class Holding:
             tiles = held.tiles.get(aggregation.name)
             if tiles is None or not len(tiles.time_us):
                 continue
-            kernel = aggregation.aggregate(self._domains[aggregation.name])
+            kernel = self.kernel(aggregation)
             chain = Chain(
                 np.arange(len(tiles.time_us)), tiles.entity, tiles.time_us, tiles.time_us, held.entities, all_known=True
             )
@@ -141,7 +138,7 @@ class Holding:
         return replace(held, fresh=held.fresh & ~closing, tiles=tiles)
 
     def _with_new_tiles(self, tiles: Tiles | None, source: Source, aggregation: Aggregation) -> Tiles:
-        kernel = aggregation.aggregate(self._domains[aggregation.name])
+        kernel = self.kernel(aggregation)
         (chain,) = source.timeline.chains
         run, before = source.run(chain, aggregation)
         starts = _starts(chain.entity, self._tile(aggregation, chain.time_us))
@@ -192,57 +189,6 @@ class Holding:
             return tiles
         return Tiles(tiles.entity[kept], tiles.time_us[kept], tuple(part[kept] for part in tiles.state))
 
-    def pack(self, held: Held) -> list[bytes]:
-        """The state of each entity as bytes; empty where nothing is held."""
-        order = np.argsort(held.entity, kind="stable")
-        bounds = np.searchsorted(held.entity[order], np.arange(held.entities + 1)).tolist()
-        events = held.events.take(order)
-        clocks = [np.ascontiguousarray(part) for part in (events.time_us, events.since_us, held.fresh[order])]
-        columns = [_packer(events.values.column(name).combine_chunks()) for name in self._values.names]
-        tiles = []
-        for number, aggregation in enumerate(self.tiled):
-            if (own := held.tiles.get(aggregation.name)) is not None and len(own.time_us):
-                kernel = aggregation.aggregate(self._domains[aggregation.name])
-                own_bounds = np.searchsorted(own.entity, np.arange(held.entities + 1)).tolist()
-                tiles.append((number, own, kernel, own_bounds))
-        packed = []
-        for entity in range(held.entities):
-            rows = slice(bounds[entity], bounds[entity + 1])
-            own_tiles = [
-                [number, own.time_us[own_bounds[entity] : own_bounds[entity + 1]].tobytes(),
-                 kernel.pack(own.state, slice(own_bounds[entity], own_bounds[entity + 1]))]
-                for number, own, kernel, own_bounds in tiles if own_bounds[entity] < own_bounds[entity + 1]
-            ]  # fmt: skip
-            if rows.start == rows.stop and not own_tiles:
-                packed.append(b"")
-                continue
-            parts = [*(clock[rows].tobytes() for clock in clocks), [pack(rows) for pack in columns], own_tiles]
-            packed.append(msgspec.msgpack.encode(parts))
-        return packed
-
-    def unpack(self, states: Sequence[Any]) -> Held:
-        """What `pack` wrote, for as many entities."""
-        unpacked = [msgspec.msgpack.decode(state) if len(state) else [b"", b"", b"", None, []] for state in states]
-        counts = [len(parts[2]) for parts in unpacked]
-        time_us, known_us = (np.frombuffer(b"".join([p[i] for p in unpacked]), dtype=np.int64) for i in (0, 1))
-        fresh = np.frombuffer(b"".join([p[2] for p in unpacked]), dtype=bool)
-        present = [parts[3] for parts in unpacked if parts[3] is not None]
-        columns = [_unpacked([p[i] for p in present], field.type) for i, field in enumerate(self._values)]
-        values = pa.Table.from_arrays(columns, schema=self._values) if columns else _no_columns(len(time_us))
-        keys = [pa.nulls(len(time_us), type_) for type_ in self._keys]
-        entity = np.repeat(np.arange(len(states)), counts)
-        tiles: dict[str, Tiles] = {}
-        for number, aggregation in enumerate(self.tiled):
-            found = [(e, t[1], t[2]) for e, parts in enumerate(unpacked) for t in parts[4] if t[0] == number]
-            if found:
-                kernel = aggregation.aggregate(self._domains[aggregation.name])
-                times = [np.frombuffer(time, dtype=np.int64) for _, time, _ in found]
-                parts = [kernel.unpack(packed) for _, _, packed in found]
-                owner = np.repeat([e for e, _, _ in found], [len(t) for t in times])
-                joined: State = tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-                tiles[aggregation.name] = Tiles(owner, np.concatenate(times), joined)
-        return Held(len(states), entity, Events(keys, time_us, known_us, values), fresh, tiles)
-
 
 def _starts(entity: Array, tile: Array) -> Array:
     """Where a new entity or tile begins, in a sequence that is ordered by both."""
@@ -260,33 +206,3 @@ def _like_next(entity: Array, time_us: Array, wanted: Array) -> Array:
     has_wanted[group[wanted]] = True
     alike: Array = has_wanted[group]
     return alike
-
-
-def _no_columns(rows: int) -> pa.Table:
-    return pa.table({"": pa.nulls(rows)}).select([])
-
-
-def _is_plain(type_: pa.DataType) -> bool:
-    return bool(pt.is_integer(type_) or pt.is_floating(type_)) and not pt.is_float16(type_)
-
-
-def _packer(column: pa.Array) -> Any:
-    """A function from a range of rows to what msgpack can write."""
-    if _is_plain(column.type):
-        valid = np.ascontiguousarray(column.is_valid().to_numpy(zero_copy_only=False))
-        data = np.ascontiguousarray(column.fill_null(0).to_numpy(zero_copy_only=False))
-        return lambda rows: [data[rows].tobytes(), valid[rows].tobytes()]
-    if pt.is_temporal(column.type):
-        return _packer(column.view(pa.int32() if column.type.bit_width == 32 else pa.int64()))
-    values = column.to_pylist()
-    return lambda rows: values[rows]
-
-
-def _unpacked(packed: list[Any], type_: pa.DataType) -> pa.Array:
-    if pt.is_temporal(type_):
-        return _unpacked(packed, pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
-    if not _is_plain(type_):
-        return pa.array([value for part in packed for value in part], type_)
-    data = np.frombuffer(b"".join([part[0] for part in packed]), dtype=type_.to_pandas_dtype())
-    valid = np.frombuffer(b"".join([part[1] for part in packed]), dtype=bool)
-    return pa.array(data, type_, mask=~valid)

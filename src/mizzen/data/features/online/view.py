@@ -19,6 +19,7 @@ from mizzen.data.features.errors import RequestUnfit
 from mizzen.data.features.events import Events, events_of
 from mizzen.data.features.online.held import Held, Holding
 from mizzen.data.features.online.layout import Layout
+from mizzen.data.features.online.packing import Packing
 from mizzen.data.features.timeline import NEVER_US, Requests
 from mizzen.data.features.view import newest_row
 from mizzen.data.features.windows import evaluate
@@ -47,7 +48,8 @@ class OnlineView:
         self.definition = definition
         empty = events_of(definition, source.empty_table())
         self.key_types = [key.type for key in empty.keys]
-        self.holding = Holding(definition, empty.values.schema, self.key_types)
+        self.holding = Holding(definition, empty.values.schema)
+        self._packing = Packing(self.holding, self.key_types)
         self._plain_keys = len(self.key_types) == 1 and pa.types.is_integer(self.key_types[0])
         self.rows_only = not definition.aggregations
         self.grace_us = 0 if self.rows_only else grace_us
@@ -80,16 +82,14 @@ class OnlineView:
         closed_us = as_of_us - self.grace_us
         held = self.holding.pruned(self.holding.absorbed(held, closed_us), closed_us)
         computed = self.computed(held, np.full(held.entities, as_of_us))
-        states = self.holding.pack(held)
-        if self.rows_only:
-            # The newest row is the record itself; only rows of the future need a state.
-            ahead = np.bincount(held.entity[held.events.time_us > as_of_us], minlength=held.entities) > 0
-            states = [state if has_more else b"" for state, has_more in zip(states, ahead.tolist(), strict=True)]
-        return self.layout.encode(computed.columns, _clocks(computed), states)
+        wanted = np.ones(held.entities, dtype=bool)
+        if self.rows_only:  # the newest row is the record itself; only rows of the future need a state
+            wanted = np.bincount(held.entity[held.events.time_us > as_of_us], minlength=held.entities) > 0
+        return self.layout.encode(computed.columns, _clocks(computed), self._packing.pack(held, wanted))
 
     def held(self, records: Sequence[Any]) -> Held:
         """What the records hold, numbered in their order."""
-        held = self.holding.unpack([b"" if record is None else self.layout.state(record) for record in records])
+        held = self._packing.unpack([b"" if record is None else self.layout.state(record) for record in records])
         if not self.rows_only:
             return held
         plain = [n for n, r in enumerate(records) if r is not None and self.layout.head(r).state_bytes == 0]
