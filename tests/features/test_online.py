@@ -11,6 +11,7 @@ from tests.features.builders import START, at, defined, payments
 
 from mizzen.data.features.errors import RequestUnfit, StoreUnavailable
 from mizzen.data.features.online.lmdb_store import LmdbStore
+from mizzen.data.features.online.opening import open_store
 from mizzen.data.features.online.reader import OnlineReader
 from mizzen.data.features.online.redis_store import RedisStore
 from mizzen.data.features.online.store import OnlineStore
@@ -200,3 +201,24 @@ def test_writers_at_once_lose_nothing(store: OnlineStore) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: online.push(payments([("a", n, 1.0)]), 100, batch=str(n)), range(40)))
     assert online.at("a", 100) == {"num": 40}
+
+
+def test_a_forgotten_entity_is_gone_and_the_receipt_does_not_name_it(store: OnlineStore) -> None:
+    online = Online(store, ROW, columns=["amount"])
+    online.push(payments([("ada lovelace", 1, 1.0), ("b", 1, 2.0)]), 2)
+    receipt = online.writer.forget(("ada lovelace",), us(3))
+    assert (receipt.records, receipt.verified, receipt.when_us) == (1, True, us(3))
+    assert receipt.bytes > 0
+    assert "lovelace" not in repr(receipt)
+    assert online.reader.many([("ada lovelace",), ("b",)], us(3)).found.tolist() == [False, True]
+    assert online.writer.forget(("ada lovelace",), us(4)).records == 0
+
+
+def test_stores_open_by_url(tmp_path: Any, redis_url: str) -> None:
+    for url in (f"lmdb://{tmp_path}/here", redis_url, redis_url.replace("redis://", "valkey://")):
+        opened = open_store(url)
+        assert opened.get([b"nothing"]) == [None]
+        opened.close()
+    for url in ("lmdb://host/path", "file:///x", "memcached://x"):
+        with pytest.raises(ValueError, match="expected a URL such as lmdb:///"):
+            open_store(url)

@@ -6,6 +6,7 @@ of one batch: in which order events come does not matter. A batch that was appli
 writer was killed or told of a failure; the place says so, and is written with the records or not at all.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,20 @@ class Pushed:
     """Whether it had been applied before, and was not now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """That an entity was forgotten: names it by a digest, so that the receipt does not remember it."""
+
+    namespace: str
+    view: str
+    entity_sha256: str
+    when_us: int
+    records: int
+    bytes: int
+    verified: bool
+    """Whether a look afterwards found nothing."""
+
+
 class OnlineWriter:
     """Writes one view. Any number of them, in any processes, may write the same one."""
 
@@ -120,6 +135,24 @@ class OnlineWriter:
             self.store.write(keys, self._place, change)
             if again or self.place().filling == generation:
                 return Pushed(len(events), len(entities), again)
+
+    def forget(self, entity: Sequence[Any], when_us: int) -> Receipt:
+        """Takes everything that is held of an entity out of the store, in every generation."""
+        place = self.place()
+        generations = sorted({place.serving, place.filling})
+        keys = [self.view.keys(self.view.prefix(self.namespace, g), [entity])[0] for g in generations]
+        found: list[int] = []
+
+        def change(record: bytes | None, records: list[bytes | None]) -> Changes:
+            found[:] = [len(r) for r in records if r is not None]
+            moved = place_of(record)
+            moved.writes += 1
+            return {**dict.fromkeys(keys), self._place: msgspec.msgpack.encode(moved)}
+
+        self.store.write(keys, self._place, change)
+        left = [record for record in self.store.get(keys) if record is not None]
+        digest = hashlib.sha256(keys[0][9:]).hexdigest()
+        return Receipt(self.namespace, self.view.definition.name, digest, when_us, len(found), sum(found), not left)
 
     def _changed(
         self, keys: Sequence[bytes], records: Sequence[bytes | None], number: Array, events: Events, as_of_us: int
