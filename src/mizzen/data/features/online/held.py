@@ -168,12 +168,7 @@ class Holding:
         needed = held.fresh.copy() if self.tiled else np.zeros(len(held.events), dtype=bool)
         needed |= held.events.time_us > closed_us - self.exact_us
         if self.definition.rows:
-            order = np.lexsort((held.events.since_us, held.events.time_us, held.entity))
-            entity, past = held.entity[order], held.events.time_us[order] <= closed_us
-            # The newest of the past: the next one is another entity's or not past. Its equals in time stay, too.
-            last = np.append((entity[1:] != entity[:-1]) | ~past[1:], True) if len(order) else past
-            needed[order[past & last]] = True
-            needed[order] |= _like_next(entity, held.events.time_us[order], past & last)
+            needed |= newest_rows(held.entity, held.events.time_us, closed_us)
         rows = np.flatnonzero(needed)
         tiles = {
             a.name: self._pruned_tiles(held.tiles[a.name], a, closed_us) for a in self.tiled if a.name in held.tiles
@@ -197,12 +192,10 @@ def _starts(entity: Array, tile: Array) -> Array:
     return np.flatnonzero(new)
 
 
-def _like_next(entity: Array, time_us: Array, wanted: Array) -> Array:
-    """Which events have the entity and the time of a wanted one that comes after them."""
-    if not len(entity):
-        return wanted
-    group = np.cumsum(np.append(True, (entity[1:] != entity[:-1]) | (time_us[1:] != time_us[:-1]))) - 1
-    has_wanted = np.zeros(int(group[-1]) + 1, dtype=bool)
-    has_wanted[group[wanted]] = True
-    alike: Array = has_wanted[group]
-    return alike
+def newest_rows(entity: Array, time_us: Array, past_us: int) -> Array:
+    """Which events are the newest of their entity up to `past_us`, with all that are alike in time, or lie after it."""
+    newest = np.full(int(entity.max(initial=-1)) + 1, EVER_US)
+    past = time_us <= past_us
+    np.maximum.at(newest, entity[past], time_us[past])
+    newest_or_later: Array = time_us >= newest[entity]
+    return newest_or_later

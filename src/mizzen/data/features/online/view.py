@@ -92,7 +92,7 @@ class OnlineView:
         held = self._packing.unpack([b"" if record is None else self.layout.state(record) for record in records])
         if not self.rows_only:
             return held
-        plain = [n for n, r in enumerate(records) if r is not None and self.layout.head(r).state_bytes == 0]
+        plain = [n for n, r in enumerate(records) if r is not None and not len(self.layout.state(r))]
         return joined_held(held, self._rows_of(plain, [records[n] for n in plain])) if plain else held
 
     def _rows_of(self, entity: list[int], records: Sequence[Any]) -> tuple[Array, Events]:

@@ -18,10 +18,14 @@ import pyarrow as pa
 from mizzen.data.features.columns import Array
 from mizzen.data.features.events import Events, events_of
 from mizzen.data.features.keys import encode
+from mizzen.data.features.online.held import newest_rows
+from mizzen.data.features.online.layout import HEAD
 from mizzen.data.features.online.store import Changes, OnlineStore
 from mizzen.data.features.online.view import OnlineView, joined_held
+from mizzen.data.features.timeline import EVER_US
 
 _BATCHES_KEPT = 256
+_NO_HEAD = (EVER_US, EVER_US, 0, 0, 0, 0)
 
 
 class Place(msgspec.Struct, array_like=True):
@@ -161,19 +165,27 @@ class OnlineWriter:
         if not len(events):
             return {}
         if self.view.rows_only:
-            touched, kept = self._newer(records, number, events)
-            if not len(touched):
-                return {}
-            renumbered = np.zeros(len(keys), dtype=np.int64)
-            renumbered[touched] = np.arange(len(touched))
-            events, number = events.take(kept), renumbered[number[kept]]
-            keys, records = [keys[n] for n in touched], [records[n] for n in touched]
+            return self._newest_changed(keys, records, number, events, as_of_us)
         held = joined_held(self.view.held(records), (number, events))
         return dict(zip(keys, self.view.records(held, as_of_us), strict=True))
 
-    def _newer(self, records: Sequence[Any], number: Array, events: Events) -> tuple[Array, Array]:
-        """Of a view of newest rows alone: the entities that may change, and the events that may change them."""
-        head = self.view.layout.head
-        newest = np.array([-1 << 62 if r is None else head(r).event_us for r in records], dtype=np.int64)
-        kept = np.flatnonzero(events.time_us >= newest[number])
-        return np.unique(number[kept]), kept
+    def _newest_changed(
+        self, keys: Sequence[bytes], records: Sequence[bytes | None], number: Array, events: Events, as_of_us: int
+    ) -> dict[bytes, bytes | None]:
+        """The same of a view of newest rows alone: what is older than a record's row cannot change it."""
+        heads = [_NO_HEAD if record is None else HEAD.unpack_from(record) for record in records]
+        event_us = np.array([head[0] for head in heads], dtype=np.int64)
+        changes = (events.time_us >= event_us[number]) & newest_rows(number, events.time_us, as_of_us)
+        kept = np.flatnonzero(changes)
+        if not len(kept):
+            return {}
+        number, events = number[kept], events.take(kept)
+        newer = (events.time_us > event_us[number]) & (events.time_us <= as_of_us)
+        replaced = np.bincount(number[newer], minlength=len(keys)) > 0
+        touched = np.unique(number)
+        renumbered = np.zeros(len(keys), dtype=np.int64)
+        renumbered[touched] = np.arange(len(touched))
+        # A record whose row is replaced and that holds nothing else need not be read.
+        old = [None if replaced[n] and heads[n][5] == 0 else records[n] for n in touched.tolist()]
+        held = joined_held(self.view.held(old), (renumbered[number], events))
+        return dict(zip([keys[n] for n in touched], self.view.records(held, as_of_us), strict=True))
