@@ -203,6 +203,34 @@ def test_writers_at_once_lose_nothing(store: OnlineStore) -> None:
     assert online.at("a", 100) == {"num": 40}
 
 
+def test_what_moves_with_the_clock_moves(store: OnlineStore) -> None:
+    """Ages and rates are of the moment that is asked; a default does not grow older."""
+    spec = {
+        "aggregations": [
+            {"name": "age", "function": "time_since_last", "default": -1},
+            {"name": "rate", "function": "rate", "window": "10m", "hop": "5m"},
+        ]
+    }
+    online = Online(store, ROW, **spec)
+    online.push(payments([("a", 7, 1.0), ("a", 8, 1.0)]), 8)
+    for minutes, age, events, since in (
+        (8, 0, 2, -5),
+        (9.5, 90, 2, -5),
+        (14, 360, 2, 0),
+        (19.9, 714, 2, 5),
+        (20, 720, 0, 10),
+    ):
+        expected = {"age": float(age), "rate": events / round((minutes - since) * 60)}
+        assert online.at("a", minutes) == expected
+        vectors = online.reader.many([("a",), ("b",)], us(minutes))
+        assert vectors.to_arrow().to_pylist() == [expected, {"age": -1.0, "rate": 0.0}]
+        assert vectors.matrix(["rate", "age"], np.float64).tolist() == [
+            [expected["rate"], expected["age"]],
+            [0.0, -1.0],
+        ]
+    assert online.at("b", 30) == {"age": -1, "rate": 0.0}
+
+
 def test_a_forgotten_entity_is_gone_and_the_receipt_does_not_name_it(store: OnlineStore) -> None:
     online = Online(store, ROW, columns=["amount"])
     online.push(payments([("ada lovelace", 1, 1.0), ("b", 1, 2.0)]), 2)

@@ -176,6 +176,9 @@ def _rising(entity: Array, known_us: Array) -> Array:
 
 def _upper_bound(values: Array, begin: Array, end: Array, x: Array) -> Array:
     """For each i, the first place in [begin, end) of a value above x; `end` where there is none."""
+    if len(begin) == 1:  # one request, as online: no round of array operations for each halving
+        start, stop = int(begin[0]), int(end[0])
+        return np.array([start + int(np.searchsorted(values[start:stop], x[0], side="right"))])
     lo, hi = begin.copy(), end.copy()
     while True:
         middle = (lo + hi) >> 1

@@ -22,7 +22,7 @@ from mizzen.data.features.columns import Array, Domain
 from mizzen.data.features.definition import Definition
 from mizzen.data.features.events import Events
 from mizzen.data.features.fold import fold
-from mizzen.data.features.timeline import EVER_US, NEVER_US, Chain, Requests
+from mizzen.data.features.timeline import EVER_US, Chain, Requests
 from mizzen.data.features.view import source_of
 from mizzen.data.features.windows import EVENTS, Aggregation, Source, Window
 
@@ -96,32 +96,34 @@ class Holding:
             states[aggregation.name] = fold(tiles.state, lo, hi, kernel.merge, kernel.empty)
         return states
 
-    def until_us(self, held: Held, source: Source, requests: Requests) -> Array:
-        """Until when (exclusive) the values of requests at one moment hold if nothing new comes in."""
-        until = np.full(len(requests), NEVER_US)
-        chains = list(source.timeline.chains)
-        for tiles in held.tiles.values():
-            rows = np.arange(len(tiles.time_us))
-            chains.append(Chain(rows, tiles.entity, tiles.time_us, tiles.time_us, held.entities, all_known=True))
+    def breakpoints(self, held: Held, after_us: int, most: int) -> tuple[Array, Array]:
+        """When the values of each entity next change if nothing new comes in: entities, ordered, and moments.
+
+        At most so many of each entity: events that leave a window, rows that outlive ttl, events that are ahead.
+        """
         windows = {aggregation.window for aggregation in self.definition.aggregations}
-        if self.definition.rows and self.definition.ttl_us is not None:
+        if self.definition.rows:
             windows.add(Window(self.definition.ttl_us))
-        for chain in chains:
-            if not len(chain):
-                continue
-            ever = np.full(len(requests), EVER_US)
-            _, ahead = chain.ranges(requests, ever, requests.time_us)
-            has_ahead = ahead < chain.starts[requests.entity + 1]
-            next_us = chain.time_us[np.minimum(ahead, len(chain) - 1)]
-            until = np.where(has_ahead, np.minimum(until, next_us), until)
+        timed = [(held.entity, held.events.time_us), *((t.entity, t.time_us) for t in held.tiles.values())]
+        entities, moments = [], []
+        for entity, time_us in timed:
+            ahead = time_us > after_us
+            entities.append(entity[ahead])
+            moments.append(time_us[ahead])
             for window in windows:
-                if window.length_us is None:
-                    continue
-                lo, hi = chain.ranges(requests, window.since_us(requests.time_us), requests.time_us)
-                oldest = chain.time_us[np.minimum(lo, len(chain) - 1)]
-                leaves = -(-oldest // window.hop_us) * window.hop_us + window.length_us
-                until = np.where(lo < hi, np.minimum(until, leaves), until)
-        return until
+                if window.length_us is not None:
+                    leaves = -(-time_us // window.hop_us) * window.hop_us + window.length_us
+                    later = leaves > after_us
+                    entities.append(entity[later])
+                    moments.append(leaves[later])
+        entity, moment = np.concatenate(entities), np.concatenate(moments)
+        order = np.lexsort((moment, entity))
+        entity, moment = entity[order], moment[order]
+        first = _starts(entity, moment)
+        entity, moment = entity[first], moment[first]
+        rank = np.arange(len(entity)) - np.searchsorted(entity, entity)
+        kept = rank < most
+        return entity[kept], moment[kept]
 
     def absorbed(self, held: Held, closed_us: int) -> Held:
         """With the events that no request can part any more in tiles."""

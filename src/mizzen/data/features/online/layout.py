@@ -5,6 +5,7 @@
     valid     1 bit a feature          clear where there is no value
     values    fixed widths             numbers, times, vectors; of text and lists, place and length in the tail
     tail      bytes                    text, bytes, lists (msgpack)
+    next      the same once more       values after the next event has left a window; and so on, as far as worked out
     state     msgpack                  events and tiles from which the values follow (`held.py`)
 
 All is little-endian and unaligned, so that a record is one `struct` to Python and one structured dtype to NumPy.
@@ -59,7 +60,7 @@ class Layout:
     """The record of one version of a view."""
 
     def __init__(self, features: Sequence[tuple[str, pa.DataType]], defaults: Mapping[str, Any]) -> None:
-        self._defaults = defaults
+        self.defaults = defaults
         self.slots = [_slot(name, type_) for name, type_ in features]
         self.names = [slot.name for slot in self.slots]
         self._valid_bytes = -(-len(self.slots) // 8)
@@ -101,6 +102,22 @@ class Layout:
             records.append(b"".join((head, body, tail, states[row])))
         return records
 
+    def joined(self, records: Sequence[bytes], state: bytes) -> bytes:
+        """One record of several that hold one after the other, with the state behind them."""
+        first = records[0]
+        head = HEAD.pack(*HEAD.unpack_from(first)[:5], len(state))
+        return b"".join((head, first[HEAD.size :], *records[1:], state))
+
+    def holding_at(self, record: Any, at_us: int) -> Any:
+        """The part of a record that holds at a moment; `None` where the state must tell."""
+        place, end = 0, len(record) - HEAD.unpack_from(record)[5]
+        while place < end:
+            _, _, start_us, until_us, tail_bytes, _ = HEAD.unpack_from(record, place)
+            if start_us <= at_us < until_us:
+                return record[place:] if place else record
+            place += self.dtype.itemsize + tail_bytes
+        return None
+
     def head(self, record: Any) -> Head:
         """The record's head."""
         return Head(*HEAD.unpack_from(record))
@@ -110,7 +127,7 @@ class Layout:
         length = HEAD.unpack_from(record)[5]
         return record[len(record) - length :]
 
-    def values(self, record: Any) -> dict[str, Any]:
+    def values(self, record: Any, *, defaults: bool = True) -> dict[str, Any]:
         """The features as Python values, the default or `None` where there is none; times as microseconds."""
         unpacked = self._fixed.unpack_from(record)
         if self._plain:
@@ -121,7 +138,7 @@ class Layout:
             bits = unpacked[0]
             for number, name in enumerate(self.names):
                 if not bits[number >> 3] & (1 << (number & 7)):
-                    found[name] = self._defaults.get(name)
+                    found[name] = self.defaults.get(name) if defaults else None
         return found
 
     def _complex_values(self, flat: tuple[Any, ...], record: Any) -> dict[str, Any]:
@@ -158,11 +175,11 @@ class Layout:
             else:
                 plain = pa.array(np.ascontiguousarray(column), mask=absent)
                 made.append(plain.view(slot.type) if _is_time(slot.type) else plain.cast(slot.type))
-            if defaults and slot.name in self._defaults and made[-1].null_count:
-                made[-1] = made[-1].fill_null(pa.scalar(self._defaults[slot.name], slot.type))
+            if defaults and slot.name in self.defaults and made[-1].null_count:
+                made[-1] = made[-1].fill_null(pa.scalar(self.defaults[slot.name], slot.type))
         return made
 
-    def matrix(self, records: Sequence[Any], numbers: Sequence[int], into: Array) -> None:
+    def matrix(self, records: Sequence[Any], numbers: Sequence[int], into: Array, *, defaults: bool = True) -> None:
         """Numeric features of many records as the columns of a float matrix; the default or NaN where there is none."""
         size = self.dtype.itemsize
         fixed = np.frombuffer(b"".join([record[:size] for record in records]), dtype=self.dtype)
@@ -170,7 +187,7 @@ class Layout:
         for column, number in enumerate(numbers):
             into[:, column] = fixed[f"f{number}"]
             absent = (bits[:, number >> 3] >> (number & 7) & 1) == 0
-            into[absent, column] = self._defaults.get(self.names[number], np.nan)
+            into[absent, column] = self.defaults.get(self.names[number], np.nan) if defaults else np.nan
 
 
 def _slot(name: str, type_: pa.DataType) -> Slot:

@@ -1,8 +1,8 @@
 """Reads: the features of entities at a moment, in microseconds.
 
-A record says from when until when its values hold. In that time a read is one look-up and one unpacking. Outside of it
-(an event has left a window since, or one that lay ahead has happened) the values are worked out from what the record
-holds, by the same kernel.
+A record says from when until when its values hold, and holds those that follow when events leave their windows, as far
+ahead as was worked out. So a read is one look-up and one unpacking. Beyond that the values are worked out from what the
+record holds, by the same kernel.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,10 @@ import pyarrow as pa
 from mizzen.data.features.columns import Array
 from mizzen.data.features.errors import StoreUnavailable
 from mizzen.data.features.online.layout import HEAD
+from mizzen.data.features.online.moving import Moving, moving_features
 from mizzen.data.features.online.store import OnlineStore
 from mizzen.data.features.online.view import OnlineView
+from mizzen.data.features.view import with_default
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +31,36 @@ class Vectors:
     """Which entities somebody has seen."""
     event_us: Array
     """Of the newest row of each; 0 where there is none."""
+    moving: list[Moving]
+    then_us: Array
+    """The moments that the records' values are of."""
+    at_us: int
 
     def to_arrow(self) -> pa.Table:
         """A column for each stored feature."""
-        return pa.table(dict(zip(self.view.layout.names, self.view.layout.columns(self.records), strict=True)))
+        layout = self.view.layout
+        columns = dict(zip(layout.names, layout.columns(self.records, defaults=not self.moving), strict=True))
+        for feature in self.moving:
+            column = columns[feature.name]
+            now = feature.at(np.asarray(column.fill_null(0.0)), self.then_us, self.at_us)
+            columns[feature.name] = pa.array(now, mask=~np.asarray(column.is_valid()))
+        if self.moving:
+            columns = {name: with_default(self.view.definition, name, column) for name, column in columns.items()}
+        return pa.table(columns)
 
     def matrix(self, names: Sequence[str], dtype: Any = np.float32) -> Array:
         """Numeric features as a matrix of shape (entities, names); NaN where there is no value and no default."""
         into = np.empty((len(self.records), len(names)), dtype=dtype)
-        self.view.layout.matrix(self.records, [self.view.layout.names.index(name) for name in names], into)
+        layout = self.view.layout
+        layout.matrix(self.records, [layout.names.index(name) for name in names], into, defaults=not self.moving)
+        for feature in self.moving:
+            if feature.name in names:
+                at = names.index(feature.name)
+                into[:, at] = feature.at(into[:, at].astype(np.float64), self.then_us, self.at_us)
+        for at, name in enumerate(names if self.moving else ()):
+            default = layout.defaults.get(name)
+            if default is not None:
+                into[np.isnan(into[:, at]), at] = default
         return into
 
 
@@ -51,22 +74,27 @@ class OnlineReader:
         self._served_key = view.served(namespace)
         self._prefix = view.prefix(namespace, 0)
         self._served: bytes | None = None
-        self._moving = [
-            a.name for a in view.definition.aggregations
-            if a.function == "time_since_last" or (a.function == "rate" and a.window.hop_us > 1)
-        ]  # fmt: skip
+        self._moving = moving_features(view.definition)
 
     def one(self, entity: Sequence[Any], at_us: int | None = None) -> dict[str, Any]:
         """The features of one entity by name; as nobody's where it is unknown."""
         at_us = self._now_us() if at_us is None else at_us
-        return self._view.layout.values(self._records([entity], at_us)[0][0])
+        record = self._records([entity], at_us)[0][0]
+        layout = self._view.layout
+        if not self._moving:
+            return layout.values(record)
+        found = layout.values(record, defaults=False)
+        for feature in self._moving:
+            found[feature.name] = feature.one_at(found[feature.name], HEAD.unpack_from(record)[2], at_us)
+        return {name: layout.defaults.get(name) if value is None else value for name, value in found.items()}
 
     def many(self, entities: Sequence[Sequence[Any]], at_us: int | None = None) -> Vectors:
         """The features of many entities, in their order."""
         at_us = self._now_us() if at_us is None else at_us
         records, found = self._records(entities, at_us)
-        event_us = np.array([HEAD.unpack_from(record)[0] for record in records], dtype=np.int64)
-        return Vectors(self._view, records, found, event_us)
+        heads = [HEAD.unpack_from(record) for record in records]
+        event_us, then_us = (np.array([head[i] for head in heads], dtype=np.int64) for i in (0, 2))
+        return Vectors(self._view, records, found, event_us, self._moving, then_us, at_us)
 
     def _records(self, entities: Sequence[Sequence[Any]], at_us: int) -> tuple[list[bytes], Array]:
         """Records whose values hold at the time."""
@@ -78,14 +106,19 @@ class OnlineReader:
         records: list[bytes] = []
         stale: list[int] = []
         nobody, unpack = self._view.nobody, HEAD.unpack_from
+        holding_at = self._view.layout.holding_at
         for number, record in enumerate(stored):
             if record is None:
                 records.append(nobody)
                 continue
             head = unpack(record)
-            if self._moving or not head[2] <= at_us < head[3]:
+            if head[2] <= at_us < head[3]:
+                records.append(record)
+                continue
+            now = holding_at(record, at_us)
+            if now is None:
                 stale.append(number)
-            records.append(record)
+            records.append(record if now is None else now)
         if stale:
             self._renew(records, stale, at_us)
         return records, np.array([record is not None for record in stored])
@@ -103,7 +136,7 @@ class OnlineReader:
 
     def _renew(self, records: list[bytes], stale: list[int], at_us: int) -> None:
         held = self._view.held([records[number] for number in stale])
-        computed = self._view.computed(held, np.full(len(stale), at_us))
+        computed = self._view.computed(held, np.arange(len(stale)), np.full(len(stale), at_us))
         clocks = (computed.event_us, computed.known_us, computed.from_us, computed.until_us)
         fresh = self._view.layout.encode(computed.columns, clocks, [b""] * len(stale))
         for number, record in zip(stale, fresh, strict=True):

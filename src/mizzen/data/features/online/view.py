@@ -7,7 +7,7 @@ is one filling of the store: a view whose source was replaced as a whole is fill
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ from mizzen.data.features.windows import evaluate
 
 GRACE_US = 60_000_000
 """How long ago a request may lie and still be answered to the event: clocks of machines differ by less."""
+AHEAD_MAX = 32
+"""So many changes that are to come are worked out when an entity is written, so that reads need not."""
+AHEAD_ROWS = 20_000
+"""And at most so many of all entities of one batch together."""
 _KEY_BYTES_MAX = 400
 _INT = struct.Struct(">q")
 
@@ -54,19 +58,19 @@ class OnlineView:
         self.rows_only = not definition.aggregations
         self.grace_us = 0 if self.rows_only else grace_us
         nobody = Held(1, np.zeros(0, dtype=np.int64), empty, np.zeros(0, dtype=bool))
-        computed = self.computed(nobody, np.zeros(1, dtype=np.int64))
+        computed = self.computed(nobody, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
         types = [(name, column.type) for name, column in zip(definition.stored, computed.columns, strict=True)]
         self.layout = Layout(types, definition.defaults)
         self.nobody = self.layout.encode(computed.columns, _clocks(computed), [b""])[0]
         """The record of an entity that nobody has seen."""
 
-    def computed(self, held: Held, time_us: Array) -> Computed:
-        """The stored features of each held entity at its time, without defaults."""
-        requests = Requests(np.arange(held.entities), time_us, np.full(held.entities, NEVER_US))
+    def computed(self, held: Held, entity: Array, time_us: Array) -> Computed:
+        """The stored features of held entities at moments, without defaults; as for those moments only."""
+        requests = Requests(entity, time_us, np.full(len(entity), NEVER_US))
         source = self.holding.source(held)
         windows = evaluate(source, self.holding.aggregations(), requests, self.holding.tile_states(held, requests))
         columns: list[pa.Array] = []
-        event_us, known_us = np.zeros(held.entities, dtype=np.int64), np.zeros(held.entities, dtype=np.int64)
+        event_us, known_us = np.zeros(len(entity), dtype=np.int64), np.zeros(len(entity), dtype=np.int64)
         if self.definition.rows:
             at = newest_row(self.definition, source, requests)
             there, place = np.asarray(at.is_valid()), np.asarray(at.fill_null(0))
@@ -74,18 +78,33 @@ class OnlineView:
             known_us[there] = held.events.since_us[place[there]]
             columns = [held.events.values.column(f.name).combine_chunks().take(at) for f in self.definition.rows]
         columns += [windows[aggregation.name] for aggregation in self.definition.aggregations]
-        until = self.holding.until_us(held, source, requests)
-        return Computed(columns, event_us, known_us, event_us if self.rows_only else time_us, until)
+        return Computed(columns, event_us, known_us, event_us if self.rows_only else time_us, time_us + 1)
 
     def records(self, held: Held, as_of_us: int) -> list[bytes]:
         """A record for each held entity, as of a moment; what no later request can need is left out."""
         closed_us = as_of_us - self.grace_us
         held = self.holding.pruned(self.holding.absorbed(held, closed_us), closed_us)
-        computed = self.computed(held, np.full(held.entities, as_of_us))
+        everyone = np.arange(held.entities)
+        most = max(1, min(AHEAD_MAX, AHEAD_ROWS // max(1, held.entities)))
+        # One more than is laid out: where the last of them ends.
+        entity, moment = self.holding.breakpoints(held, as_of_us, most + 1)
+        entity = np.concatenate((everyone, entity))
+        moment = np.concatenate((np.full(held.entities, as_of_us), moment))
+        order = np.lexsort((moment, entity))
+        entity, moment = entity[order], moment[order]
+        starts = np.searchsorted(entity, everyone)
+        until = np.full(len(entity), NEVER_US)
+        until[:-1] = np.where(entity[1:] == entity[:-1], moment[1:], NEVER_US)
+        kept = np.arange(len(entity)) - starts[entity] <= most
+        entity, moment, until = entity[kept], moment[kept], until[kept]
+        computed = replace(self.computed(held, entity, moment), until_us=until)
         wanted = np.ones(held.entities, dtype=bool)
         if self.rows_only:  # the newest row is the record itself; only rows of the future need a state
             wanted = np.bincount(held.entity[held.events.time_us > as_of_us], minlength=held.entities) > 0
-        return self.layout.encode(computed.columns, _clocks(computed), self._packing.pack(held, wanted))
+        states = self._packing.pack(held, wanted)
+        laid = self.layout.encode(computed.columns, _clocks(computed), [b""] * len(entity))
+        bounds = np.searchsorted(entity, np.arange(held.entities + 1)).tolist()
+        return [self.layout.joined(laid[a:b], state) for a, b, state in zip(bounds, bounds[1:], states, strict=False)]
 
     def held(self, records: Sequence[Any]) -> Held:
         """What the records hold, numbered in their order."""
