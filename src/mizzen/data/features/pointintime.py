@@ -34,6 +34,8 @@ from mizzen.data.features.timeline import NEVER_US, Requests
 from mizzen.data.features.view import features_of
 
 ROWS_IN_MEMORY = 8_000_000
+PARTS_MAX = 256
+"""Files that are written at once; what would need more is joined in larger parts."""
 _BATCH_ROWS = 262_144
 _ROW, _TIME, _KNOWN = "\0row", "\0time", "\0known"
 
@@ -138,7 +140,7 @@ def join_batches(
     try:
         whole: dict[int, dict[str, pa.ChunkedArray]] = {}
         for number, use in enumerate(uses):
-            count = -(-(use.source.rows + spine.rows) // rows_in_memory)
+            count = min(PARTS_MAX, -(-(use.source.rows + spine.rows) // rows_in_memory))
             if count > 1:
                 parted.append([_in_parts(use, spine, clocks, work / f"use-{number}", count)])
             else:

@@ -4,10 +4,12 @@ Whole numbers are summed in two halves of 32 bits, so that no partial sum overfl
 null. Floating numbers are summed in double-double arithmetic (Knuth's TwoSum; Dekker 1971): a high part and what it
 lost. Infinities are counted aside, since `inf - inf` must be NaN for as long as both are in the window and no longer.
 
-Where the values of a run lie within 2^40 of each other (nearly always), each is a whole multiple of one small quantum,
-and sums of such multiples in three limbs of 31 bits are exact: differences of running totals then give each window in
-one step. Other runs are folded along the tree.
+Many windows at once need neither order nor tree: a float is a sum of three whole multiples of powers of two on one
+grid, and such multiples are added exactly, as whole numbers. Differences of running totals then give each window in one
+step, whatever lies outside of it: an exact sum, rounded once.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -77,14 +79,15 @@ class Sum(Aggregate):
         prepared = self.prepare(run)
         if self._whole:
             return n, *(_differences(part, lo, hi) for part in prepared[1:])
-        limbs = _fixed_point(prepared[1])
-        if limbs is None:
-            return super().over(run, lo, hi)
         high, low = np.zeros(len(lo)), np.zeros(len(lo))
-        for limb, quantum in limbs:
-            total = _differences(limb, lo, hi)
-            for half, scale in ((total >> 32, quantum * 2.0**32), (total & _LOW, quantum)):
-                high, low = add_pairs(high, low, half * scale, np.zeros(len(lo)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for limb, exponent in _limbs(prepared[1]):
+                total = _differences(limb, lo, hi)
+                sign, size = np.sign(total), np.abs(total)  # halves of one sign: neither is larger than the whole
+                for half, shift in ((sign * (size >> 32), 32), (sign * (size & _LOW), 0)):
+                    high, low = add_pairs(
+                        high, low, np.ldexp(half.astype(np.float64), exponent + shift), np.zeros(len(lo))
+                    )
         return n, high, low, *(_differences(part, lo, hi) for part in prepared[3:])
 
     def whole_sum(self, state: State) -> tuple[Array, Array]:
@@ -128,21 +131,16 @@ def _differences(values: Array, lo: Array, hi: Array) -> Array:
     return difference
 
 
-def _fixed_point(values: Array) -> list[tuple[Array, float]] | None:
-    """The values as sums of integers below 2^31 times a quantum each; `None` where three do not hold them exactly."""
-    largest = float(np.max(np.abs(values), initial=0.0))
-    if largest == 0.0:
-        return []
-    exponent = int(np.frexp(largest)[1]) - _LIMB_BITS
-    if not -900 < exponent < 900:
-        return None
-    rest, limbs = values, []
-    for _ in range(3):
-        quantum = 2.0**exponent
-        limb = np.rint(rest / quantum)
-        rest = rest - limb * quantum
-        limbs.append((limb.astype(np.int64), quantum))
-        if not rest.any():
-            return limbs
-        exponent -= _LIMB_BITS
-    return None
+def _limbs(values: Array) -> Iterator[tuple[Array, int]]:
+    """The values as sums of whole numbers below 2^31 times powers of two, the greatest powers first.
+
+    The powers are multiples of 31 on one grid for all floats, whatever else is in the run: a sum hangs on the values
+    that go into it and on nothing else. A float's 53 bits are in three neighbouring limbs.
+    """
+    _, exponent = np.frexp(values)
+    highest = np.unique((exponent[values != 0.0] - 1) // _LIMB_BITS)
+    rest = values
+    for place in sorted({int(at) - below for at in highest for below in range(3)}, reverse=True):
+        limb = np.trunc(np.ldexp(rest, -_LIMB_BITS * place))
+        rest = rest - np.ldexp(limb, _LIMB_BITS * place)
+        yield limb.astype(np.int64), _LIMB_BITS * place
