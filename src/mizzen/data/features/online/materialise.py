@@ -20,7 +20,7 @@ from mizzen.data.features.online.store import Changes
 from mizzen.data.features.online.writer import OnlineWriter, Place, place_of, served_record
 from mizzen.data.lake.tables import TableVersion
 
-STEP_ROWS = 100_000
+STEP_ROWS = 250_000
 """Rows of one transaction: readers of an LMDB store are not held up by any number, a Redis server is by a large one."""
 _DELETED_AT_ONCE = 10_000
 
@@ -82,12 +82,17 @@ def _begun(writer: OnlineWriter, version: int, files: set[str]) -> Place:
 
 def _steps(fragment: pds.ParquetFileFragment, columns: list[str], skip: int, rows: int) -> Iterator[pa.Table]:
     """The rows of a file after the first `skip`, so many at a time."""
-    for batch in fragment.to_batches(columns=columns, batch_size=rows):
-        if skip >= len(batch):
-            skip -= len(batch)
-            continue
-        yield pa.table(batch.slice(skip))
-        skip = 0
+    waiting: list[pa.RecordBatch] = []
+    for whole in fragment.to_batches(columns=columns, batch_size=rows):
+        batch, skip = whole.slice(min(skip, len(whole))), max(0, skip - len(whole))
+        while sum(map(len, waiting)) + len(batch) >= rows:
+            left = rows - sum(map(len, waiting))
+            yield pa.Table.from_batches([*waiting, batch.slice(0, left)])
+            batch, waiting = batch.slice(left), []
+        if len(batch):
+            waiting.append(batch)
+    if waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 def _apply(writer: OnlineWriter, rows: pa.Table, file: str, as_of_us: int) -> Place:
