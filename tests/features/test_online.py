@@ -203,6 +203,23 @@ def test_writers_at_once_lose_nothing(store: OnlineStore) -> None:
     assert online.at("a", 100) == {"num": 40}
 
 
+def test_what_is_kept_of_a_busy_entity_does_not_grow(store: OnlineStore) -> None:
+    """Windows that hop and those without a length are tiles: a thousand events take no more than a hundred do."""
+    aggregations = [
+        {"name": "ever", "function": "sum", "column": "amount"},
+        {"name": "hops", "function": "max", "column": "amount", "window": "1h", "hop": "10m"},
+    ]
+    online = Online(store, ROW, aggregations=aggregations)
+    sizes = []
+    for batch in range(10):
+        first = batch * 100
+        online.push(payments([("a", minute, float(minute)) for minute in range(first, first + 100)]), first + 100)
+        ((_, record),) = store.scan(online.view.prefix("default", 0))
+        sizes.append(len(record))
+    assert max(sizes) <= 1.2 * sizes[0]
+    assert online.at("a", 1000) == {"ever": sum(range(1000)), "hops": 999.0}
+
+
 def test_what_moves_with_the_clock_moves(store: OnlineStore) -> None:
     """Ages and rates are of the moment that is asked; a default does not grow older."""
     spec = {
