@@ -214,7 +214,7 @@ def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_lines() -> Non
         ("apiVersion: mizzen.dev/v1alpha1\nkind: Modle\nmetadata: {name: a}", "; did you mean Model? (a.yaml:2)"),
         (
             "apiVersion: mizzen.dev/v1alpha1\nkind: Zebra\nmetadata: {name: a}",
-            "; the kinds are Dataset, Model, ModelVersion",
+            "; the kinds are Dataset, FeatureView, Model, ModelVersion",
         ),
         (
             "apiVersion: v1\nkind: Pod\nmetadata: 5",
