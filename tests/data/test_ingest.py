@@ -79,6 +79,7 @@ def test_a_load_becomes_a_version_and_a_report(project: Project) -> None:
     assert report == LoadReport(
         run="run-1", succeeded=True, version=1, digest=version.digest, location=version.location, rows=3,
         bytes=version.bytes, columns=version.columns, checks=report.checks, finished_at="2020-06-01T00:00:00Z",
+        operation="replace", rows_added=3,
     )  # fmt: skip
     assert [(check.check, check.passed) for check in report.checks] == [("x: min 1", True), ("rows: min 3", True)]
     assert project.load(source={"python": "source:rows"}, expectations=checks) == report
@@ -108,7 +109,7 @@ def test_quarantine_sets_rows_aside_and_commits_the_rest(project: Project) -> No
         ],
     )
     assert project.table.at().arrow().to_pylist() == [{"x": 1, "s": "a"}]
-    side = Table(project.store, "ns", "things.quarantine").at()
+    side = Table(project.store, "ns", "things", folder="quarantine").at()
     assert side.arrow().to_pylist() == [
         {"x": 2, "s": None, "_reason": "s: not null", "_run": "run-1"},
         {"x": 3, "s": "b", "_reason": "x: max 2", "_run": "run-1"},
@@ -129,7 +130,7 @@ def test_quarantine_keeps_clear_of_the_rows_own_columns(project: Project) -> Non
     """Rows that have a `_reason` already."""
     project.write(source="def rows(): return [{'_reason': 'a', 'x': 1}, {'_reason': 'b', 'x': 2}]")
     project.load(source={"python": "source:rows"}, expectations=[{"column": "x", "max": 1, "onFailure": "quarantine"}])
-    side = Table(project.store, "ns", "things.quarantine").at().arrow()
+    side = Table(project.store, "ns", "things", folder="quarantine").at().arrow()
     assert side.to_pylist() == [{"_reason": "b", "x": 2, "__reason": "x: max 1", "_run": "run-1"}]
 
 
@@ -380,7 +381,7 @@ def test_a_source_that_changes_its_mind_has_its_last_word_in_both_tables(project
     checks = [{"column": "x", "max": 2, "onFailure": "quarantine"}]
     project.write(source="def rows(): return [{'x': 1}, {'x': 5}]")
     task = project.task(source={"python": "source:rows"}, expectations=checks)
-    side = Table(project.store, "ns", "things.quarantine")
+    side = Table(project.store, "ns", "things", folder="quarantine")
     for step in range(1, 20):
         run_pod(project, task, DIE_AT=str(step))
         if side.exists():

@@ -1,9 +1,12 @@
-"""The DuckDB that a loading Pod uses: in memory, spilling to its work folder, never reaching out for extensions."""
+"""The DuckDB that loads use: in memory, spilling to the work folder, never reaching out for extensions."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+
+from mizzen.data.lake.parts import Part
 
 BATCH_ROWS = 65_536
 _MEMORY = "512MB"
@@ -36,3 +39,13 @@ def one_line(error: BaseException) -> str:
     text = str(error).strip().partition("\nPossible")[0].partition("\nLINE 1:")[0]
     text = " ".join(text.split())
     return text if len(text) <= 400 else text[:397] + "..."
+
+
+def literal(text: str) -> str:
+    """A text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def reading(parts: Sequence[Part]) -> str:
+    """A table function over files of this machine, all of the same columns."""
+    return f"read_parquet([{', '.join(literal(str(part.path)) for part in parts)}], hive_partitioning = false)"

@@ -1,0 +1,45 @@
+"""What a source gives a load: rows, and what is known of where they came from."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from mizzen.data.lake.sql import quoted
+
+FILE_COLUMN = "_file"
+"""Where a row came from, of datasets that are loaded file by file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Where the last load ended: only rows above this are wanted."""
+
+    column: str
+    value: Any
+    """A Python value of the column's type; `None` where nothing was loaded yet."""
+    or_equal: bool
+    """Whether rows with this very value are wanted again, because they take the place of those that are there."""
+
+    @property
+    def operator(self) -> str:
+        return ">=" if self.or_equal else ">"
+
+    def condition(self, placeholder: str) -> str:
+        """As SQL. A row without a value is always wanted, so that the load can say that there is one."""
+        return f"({quoted(self.column)} {self.operator} {placeholder} OR {quoted(self.column)} IS NULL)"
+
+
+@dataclass(slots=True)
+class Reading:
+    """A source that has been opened."""
+
+    tables: Iterator[pa.Table]
+    """The rows, all tables of one schema that a Delta table can hold."""
+    untyped: bool = False
+    """Whether the types are a guess from the values, as of CSV: then they give way to those that the table has."""
+    files: Mapping[str, str] | None = None
+    """Of a load file by file: every file that is loaded when these rows are, with what tells it from a changed one."""
+    changed: frozenset[str] = field(default_factory=frozenset)
+    """The files of these rows."""
