@@ -1,11 +1,13 @@
 """Stores to test on: a folder, and a bucket of a real S3-compatible server."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from tests.data.project import Project
 
 from mizzen.data.lake.objects import Store
 
@@ -50,3 +52,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def file_store(tmp_path: Path) -> Store:
     """An empty store in a folder."""
     return Store.open((tmp_path / "a store").as_uri())
+
+
+@pytest.fixture
+def project(file_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "source", raising=False)
+    return Project(file_store, tmp_path)

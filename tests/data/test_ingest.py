@@ -6,25 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.data.project import NOW, Project
 
 from mizzen.data.ingest import main as ingest_main
-from mizzen.data.ingest.loading import load
 from mizzen.data.ingest.task import IngestTask
-from mizzen.data.lake.code import bundle, put_bundle
-from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import Table
 from mizzen.data.pod import TRY_AGAIN, Failure
 from mizzen.kinds.data import LoadReport
 
-NOW = datetime(2020, 6, 1, tzinfo=UTC)
 TWO_CHUNKS = """
 import pyarrow as pa, pandas as pd
 def rows():
@@ -32,41 +27,6 @@ def rows():
     yield pd.DataFrame({"x": [1, 2], "s": ["a", None]})
     yield pa.table({"s": ["b"], "x": [3]})
 """
-
-
-class Project:
-    """A project folder, the store it is bundled into, and loads of it."""
-
-    def __init__(self, store: Store, folder: Path) -> None:
-        self.store, self.folder = store, folder
-        (folder / "project").mkdir(exist_ok=True)
-
-    def write(self, **files: str) -> "Project":
-        for name, text in files.items():
-            (self.folder / "project" / f"{name}.py").write_text(text)
-        return self
-
-    def task(self, run: str = "run-1", **task: Any) -> IngestTask:
-        code = put_bundle(self.store, bundle(self.folder / "project"))
-        known = {"namespace": "ns", "name": "things", "run": run, "storeUrl": self.store.url, "code": code}
-        return IngestTask.model_validate(known | task)
-
-    def load(self, run: str = "run-1", **task: Any) -> LoadReport:
-        work = self.folder / f"work-{run}"
-        work.mkdir(exist_ok=True)
-        return load(self.task(run, **task), self.store, work, lambda: NOW)
-
-    @property
-    def table(self) -> Table:
-        return Table(self.store, "ns", "things")
-
-
-@pytest.fixture
-def project(file_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.delitem(sys.modules, "source", raising=False)
-    return Project(file_store, tmp_path)
 
 
 def test_a_load_becomes_a_version_and_a_report(project: Project) -> None:

@@ -64,7 +64,7 @@ def _with_zone(rows: pa.Table, fitting: Fitting) -> pa.Table:
 
 def _zone_problem(error: pa.ArrowInvalid, zone: str) -> str:
     text = str(error).partition("\n")[0]
-    if "locate timezone" in text:
+    if "locate or parse timezone" in text or "locate timezone" in text:
         return f"spec.timeZone: expected the name of a time zone such as Europe/Berlin, got {zone!r}"
     kind = "is there twice" if "ambiguous" in text.casefold() else "does not exist"
     return f"a time {kind} in {zone}, where the clocks change: {text}; keep the times in UTC"

@@ -159,8 +159,7 @@ def _without_keys(
         connection.execute(f"CREATE TABLE keys AS SELECT DISTINCT {names} FROM {reading(rows.parts)}{more}")
         for index, file in enumerate(base.files):
             connection.register("old", base.dataset([file]))
-            found = connection.execute(f"SELECT count(*) FROM old SEMI JOIN keys ON {match}").fetchone()
-            assert found is not None, "an aggregate gives one row"
+            (found,) = connection.execute(f"SELECT count(*) FROM old SEMI JOIN keys ON {match}").fetchall()
             if found[0] == 0:
                 content.append(file)
             elif found[0] < file.rows:
@@ -173,8 +172,9 @@ def _without_keys(
 def _rewritten(connection: duckdb.DuckDBPyConnection, match: str, stored: pa.Schema, folder: Path) -> Part:
     """The rows of `old` that have no key of `keys`, in one file."""
     writer = PartWriter(folder, stored, one_file=True)
-    reader = connection.sql(f"SELECT * FROM old ANTI JOIN keys ON {match}").to_arrow_reader(BATCH_ROWS)
-    for batch in reader:
+    placed = "SELECT *, row_number() OVER () AS _place FROM old"  # a join does not keep the order
+    query = f"SELECT * EXCLUDE (_place) FROM ({placed}) AS old ANTI JOIN keys ON {match} ORDER BY _place"
+    for batch in connection.sql(query).to_arrow_reader(BATCH_ROWS):
         writer.write(full_rows(pa.Table.from_batches([batch]), stored))
     (part,) = writer.close()
     return part
