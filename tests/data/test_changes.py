@@ -210,23 +210,23 @@ def test_age_and_number_keep_together(writer: Writer) -> None:
 
 
 def test_writers_at_once_lose_no_row(store: Store, tmp_path: Path) -> None:
-    """Six append and two upsert, at the same time, several times each, on a table that is not there yet."""
-    gate = threading.Barrier(8)
+    """Four append and two upsert, at the same time, twice each, on a table that is not there yet."""
+    gate = threading.Barrier(6)
     failed: list[BaseException] = []
 
     def write(index: int) -> None:
         mine = Writer(store, tmp_path / str(index), "busy")
         gate.wait()
         try:
-            for turn in range(3):
+            for turn in range(2):
                 mine.count = 100 * index + turn
                 rows = pa.table({"k": [1000 * index + turn], "w": [index]})
-                _ = mine.append(rows) if index < 6 else mine.upsert(rows)
+                _ = mine.append(rows) if index < 4 else mine.upsert(rows)
         except BaseException as error:
             failed.append(error)
             raise
 
-    threads = [threading.Thread(target=write, args=(index,)) for index in range(8)]
+    threads = [threading.Thread(target=write, args=(index,)) for index in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -234,9 +234,9 @@ def test_writers_at_once_lose_no_row(store: Store, tmp_path: Path) -> None:
     assert failed == []
     table = Table(store, "ns", "busy")
     assert sorted(table.at().arrow().column("k").to_pylist()) == sorted(
-        1000 * i + t for i in range(8) for t in range(3)
+        1000 * i + t for i in range(6) for t in range(2)
     )
-    assert [commit.version for commit in table.history()] == list(range(24, 0, -1))
+    assert [commit.version for commit in table.history()] == list(range(12, 0, -1))
     table.verify()
 
 

@@ -188,6 +188,12 @@ class DatasetSpec(PodOptions):
     expectations: list[Expectation] = Field(default_factory=list)
     """Checks every load must pass before it becomes a version."""
 
+    @property
+    def inputs(self) -> dict[str, int | None]:
+        """The datasets that a query reads, each with the version asked for, if any."""
+        sql = self.source.sql
+        return {wanted.name: wanted.version for wanted in sql.datasets} if sql is not None else {}
+
     @model_validator(mode="after")
     def _source_fits_load(self) -> Self:
         if self.load.new_files and self.source.files is None:
@@ -285,6 +291,12 @@ class DatasetStatus(Status):
     """The `metadata.generation` whose load made this version."""
     current_run: str | None = None
     """The Job that is at work or was last."""
+    current_request: str | None = None
+    """The request for a load that the Job answers; absent where the spec asked for it."""
+    settled_run: str | None = None
+    """The last Job that the spec asked for and that has ended, well or not."""
+    settled_request: str | None = None
+    """The last request for a load (annotation `mizzen.dev/load`) that was answered."""
     last_run: LoadReport | None = None
     """Written by the loading Pod; the controller makes it the served version when it succeeded."""
 
@@ -305,3 +317,9 @@ class Dataset(Resource):
     kind: Literal["Dataset"] = "Dataset"
     spec: DatasetSpec
     status: DatasetStatus = Field(default_factory=DatasetStatus)
+
+    @model_validator(mode="after")
+    def _not_its_own_input(self) -> Self:
+        if self.metadata.name is not None and self.metadata.name in self.spec.inputs:
+            raise ValueError("spec.source.sql.datasets: expected other datasets, found this one itself")
+        return self

@@ -20,6 +20,9 @@ from mizzen.data.ingest.reading import Since
 from mizzen.data.lake.sql import BATCH_ROWS, quoted
 from mizzen.data.pod import TRY_AGAIN, Failure
 
+PATIENCE_S = 30.0
+"""How long another program's lock is waited for."""
+
 
 def read(url: str, query: str, since: Since | None) -> Iterator[pa.Table]:
     """The query's rows. Raises `Failure`."""
@@ -27,7 +30,9 @@ def read(url: str, query: str, since: Since | None) -> Iterator[pa.Table]:
     if not path.is_file():
         raise Failure("SourceFailed", f"{path}: expected a SQLite database, there is no such file")
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=PATIENCE_S)
+        ) as connection:
             connection.execute("BEGIN")
             yield from _rows(connection, query, since)
     except sqlite3.OperationalError as error:
