@@ -37,7 +37,7 @@ def server() -> Iterator[str]:
         if os.geteuid() == 0:
             shutil.chown(top, "postgres")
             shutil.chown(data, "postgres")
-                _run([str(folder / "initdb"), "-D", str(data), "-U", "mizzen", "-A", "trust", "-N"])
+        _run([str(folder / "initdb"), "-D", str(data), "-U", "mizzen", "-A", "trust", "-N"])
         options = f"-c listen_addresses= -c unix_socket_directories={top} -c fsync=off"
         control = [str(folder / "pg_ctl"), "-D", str(data), "-w", "-l", str(data / "log")]
         _run([*control, "-o", options, "start"])
