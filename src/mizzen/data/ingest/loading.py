@@ -79,21 +79,32 @@ class Load:
             return self._restored(self.task.restore)
         base = self.table.at() if self.table.exists() else None
         place = place_of(base, self.task)
-        reading = open_source(self.task, self.store, place, self.work)
-        mode = "replace" if base is None or (is_by_parts(self.task) and place is None) else self.task.load.mode
+        reading = open_source(self.task, self.store, base, place, self.work)
+        mode = self._mode(base, place)
         spool = self._spooled(reading, base, mode)
-        if place is not None and base is not None and (spool is None or spool.rows == 0) and not reading.changed:
+        by_parts = place is not None or self.task.source.push is not None
+        nothing = (spool is None or spool.rows == 0) and not (reading.changed or reading.transactions)
+        if by_parts and base is not None and nothing:
             return self._nothing_new(base)
         if spool is None:
             raise Failure("SourceFailed", f"the source yielded nothing: expected {EXPECTED}, at least one of them")
         return self._committed(spool, reading, base, place, mode)
+
+    def _mode(self, base: TableVersion | None, place: Place | None) -> str:
+        """What the rows do to those that are there."""
+        if base is None or (is_by_parts(self.task) and place is None):
+            return "replace"
+        mode = self.task.load.mode
+        return "append" if mode == "replace" and self.task.source.push is not None else mode
 
     def _spooled(self, reading: Reading, base: TableVersion | None, mode: str) -> Spool | None:
         """The source's rows as they are kept, on this machine."""
         task, policy = self.task, self.task.load.on_new_schema
         fits = base is not None and (mode != "replace" or policy is not None)
         columns = base.schema if base is not None and fits else None
-        fitting = Fitting(columns, policy or "fail", reading.untyped, task.event_time, task.time_zone)
+        # What is pushed was checked against the columns that the spec declares: these are no surprise.
+        policy = policy or ("addColumns" if task.source.push is not None else "fail")
+        fitting = Fitting(columns, policy, reading.untyped, task.event_time, task.time_zone)
         return spooled(conforming(reading.tables, fitting), self.work, task)
 
     def _committed(
@@ -115,16 +126,21 @@ class Load:
             spool.parts,
             spool.schema,
             facts=lambda base, totals: self._facts(checks, spool, base, totals, mode),
-            attachment=lambda base, operation, content: self._attachment(base, operation, content, spool, end),
+            attachment=lambda base, operation, content: self._attachment(base, operation, content, spool, end, reading),
             partition_by=tuple(task.partition_by),
             oldest=self._oldest,
-            expected=lambda base: expect_unmoved(base, place),
+            expected=lambda base: self._expect_unmoved(base, place, reading),
+            transactions=reading.transactions,
         )
         version = self.table.change(task.run, self._plan(rows, mode, key, reading))
         assert version is not None, "there is a change to make"
         if task.retention.versions is not None or task.retention.age is not None:
             sweep(self.table)
         return _report_of(version.facts, version.version)
+
+    def _expect_unmoved(self, base: TableVersion | None, place: Place | None, reading: Reading) -> None:
+        expect_unmoved(base, place)
+        reading.expected(base)
 
     def _key(self, mode: str) -> list[str]:
         """What names the rows that new ones take the place of."""
@@ -235,9 +251,12 @@ class Load:
         content: Sequence[DataFile | Part],
         spool: Spool,
         end: Place | None,
+        reading: Reading,
     ) -> bytes:
         profile = profile_of(base, operation, content, spool, self.task.personal)
-        kept = {"profile": profile.to_json(), **({KEPT_AS: end.to_json()} if end is not None else {})}
+        kept = {"profile": profile.to_json(), **reading.kept}
+        if end is not None:
+            kept[KEPT_AS] = end.to_json()
         return json.dumps(kept, sort_keys=True).encode()
 
     def _oldest(self, base: TableVersion | None) -> int | None:

@@ -1,12 +1,13 @@
 """What a source gives a load: rows, and what is known of where they came from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from mizzen.data.lake.sql import quoted
+from mizzen.data.lake.version import TableVersion
 
 FILE_COLUMN = "_file"
 """Where a row came from, of datasets that are loaded file by file."""
@@ -43,3 +44,9 @@ class Reading:
     """Of a load file by file: every file that is loaded when these rows are, with what tells it from a changed one."""
     changed: frozenset[str] = field(default_factory=frozenset)
     """The files of these rows."""
+    transactions: Mapping[str, int] = field(default_factory=dict)
+    """How far each writer of pushed rows is taken in with these."""
+    expected: Callable[[TableVersion | None], None] = lambda _: None
+    """Raises `SourceMoved` where these rows cannot follow that version."""
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """What is to be kept with the version."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mizzen.data.ingest.files_source import read_files
 from mizzen.data.ingest.place import Place
+from mizzen.data.ingest.push_source import read_push
 from mizzen.data.ingest.python_source import read_python
 from mizzen.data.ingest.reading import Reading
 from mizzen.data.ingest.sql_source import read_sql
@@ -11,12 +12,15 @@ from mizzen.data.ingest.task import IngestTask
 from mizzen.data.lake.code import unpack
 from mizzen.data.lake.errors import CodeError, DigestMismatch, ObjectMissing
 from mizzen.data.lake.objects import Store
+from mizzen.data.lake.version import TableVersion
 from mizzen.data.pod import Failure
 
 
-def open_source(task: IngestTask, store: Store, place: Place | None, work: Path) -> Reading:
+def open_source(task: IngestTask, store: Store, base: TableVersion | None, place: Place | None, work: Path) -> Reading:
     """The source's rows, to be read once. Raises `Failure`."""
     source, load = task.source, task.load
+    if source.push is not None:
+        return read_push(task, store, base)
     start = place if place is not None else Place("")
     since = start.since(load.watermark, or_equal=load.mode == "upsert") if load.watermark is not None else None
     if source.sql is not None:

@@ -13,8 +13,8 @@ Each may be planned more than once, on top of other writers' commits, and then s
 # ruff: noqa: S608 - SQL is put together of quoted names and constants
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -44,6 +44,7 @@ class NewRows:
     attachment: Callable[[TableVersion | None, str, Sequence[DataFile | Part]], bytes | None] = lambda *_: None
     """Larger facts, of the version before, the operation and the content to be."""
     partition_by: tuple[str, ...] = ()
+    transactions: Mapping[str, int] = field(default_factory=dict)
     oldest: Callable[[TableVersion | None], int | None] = lambda _: None
     expected: Callable[[TableVersion | None], None] = lambda _: None
     """Raises where the version before is not one that these rows can follow."""
@@ -189,5 +190,6 @@ def _change(operation: str, rows: NewRows, base: TableVersion | None, content: S
         lambda totals: rows.facts(base, totals),
         rows.attachment(base, operation, content),
         rows.partition_by,
+        rows.transactions,
         oldest=rows.oldest(base),
     )
