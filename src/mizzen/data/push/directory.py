@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from lightkube.resources.core_v1 import Secret
 
 from mizzen.kinds import Dataset
-from mizzen.kinds.names import LABEL_API_KEY
+from mizzen.kinds.names import LABEL_API_KEY, SECRET_TYPE_API_KEY
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informers
 
@@ -61,6 +61,8 @@ class KubernetesDirectory:
         if not secrets:
             return "unknown key"
         for secret in secrets:
+            if secret.type != SECRET_TYPE_API_KEY:
+                continue
             opened = {each.strip() for each in _value(secret, "datasets").split(",")}
             if secret.metadata is not None and secret.metadata.namespace == namespace and opened & {"*", name}:
                 return "allowed"
