@@ -21,7 +21,7 @@ from mizzen.data.ingest.expectations import Check, CountCheck, RowCheck, checks_
 from mizzen.data.ingest.place import KEPT_AS, Place, expect_unmoved, is_by_parts, place_of, source_digest, watermark_of
 from mizzen.data.ingest.profiling import profile_of
 from mizzen.data.ingest.reading import FILE_COLUMN, Reading
-from mizzen.data.ingest.sources import open_source
+from mizzen.data.ingest.sources import open_source, since_of
 from mizzen.data.ingest.spooling import EXPECTED, Spool, spooled
 from mizzen.data.ingest.task import IngestTask
 from mizzen.data.lake.changes import NewRows, appending, replacing, restoring, upserting
@@ -81,7 +81,7 @@ class Load:
         place = place_of(base, self.task)
         reading = open_source(self.task, self.store, base, place, self.work)
         mode = self._mode(base, place)
-        spool = self._spooled(reading, base, mode)
+        spool = self._spooled(reading, base, place, mode)
         by_parts = place is not None or self.task.source.push is not None
         nothing = (spool is None or spool.rows == 0) and not (reading.changed or reading.transactions)
         if by_parts and base is not None and nothing:
@@ -97,7 +97,7 @@ class Load:
         mode = self.task.load.mode
         return "append" if mode == "replace" and self.task.source.push is not None else mode
 
-    def _spooled(self, reading: Reading, base: TableVersion | None, mode: str) -> Spool | None:
+    def _spooled(self, reading: Reading, base: TableVersion | None, place: Place | None, mode: str) -> Spool | None:
         """The source's rows as they are kept, on this machine."""
         task, policy = self.task, self.task.load.on_new_schema
         fits = base is not None and (mode != "replace" or policy is not None)
@@ -105,7 +105,9 @@ class Load:
         # What is pushed was checked against the columns that the spec declares: these are no surprise.
         policy = policy or ("addColumns" if task.source.push is not None else "fail")
         fitting = Fitting(columns, policy, reading.untyped, task.event_time, task.time_zone)
-        return spooled(conforming(reading.tables, fitting), self.work, task)
+        rows = conforming(reading.tables, fitting)
+        since = since_of(task, place)
+        return spooled(since.above(rows) if since is not None else rows, self.work, task)
 
     def _committed(
         self, spool: Spool, reading: Reading, base: TableVersion | None, place: Place | None, mode: str
@@ -154,7 +156,7 @@ class Load:
         if not key:
             return appending(rows, self.work)
         gone = pa.table({FILE_COLUMN: sorted(reading.changed)}) if self.task.load.new_files else None
-        return upserting(rows, key, self.work, gone)
+        return upserting(rows, key, self.work, gone, mode)
 
     def _checked(self, spool: Spool, checks: list[Check], beside: Beside | None) -> Spool:
         """The rows to commit; what the checks said is in `results`, and rows set aside in `aside`.
@@ -204,7 +206,7 @@ class Load:
             return
         extra = [field for field in aside.schema if field.name not in before.schema.names]
         rows = NewRows(aside.parts, pa.schema([*before.schema, *extra]))
-        side.change(run, upserting(rows, [run_column], self.work / "set-aside"))
+        side.change(run, upserting(rows, [run_column], self.work / "set-aside", operation="append"))
 
     def _facts(self, checks: list[Check], spool: Spool, base: TableVersion | None, totals: Totals, mode: str) -> str:
         """The report as it is kept in the commit. Raises `ExpectationsFailed` where there are too many or few rows."""

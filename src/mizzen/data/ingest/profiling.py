@@ -35,11 +35,12 @@ def profile_of(
     before = Profile.from_json(base.attachment.get("profile"))
     if before is not None and {name for name, column in before.columns.items() if column.personal} != personal:
         before = None  # what is shown of a column has changed, so it is looked at again
+    replaces = sum(piece.rows for piece in content) < base.rows + spool.rows
     small = sum(file.bytes for file in staying) <= SCAN_BYTES_MAX
-    if before is None or (operation == "upsert" and small):
+    if before is None or (replaces and small):
         return Profile.of(_all_rows(base, content, staying, spool.schema), spool.schema, personal)
     merged = Profile.of(_rows(spool.parts, spool.schema), spool.schema, personal).merged_with(before)
-    merged.approximate = merged.approximate or before.approximate or operation == "upsert"
+    merged.approximate = merged.approximate or before.approximate or replaces
     return merged
 
 

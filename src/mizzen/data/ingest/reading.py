@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mizzen.data.lake.sql import quoted
 from mizzen.data.lake.version import TableVersion
@@ -30,6 +31,17 @@ class Since:
     def condition(self, placeholder: str) -> str:
         """As SQL. A row without a value is always wanted, so that the load can say that there is one."""
         return f"({quoted(self.column)} {self.operator} {placeholder} OR {quoted(self.column)} IS NULL)"
+
+    def above(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """The rows that are wanted, of a source that cannot be asked for them alone."""
+        for table in tables:
+            if self.value is None or self.column not in table.column_names:
+                yield table
+                continue
+            column = table.column(self.column)
+            least = pa.scalar(self.value, column.type)
+            compared = pc.greater_equal(column, least) if self.or_equal else pc.greater(column, least)
+            yield table.filter(pc.or_kleene(compared, column.is_null()))
 
 
 @dataclass(slots=True)

@@ -78,21 +78,23 @@ def appending(rows: NewRows, work: Path) -> Plan:
     return plan
 
 
-def upserting(rows: NewRows, key: Sequence[str], work: Path, gone: pa.Table | None = None) -> Plan:
+def upserting(
+    rows: NewRows, key: Sequence[str], work: Path, gone: pa.Table | None = None, operation: str = "upsert"
+) -> Plan:
     """Rows of the table with the key of a new one go, and the new ones come. `gone` holds keys that only go."""
     ready = partitioned(rows.parts, rows.schema, rows.partition_by, work / "partitions")
     attempts = itertools.count()
 
     def plan(base: TableVersion | None) -> Change:
         if base is None:
-            return _change("upsert", rows, base, ready)
+            return _change(operation, rows, base, ready)
         number = next(attempts)
         kept = _without_keys(base, rows, key, gone, work / f"kept-{number}")
         if base.partition_by != rows.partition_by:
             ready_now = partitioned(rows.parts, rows.schema, base.partition_by, work / f"as-it-is-{number}")
         else:
             ready_now = ready
-        return _change("upsert", replace(rows, partition_by=base.partition_by), base, [*kept, *ready_now])
+        return _change(operation, replace(rows, partition_by=base.partition_by), base, [*kept, *ready_now])
 
     return plan
 

@@ -16,6 +16,7 @@ What is stored where is in docs/architecture.md ("The store"); tables are in `ta
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ REMOTE_SCHEMES = ("s3", "gs", "az")
 _OTHERS: dict[str, Any] = {"gs": GCSStore, "az": AzureStore}
 _RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 """Of one request, while the store answers 5xx or not at all: with growing pauses, together at most half a minute."""
+_REQUEST = re.compile(r"Error performing ([A-Z]+) \S+ in .*? - ")
 _CHUNK_BYTES = 4 * 1024 * 1024
 
 
@@ -55,8 +57,8 @@ def hex_of(digest: str) -> str:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of a store's error: the rest is its debug form."""
-    return str(error).strip().partition("\n")[0]
+    """What a store's error says, without its debug form and the address, which the message names already."""
+    return _REQUEST.sub(r"\1: ", str(error).strip().partition("\n")[0])
 
 
 @dataclass(frozen=True, slots=True)
