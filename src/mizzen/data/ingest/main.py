@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 
+from mizzen.data.ingest.lineage import told
 from mizzen.data.ingest.loading import Clock, ExpectationsFailed, load, timestamp
 from mizzen.data.ingest.reporting import StatusReporter
 from mizzen.data.ingest.task import IngestTask, LoadReporter
@@ -24,8 +25,9 @@ _LOG = logging.getLogger(__name__)
 def ingest(task: IngestTask, reporter: LoadReporter, clock: Clock) -> None:
     """Loads and reports. Raises `Failure` for whatever went wrong, after reporting it."""
     try:
-        with tempfile.TemporaryDirectory(prefix="mizzen-ingest-") as work:
-            report = load(task, Store.open(task.store_url), Path(work), clock)
+        store = Store.open(task.store_url)
+        with tempfile.TemporaryDirectory(prefix="mizzen-ingest-") as work, told(task, store, clock) as ending:
+            report = ending.report = load(task, store, Path(work), clock)
     except (Failure, LakeError, OSError, duckdb.Error) as error:
         failure = _as_failure(error)
         _tell(reporter, _failed(task, failure, error, clock))
