@@ -50,6 +50,16 @@ def test_a_query_reads_the_versions_it_was_given(two: Project) -> None:
     assert two.rows() == [{"city": "New York", "mean": 30.0}, {"city": "Newark", "mean": 10.0}]
 
 
+def test_a_sum_of_integers_is_an_integer(two: Project) -> None:
+    """Of 64 bits; one that does not fit is told."""
+    two.load("q1", **over('SELECT sum(delay) AS s FROM "late-flights"', late_flights=1))
+    assert two.table.at().schema.field("s").type == "int64"
+    with pytest.raises(Failure, match="(?i)out of range|can't be cast|conversion"):
+        two.load(
+            "q2", **over('SELECT sum(delay * 1000000000000000000::HUGEINT) AS s FROM "late-flights"', late_flights=1)
+        )
+
+
 BAD_QUERIES = {
     "a table that is not listed": ("SELECT * FROM weather", r"the query: .*weather does not exist.*\(spec\.source\.sql\.datasets: airports\)"),
     "a file": ("SELECT * FROM read_csv('/etc/passwd')", "(?i)the query: .*disabled"),

@@ -19,7 +19,7 @@ import pyarrow as pa
 from mizzen.data.ingest.chunks import tables
 from mizzen.data.ingest.reading import Reading, Since
 from mizzen.data.lake.objects import Store
-from mizzen.data.lake.sql import BATCH_ROWS, connect, one_line
+from mizzen.data.lake.sql import BATCH_ROWS, connect, one_line, selected
 from mizzen.data.lake.tables import Table
 from mizzen.data.pod import TRY_AGAIN, Failure
 from mizzen.kinds.data import InputVersion, SqlSource
@@ -66,7 +66,7 @@ def _over_datasets(
             if since is not None and since.value is not None:
                 text = f"SELECT * FROM (\n{text}\n) WHERE {since.condition('$since')}"
                 parameters = {"since": since.value}
-            reader = connection.sql(text, params=parameters).to_arrow_reader(BATCH_ROWS)
+            reader = selected(connection, text, parameters).to_arrow_reader(BATCH_ROWS)
             yield from (pa.Table.from_batches([batch]) for batch in itertools.chain([_empty(reader.schema)], reader))
         except duckdb.IOException as error:
             raise Failure("SourceFailed", f"the query: {one_line(error)}", exit_code=TRY_AGAIN) from error

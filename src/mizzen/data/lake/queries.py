@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from mizzen.data.lake.errors import LakeError
-from mizzen.data.lake.sql import one_line, quoted
+from mizzen.data.lake.sql import one_line, quoted, selected
 from mizzen.data.lake.version import TableVersion
 
 Lookup = Callable[[str, int | None], TableVersion]
@@ -62,7 +62,7 @@ def query(text: str, lookup: Lookup) -> pa.Table:
                 raise QueryFailed(f"{name}: expected a version as NAME@NUMBER")
             connection.register(name, lookup(table, int(version) if version else None).dataset())
         try:
-            return connection.sql(text).to_arrow_table()
+            return selected(connection, text).to_arrow_table()
         except duckdb.Error as error:
             raise QueryFailed(one_line(error)) from error
 

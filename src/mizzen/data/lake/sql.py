@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -39,6 +40,24 @@ def one_line(error: BaseException) -> str:
     text = str(error).strip().partition("\nPossible")[0].partition("\nLINE 1:")[0]
     text = " ".join(text.split())
     return text if len(text) <= 400 else text[:397] + "..."
+
+
+def selected(
+    connection: duckdb.DuckDBPyConnection, text: str, parameters: dict[str, Any] | None = None
+) -> duckdb.DuckDBPyRelation:
+    """The rows of a SELECT. Sums of integers are integers of 64 bits, where DuckDB's have 128, which no table holds.
+
+    Raises `duckdb.Error`; on reading, also where a sum does not fit.
+    """
+    rows = connection.sql(text, params=parameters or {})
+    if rows is None:
+        raise duckdb.ParserException("expected a SELECT, found nothing")
+    wide = {"HUGEINT", "UHUGEINT"}
+    names = [quoted(name) for name in rows.columns]
+    if not wide & {str(type_) for type_ in rows.types} or len(set(names)) < len(names):
+        return rows
+    terms = [f"{name}::BIGINT AS {name}" if str(t) in wide else name for name, t in zip(names, rows.types, strict=True)]
+    return rows.project(", ".join(terms))
 
 
 def literal(text: str) -> str:
