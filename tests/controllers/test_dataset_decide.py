@@ -20,7 +20,7 @@ SUCCEEDED = Outcome("Succeeded")
 def decide(of: Dataset, job: Outcome, now: str, **inputs: Dataset) -> Decision:
     """The decision for the load that the Dataset wants at that time."""
     wanted = wanted_load(of, inputs, datetime.fromisoformat(now))
-    return deciding.decide(of, wanted, job, missing_input(of, inputs), now)
+    return deciding.decide(of, wanted, job, missing_input(of, inputs), now, "http://here")
 
 
 def ready(decision: Decision) -> tuple[str, str]:
@@ -213,7 +213,7 @@ def test_pushed_rows_are_served_as_they_are_reported() -> None:
     of = dataset(source=push, code=None)
     empty = decide(of, ABSENT, T0)
     assert (empty.start, ready(empty)) == (None, ("False", "WaitingForRows"))
-    assert empty.status.push_path == "/v1/namespaces/default/datasets/flights/rows"
+    assert empty.status.push_url == "http://here/v1/namespaces/default/datasets/flights/rows"
     served = decide(finished(after(of, empty), "push-1"), ABSENT, T1)
     assert (served.status.version, ready(served)) == (1, ("True", "Receiving"))
     more = decide(finished(after(of, served), "push-2", version=2, rows=4), ABSENT, T2)

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-import time
+import threading
 from datetime import UTC, datetime
 
 from mizzen.data.ingest.main import ingest
@@ -35,17 +35,13 @@ def child(task: IngestTask) -> int:
 for line in sys.stdin:
     order = json.loads(line)
     task = IngestTask.model_validate(order["task"])
-    started = time.monotonic()
     pid = os.fork()
     if pid == 0:
         os._exit(child(task))
-    killed = False
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            break
-        if not killed and time.monotonic() - started >= order["killAfterS"]:
-            os.kill(pid, signal.SIGKILL)
-            killed = True
-        time.sleep(0.001)
+    timer = threading.Timer(order["killAfterS"], os.kill, (pid, signal.SIGKILL))
+    timer.start()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: the id stays its own until the timer is off
+    timer.cancel()
+    timer.join()
+    _, status = os.waitpid(pid, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)

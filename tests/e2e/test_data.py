@@ -1,9 +1,6 @@
 """Datasets on a whole machine: files by part, SQL over datasets, pushed rows, restore; every verb of `mizzen data`."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx2
@@ -84,21 +81,13 @@ def test_pushed_rows_are_kept_and_served(machine: Machine, project: Path) -> Non
     """By the command line and over HTTP, with a key for this dataset; a key for endpoints does not open it."""
     key = machine.mizzen("token", "create", "sender", "--dataset", "clicks").strip()
     other = machine.mizzen("token", "create", "reader").strip()
-    command = [sys.executable, "-m", "mizzen.data.push", "--kubeconfig", str(machine.kubeconfig), "--port", "0"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **machine.environment}
-    ) as server:
-        assert server.stdout is not None
-        url = server.stdout.readline().strip().rpartition(" ")[2]
-        try:
-            said = machine.mizzen("data", "push", "clicks", '[{"id": 1}, {"id": 2}]', "--api-key", key, "--url", url)
-            assert said.strip() == "dataset/clicks 2 rows kept"
-            path = f"{url}/v1/namespaces/default/datasets/clicks/rows"
-            answer = httpx2.post(path, json=[{"id": 3}], headers={"X-API-Key": other}, trust_env=False)
-            assert answer.status_code == 403
-            said = machine.mizzen("data", "push", "clicks", '{"id": "x"}', "--api-key", key, "--url", url, code=2)
-            assert 'rows[0].id: expected an integer of 64 bits, got "x"' in said
-            machine.mizzen("wait", "dset/clicks", "--timeout", "60s")
-        finally:
-            server.terminate()
+    machine.kubectl("wait", "dset/clicks", "--for=jsonpath={.status.pushUrl}", "--timeout=90s")
+    url = machine.get("dset/clicks")["status"]["pushUrl"]
+    said = machine.mizzen("data", "push", "clicks", '[{"id": 1}, {"id": 2}]', "--api-key", key)
+    assert said.strip() == "dataset/clicks 2 rows kept"
+    answer = httpx2.post(url, json=[{"id": 3}], headers={"X-API-Key": other}, trust_env=False)
+    assert answer.status_code == 403
+    refused = machine.mizzen("data", "push", "clicks", '{"id": "x"}', "--api-key", key, code=2)
+    assert 'rows[0].id: expected an integer of 64 bits, got "x"' in refused
+    machine.mizzen("wait", "dset/clicks", "--timeout", "60s")
     assert machine.get("dset/clicks")["status"]["rows"] == 2

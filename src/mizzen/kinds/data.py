@@ -284,8 +284,8 @@ class DatasetStatus(Status):
     quarantine_location: str | None = None
     inputs: list[InputVersion] = Field(default_factory=list)
     """The datasets that the served version was made from, for a `sql` source."""
-    push_path: str | None = None
-    """Where rows are sent to, for a `push` source: a path of the push server."""
+    push_url: str | None = None
+    """Where rows are sent to, for a `push` source."""
     loaded_at: Timestamp | None = None
     loaded_generation: int | None = None
     """The `metadata.generation` whose load made this version."""

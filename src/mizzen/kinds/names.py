@@ -24,6 +24,8 @@ ANNOTATION_LOAD = "mizzen.dev/load"
 SYSTEM_NAMESPACE = "mizzen-system"
 SETTINGS_CONFIG_MAP = "mizzen"
 RUNNER_SERVICE_ACCOUNT = "mizzen-runner"
+PUSH_SERVER = "mizzen-push"
+"""Deployment, Service, ServiceAccount and ClusterRole of the push server, in the system namespace."""
 
 _REFERENCE = re.compile(
     r"^(?P<name>[a-z0-9]([-a-z0-9]*[a-z0-9])?)(@(?P<alias>[a-z][-a-z0-9]*)|:(?P<version>[1-9][0-9]*))$"

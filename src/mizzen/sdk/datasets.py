@@ -14,7 +14,6 @@ from typing import Any
 import httpx2
 import msgspec
 import pyarrow as pa
-from lightkube.resources.core_v1 import ConfigMap
 
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.profile import without_sketches
@@ -22,14 +21,12 @@ from mizzen.data.lake.queries import Difference, difference, query
 from mizzen.data.lake.tables import Commit, Table, TableVersion
 from mizzen.kinds import Dataset
 from mizzen.kinds.meta import condition_named
-from mizzen.kinds.names import ANNOTATION_LOAD, SETTINGS_CONFIG_MAP, SYSTEM_NAMESPACE, LoadRequest
+from mizzen.kinds.names import ANNOTATION_LOAD, LoadRequest
 from mizzen.kube.client import Client
-from mizzen.kube.errors import NotFound
 from mizzen.kube.informer import Informer
 from mizzen.sdk.applying import store_of
 from mizzen.sdk.waiting import WaitTimeoutError
 
-PUSH_URL_DEFAULT = "http://127.0.0.1:7082"
 ARROW = "application/vnd.apache.arrow.stream"
 
 
@@ -139,24 +136,19 @@ class Lake:
                 raise LoadFailed(f"{name}: {condition.reason}: {condition.message}")
         return found
 
-    async def push_url(self) -> str:
-        """Where the push server answers: as the platform's settings say."""
-        try:
-            settings = await self.client.get(ConfigMap, SETTINGS_CONFIG_MAP, SYSTEM_NAMESPACE)
-        except NotFound:
-            return PUSH_URL_DEFAULT
-        return (settings.data or {}).get("pushUrl") or PUSH_URL_DEFAULT
-
     async def push(self, name: str, rows: Any, key: str, url: str | None = None, request: str | None = None) -> int:
         """Sends rows (a table, a data frame, or dicts); how many. They are kept when this returns.
 
         A request that gets no answer is sent again, under the same key, and counts once. Raises `DatasetError`.
         """
-        target = url or await self.push_url()
+        dataset = await self.client.get(Dataset, name, self.namespace)
+        rows_path = f"/v1/namespaces/{self.namespace}/datasets/{name}/rows"
+        path = f"{url.rstrip('/')}{rows_path}" if url else dataset.status.push_url
+        if path is None:
+            raise DatasetError(f"{name}: takes no pushed rows now: `mizzen describe dset {name}` says why")
         content, kind = _body(rows)
         headers = {"Authorization": f"Bearer {key}", "Content-Type": kind}
         headers["Idempotency-Key"] = request or secrets.token_hex(16)
-        path = f"{target.rstrip('/')}/v1/namespaces/{self.namespace}/datasets/{name}/rows"
         async with httpx2.AsyncClient(trust_env=False, timeout=30.0) as http:
             answer = await _sent(http, path, content, headers)
         document = answer.json() if "json" in answer.headers.get("content-type", "") else {}

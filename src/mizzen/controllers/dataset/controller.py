@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightkube.resources.core_v1 import Pod
+
 from mizzen.controllers.conditions import Moment
+from mizzen.controllers.dataset import push_server
 from mizzen.controllers.dataset.decide import READY, Decision, decide
 from mizzen.controllers.dataset.loads import Wanted, circle_of, input_versions, missing_input, wanted_load
 from mizzen.controllers.jobs import Outcome, job_for, outcome
@@ -11,7 +14,7 @@ from mizzen.controllers.platform import Platform, ResourceController
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import Dataset
 from mizzen.kinds.data import InputVersion
-from mizzen.kinds.names import LABEL_RUN
+from mizzen.kinds.names import LABEL_RUN, SYSTEM_NAMESPACE
 from mizzen.kube.resources import Key
 from mizzen.kube.runtime import Result, Watch, controller_of, labelled
 
@@ -42,6 +45,7 @@ class DatasetController(ResourceController):
             Watch(self._datasets, self._readers_of),
             Watch(self.platform.jobs, controller_of(Dataset)),
             Watch(self.platform.pods, self._of_run),
+            Watch(self.platform.pods, self._pushed_to),
         )
 
     def _readers_of(self, dataset: Dataset) -> Sequence[Key]:
@@ -72,12 +76,29 @@ class DatasetController(ResourceController):
             return None
         wanted = self._one_at_a_time(dataset, wanted)
         job, problem = self._outcome(dataset, wanted.run), self._problem(dataset, inputs)
-        decision = decide(dataset, wanted, job, problem, self.platform.now_text())
+        address = await self._push_address(dataset, settings)
+        decision = decide(dataset, wanted, job, problem, self.platform.now_text(), address)
         if decision.start is not None:
             task = task_of(dataset, wanted, input_versions(dataset, inputs), settings)
             await self.platform.create_job(job_for(dataset, wanted.run, MODULE, task, dataset.spec, settings))
         await self._write(dataset, decision)
         return Result(after_s=wanted.next_in_s) if wanted.next_in_s is not None else None
+
+    async def _push_address(self, dataset: Dataset, settings: PlatformSettings) -> str | None:
+        """Where rows of this dataset are sent to; the push server is made where there is none yet."""
+        if dataset.spec.source.push is None:
+            return None
+        found = push_server.address(self.platform.pods.list(SYSTEM_NAMESPACE))
+        if found is None:
+            for obj in (push_server.deployment(settings), push_server.service()):
+                await self.platform.create_missing(obj)
+        return found
+
+    def _pushed_to(self, pod: Pod) -> Sequence[Key]:
+        """The Datasets that take pushed rows, where the Pod is of the push server."""
+        if not push_server.is_of_push_server(pod):
+            return []
+        return [Key(each.namespace, each.name) for each in self._datasets.list() if each.spec.source.push is not None]
 
     def _inputs_of(self, dataset: Dataset) -> Mapping[str, Dataset]:
         found = {name: self._datasets.get(dataset.namespace, name) for name in dataset.spec.inputs}

@@ -46,10 +46,17 @@ class Case:
     """Whether no load of this generation has succeeded yet."""
 
 
-def decide(dataset: Dataset, wanted: Wanted, job: Outcome, problem: tuple[str, str] | None, now: str) -> Decision:
+def decide(
+    dataset: Dataset,
+    wanted: Wanted,
+    job: Outcome,
+    problem: tuple[str, str] | None,
+    now: str,
+    push_address: str | None = None,
+) -> Decision:
     """The decision for one Dataset, the load it wants, and that load's Job.
 
-    `problem` is what a load cannot begin without, as (reason, message).
+    `problem` is what a load cannot begin without, as (reason, message); `push_address` is where pushed rows go now.
     """
     generation = dataset.metadata.generation or 0
     status = dataset.status.model_copy(deep=True)
@@ -58,7 +65,7 @@ def decide(dataset: Dataset, wanted: Wanted, job: Outcome, problem: tuple[str, s
     first = not (of_now and loaded is not None and loaded.status == "True")
     case = Case(status, Moment(generation, now), wanted, first)
     if dataset.spec.source.push is not None and wanted.request is None:
-        return _received(dataset, case)
+        return _received(dataset, case, push_address)
     ended = of_now and loaded is not None and loaded.status != "Unknown"
     if wanted.request is None and ended and wanted.run == (status.settled_run or status.current_run):
         return Decision(status)
@@ -149,10 +156,12 @@ def _waiting(case: Case, reason: str, message: str, truth: str) -> Decision:
     return Decision(case.status, events=(Happened("Warning", reason, said),) if warn else ())
 
 
-def _received(dataset: Dataset, case: Case) -> Decision:
+def _received(dataset: Dataset, case: Case, push_address: str | None) -> Decision:
     """Of a dataset whose rows are sent: the newest version that was reported."""
     status, moment = case.status, case.moment
-    status.push_path = f"/v1/namespaces/{dataset.namespace}/datasets/{dataset.name}/rows"
+    status.push_url = (
+        f"{push_address}/v1/namespaces/{dataset.namespace}/datasets/{dataset.name}/rows" if push_address else None
+    )
     report = status.last_run
     events: tuple[Happened, ...] = ()
     if report is not None and not report.succeeded:
@@ -160,7 +169,7 @@ def _received(dataset: Dataset, case: Case) -> Decision:
     elif report is not None and (status.version is None or (report.version or 0) > status.version):
         _put(status, report, moment)
     if status.version is None:
-        message = f"no row was sent yet (to {status.push_path})"
+        message = f"no row was sent yet to {status.push_url}" if push_address else "the push server is being started"
         moment.state(status, LOADED, "Unknown", "WaitingForRows", message)
         moment.state(status, READY, "False", "WaitingForRows", message)
         return Decision(status)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import socket
 import sys
 from pathlib import Path
@@ -24,8 +25,10 @@ PORT_DEFAULT = 7082
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("mizzen.data.push", description="Takes rows for datasets over HTTP.")
     parser.add_argument("--kubeconfig", type=Path, default=None)
-    parser.add_argument("--host", default="127.0.0.1", help="plain HTTP: elsewhere than here, behind a TLS proxy")
-    parser.add_argument("--port", type=int, default=PORT_DEFAULT, help="0: a free one, which is printed")
+    parser.add_argument("--host", default="127.0.0.1", help="plain HTTP: elsewhere than here, behind a TLS proxy; "
+                        "pod: as the Pod it is in is reached")  # fmt: skip
+    parser.add_argument("--port", type=int, default=int(os.environ.get("MIZZEN_PORT_PUSH", PORT_DEFAULT)),
+                        help="0: a free one, which is printed")  # fmt: skip
     parser.add_argument("--store-url", default=None, help="default: the platform's")
     return parser.parse_args()
 
@@ -54,10 +57,13 @@ async def _main(given: argparse.Namespace) -> None:
         following = asyncio.create_task(directory.informers.run())
         await directory.synced()
         server = PushServer(store, directory, report)
+        host = given.host
+        if host == "pod":  # a process of this machine is reached here, a container from everywhere
+            host = "127.0.0.1" if "MIZZEN_RUN_DIR" in os.environ else "0.0.0.0"
         try:
-            listening = socket.create_server((given.host, given.port))
+            listening = socket.create_server((host, given.port))
         except OSError as error:
-            sys.exit(f"cannot listen on {given.host}:{given.port}: {error.strerror}")
+            sys.exit(f"cannot listen on {host}:{given.port}: {error.strerror}")
         async with served(server, listening):
             host, port = listening.getsockname()[:2]
             print(f"listening on http://{host}:{port}", flush=True)
