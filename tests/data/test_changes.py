@@ -8,12 +8,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mizzen.data.lake import changes
 from mizzen.data.lake.changes import NewRows, appending, replacing, restoring, upserting
-from mizzen.data.lake.errors import RowsUnfit, VersionMissing
+from mizzen.data.lake.errors import RowsUnfit, SourceMoved, VersionMissing
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.parts import PartWriter
 from mizzen.data.lake.retention import oldest_to_keep, sweep
@@ -283,3 +284,35 @@ def test_any_changes_agree_with_a_list_of_rows(
         found = [(row["k"], row["p"], row["v"]) for row in writer.table.at(number).arrow().to_pylist()]
         assert (sorted(map(str, found)) if by else found) == (sorted(map(str, expected)) if by else expected)
     writer.table.verify()
+
+
+def test_a_column_that_another_writer_added_meanwhile_stays(writer: Writer) -> None:
+    """Rows planned before it came have nulls in it; a column whose type changed meanwhile is told."""
+    writer.replace(pa.table({"k": [1], "v": ["a"]}))
+    early = new_rows(writer.folder / "early", pa.table({"k": [2], "v": ["b"]}))
+    wider = new_rows(writer.folder / "wider", pa.table({"k": [3], "v": ["c"], "w": [1.5]}))
+    writer.table.change("wider", appending(wider, writer.folder / "wider"))
+    writer.table.change("early", appending(early, writer.folder / "early"))
+    assert writer.table.at().arrow().to_pylist() == [
+        {"k": 1, "v": "a", "w": None}, {"k": 3, "v": "c", "w": 1.5}, {"k": 2, "v": "b", "w": None},
+    ]  # fmt: skip
+    writer.table.change("other", upserting(early, KEY, writer.folder / "other"))
+    assert writer.table.at().schema.names == ["k", "v", "w"]
+    writer.replace(pa.table({"k": ["text"]}))
+    with pytest.raises(SourceMoved, match="column k became string meanwhile"):
+        writer.table.change("late", appending(early, writer.folder / "late"))
+
+
+def test_tables_that_another_program_wrote_can_be_changed(file_store: Store, tmp_path: Path) -> None:
+    """It appends, in folders whose names need quoting: no row is lost, and its version reads as any."""
+    writer = Writer(file_store, tmp_path, partition_by=["p"])
+    writer.replace(pa.table({"k": [3], "p": pa.array([None], pa.string())}))
+    rows = pa.table({"k": [1, 2], "p": ["a b", "c/d=é%"]})
+    write_deltalake(writer.table.location, rows, mode="append", partition_by=["p"])
+    assert (writer.table.at().rows, writer.table.at().run) == (3, None)
+    writer.upsert(pa.table({"k": [2], "p": ["new"]}))
+    found = sorted((row["k"], row["p"] or "") for row in writer.table.at().arrow().to_pylist())
+    assert found == [(1, "a b"), (2, "new"), (3, "")]
+    for _ in range(20):
+        writer.append(pa.table({"k": [9], "p": ["a b"]}))
+    assert writer.table.at().rows == 23

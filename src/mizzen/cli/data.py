@@ -150,7 +150,7 @@ def profile(
 @data.command("versions")
 def versions(
     name: Name,
-    limit: Annotated[int | None, typer.Option(help="The newest so many.", min=1)] = None,
+    limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 50,
     form: Form = "table",
     namespace: options.Namespace = None,
     kubeconfig: options.Kubeconfig = None,

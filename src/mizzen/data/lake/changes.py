@@ -20,6 +20,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from mizzen.data.lake.errors import SourceMoved
 from mizzen.data.lake.log import DataFile
 from mizzen.data.lake.partitions import full_rows, partitioned
 from mizzen.data.lake.parts import Part, PartWriter
@@ -72,8 +73,9 @@ def appending(rows: NewRows, work: Path) -> Plan:
             ready_now = partitioned(rows.parts, rows.schema, base.partition_by, work / f"as-it-is-{next(attempts)}")
         else:
             ready_now = ready
-        kept = compacted(base, rows.schema, work / f"compacted-{next(attempts)}")
-        return _change("append", replace(rows, partition_by=base.partition_by), base, [*kept, *ready_now])
+        after = _beside(base, rows)
+        kept = compacted(base, after.schema, work / f"compacted-{next(attempts)}")
+        return _change("append", after, base, [*kept, *ready_now])
 
     return plan
 
@@ -89,14 +91,30 @@ def upserting(
         if base is None:
             return _change(operation, rows, base, ready)
         number = next(attempts)
-        kept = _without_keys(base, rows, key, gone, work / f"kept-{number}")
+        after = _beside(base, rows)
+        kept = _without_keys(base, after, key, gone, work / f"kept-{number}")
         if base.partition_by != rows.partition_by:
             ready_now = partitioned(rows.parts, rows.schema, base.partition_by, work / f"as-it-is-{number}")
         else:
             ready_now = ready
-        return _change(operation, replace(rows, partition_by=base.partition_by), base, [*kept, *ready_now])
+        return _change(operation, after, base, [*kept, *ready_now])
 
     return plan
+
+
+def _beside(base: TableVersion, rows: NewRows) -> NewRows:
+    """The rows as they can stand beside those of a version: with every column that either has, divided as it is.
+
+    Raises `SourceMoved` where a column is of another type since the rows were made to fit.
+    """
+    fields = [*base.schema]
+    for column in rows.schema:
+        if column.name not in base.schema.names:
+            fields.append(column)
+        elif base.schema.field(column.name).type != column.type:
+            now = base.schema.field(column.name).type
+            raise SourceMoved(f"column {column.name} became {now} meanwhile: load again")
+    return replace(rows, schema=pa.schema(fields), partition_by=base.partition_by)
 
 
 def restoring(

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import Schema
@@ -49,11 +50,16 @@ class DataFile:
     """A Parquet file of a version."""
 
     path: str
-    """Below the table's folder."""
+    """Below the table's folder, as the log says it: as part of a URL."""
     bytes: int
     rows: int
     partition: Mapping[str, str | None] = field(default_factory=dict)
     """The values of the partition columns, as the protocol writes them; the file does not hold these columns."""
+
+    @property
+    def stored_at(self) -> str:
+        """Where it lies, below the table's folder."""
+        return unquote(self.path)
 
     @property
     def sha256(self) -> str | None:

@@ -5,6 +5,7 @@ are their files deleted. A sweep that is killed is taken up by the next load's, 
 """
 
 import json
+from urllib.parse import unquote
 
 from mizzen.data.lake import log
 from mizzen.data.lake.errors import ObjectMissing
@@ -50,7 +51,7 @@ def sweep(table: Table) -> int:
     for version in range(swept + 1, oldest + 1):
         gone.update(_paths(table, version, "remove"))
     for path in sorted(gone - needed):
-        table.store.delete(f"{table.path}/{path}")
+        table.store.delete(f"{table.path}/{unquote(path)}")
     table.store.put(f"{table.path}/{_MARK}", json.dumps({"oldest": oldest}).encode())
     return len(gone - needed)
 

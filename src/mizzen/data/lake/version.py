@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow.dataset as pds
 from deltalake import DeltaTable
 
 from mizzen.data.lake import log
-from mizzen.data.lake.errors import DigestMismatch
+from mizzen.data.lake.errors import DigestMismatch, LakeError
 from mizzen.data.lake.log import DataFile
 from mizzen.data.lake.objects import DIGEST_PREFIX, Store
 from mizzen.kinds.data import Column
@@ -40,11 +41,19 @@ class TableVersion:
     def files(self) -> list[DataFile]:
         """The data files, in the order of their rows."""
         actions = pa.table(self._table.get_add_actions()).to_pylist()
+        unknown = any(action["num_records"] is None for action in actions)  # another program wrote no statistics
+        counted = self._counted() if unknown else {}
         files = [
-            DataFile(action["path"], action["size_bytes"], action["num_records"], _partition(action))
+            DataFile(action["path"], action["size_bytes"], rows, _partition(action))
             for action in actions
+            for rows in (counted[unquote(action["path"])] if action["num_records"] is None else action["num_records"],)
         ]
         return sorted(files, key=lambda file: file.path)
+
+    def _counted(self) -> dict[str, int]:
+        """The rows of each file, read from the files themselves."""
+        fragments = self._table.to_pyarrow_dataset().get_fragments()
+        return {fragment.path.lstrip("/"): fragment.count_rows() for fragment in fragments}
 
     @property
     def run(self) -> str | None:
@@ -116,10 +125,13 @@ class TableVersion:
         `files` are those to read, by default all.
         """
         whole = self._table.to_pyarrow_dataset()
-        wanted = None if files is None else {file.path for file in files}
+        wanted = None if files is None else {file.stored_at for file in files}
         fragments = sorted(whole.get_fragments(), key=lambda fragment: fragment.path)
         if wanted is not None:
             fragments = [fragment for fragment in fragments if fragment.path.lstrip("/") in wanted]
+            if len(fragments) != len(wanted):
+                raise LakeError(f"{self.location} version {self.version}: expected {len(wanted)} files to read, found "
+                                f"{len(fragments)}: a name that is not understood")  # fmt: skip
         return pds.FileSystemDataset(fragments, self.schema, whole.format, whole.filesystem)
 
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -143,7 +155,7 @@ class TableVersion:
         hashes = []
         for file in self.files:
             hashed = hashlib.sha256()
-            for piece in self._store.stream(f"{self._path}/{file.path}"):
+            for piece in self._store.stream(f"{self._path}/{file.stored_at}"):
                 hashed.update(piece)
             name = hashed.hexdigest() if file.sha256 is not None else file.path
             hashes.append(file_identity(name, file.partition))
