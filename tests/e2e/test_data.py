@@ -1,6 +1,8 @@
 """Datasets on a whole machine: files by part, SQL over datasets, pushed rows, restore; every verb of `mizzen data`."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -51,6 +53,11 @@ def test_rows_profiles_and_sql(machine: Machine, project: Path) -> None:
     assert json.loads(joined) == [{"n": 2}]
     assert "expected a dataset of namespace default" in machine.mizzen("data", "sql", "SELECT * FROM nowhere", code=2)
     assert "no version 99" in machine.mizzen("data", "head", "people", "-v", "99", code=4)
+    program = "import mizzen; c = mizzen.Client(); print(c.data.sql('SELECT sum(n) AS n FROM \"by-city\"').to_pylist(), c.data.head('people', 1).num_rows)"
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=machine.environment, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "[{'n': 2}] 1"
     listed = {row["name"]: row for row in json.loads(machine.mizzen("data", "ls", "-o", "json"))}
     assert (listed["people"]["version"], listed["by-city"]["source"], listed["clicks"]["reason"]) == (
         1,

@@ -130,11 +130,12 @@ class Lake:
         except TimeoutError as error:
             message = f"Dataset {name}: expected the load to end after {timeout_s:g} s; it is still at work"
             raise WaitTimeoutError(message) from error
-        for type_ in ("Refreshed", "Loaded"):
-            condition = condition_named(found.status.conditions, type_)
-            if condition is not None and condition.status == "False":
-                raise LoadFailed(f"{name}: {condition.reason}: {condition.message}")
-        return found
+        report = found.status.last_run
+        if report is not None and report.run == found.status.current_run and report.succeeded:
+            return found
+        conditions = [condition_named(found.status.conditions, type_) for type_ in ("Refreshed", "Loaded")]
+        why = next((f"{each.reason}: {each.message}" for each in conditions if each and each.status == "False"), "")
+        raise LoadFailed(f"{name}: {why or 'the load ended without a version'}")
 
     async def push(self, name: str, rows: Any, key: str, url: str | None = None, request: str | None = None) -> int:
         """Sends rows (a table, a data frame, or dicts); how many. They are kept when this returns.

@@ -114,7 +114,7 @@ def _served(case: Case, report: LoadReport) -> Decision:
     message = f"version {report.version}: {report.rows} rows{aside}"
     moment.state(status, LOADED, "True", "Loaded", message)
     moment.state(status, READY, "True", "Loaded", message)
-    if not case.first:
+    if not case.first or condition_named(status.conditions, REFRESHED) is not None:
         moment.state(status, REFRESHED, "True", "Loaded", report.operation)
     return Decision(status, events=(Happened("Normal", "Loaded", message),))
 
