@@ -31,12 +31,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("top", "A live view of endpoints: rate, latency, queue, replicas, errors"),
     "token": ("token", "API keys of endpoints"),
     "models": ("models", "Register models, move aliases"),
+    "data": ("data", "Datasets: rows, profiles, versions, SQL, restore"),
     "bundle": ("models", "Store a project folder; print its digest"),
     "crds": ("parts", "Print the CustomResourceDefinitions to apply to a cluster"),
     "controllers": ("parts", "Run the controllers against a control plane"),
     "node": ("parts", "Run a node against a control plane"),
     "gateway": ("parts", "Run a gateway against a control plane"),
     "predictionlog": ("parts", "Run the prediction log's writer against a control plane"),
+    "push-server": ("parts", "Run a push server against a control plane"),
 }
 
 

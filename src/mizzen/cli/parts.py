@@ -56,6 +56,18 @@ def node(
     _become("mizzen.local.node", *_kubeconfig(kubeconfig), "--home", str(place.root), *given)
 
 
+@app.command("push-server")
+def push_server(
+    kubeconfig: options.Kubeconfig = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7082,
+    store_url: Annotated[str | None, typer.Option(help="Where tables are; default: the platform's.")] = None,
+) -> None:
+    """Run a push server: takes rows for datasets over HTTP."""
+    given = ["--store-url", store_url] if store_url else []
+    _become("mizzen.data.push", *_kubeconfig(kubeconfig), "--host", host, "--port", str(port), *given)
+
+
 @app.command()
 def gateway(
     kubeconfig: options.Kubeconfig = None,
