@@ -48,7 +48,7 @@ bench: $(VENV)/.installed  ## measure speed and memory beside peers; writes benc
 
 lock:  ## make the lock file anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
-		--extra demo --extra xgboost --group dev pyproject.toml -o $(LOCK)
+		--extra demo --extra xgboost --extra redis --group dev pyproject.toml -o $(LOCK)
 
 clean:  ## remove what was built
 	rm -rf $(VENV) .peers .mizzen dist
