@@ -297,7 +297,7 @@ class Service:
         try:
             parts = served.parts(batch, frame.tensors)
         except BadTensorError as error:
-            self._perform(self._queue.failed(batch, str(error)))
+            self._perform(self._queue.failed(batch, str(error), self._clock()))
         else:
             commands = self._queue.answered(batch, now, result.wait_s)
             if commands:
@@ -309,7 +309,7 @@ class Service:
 
     def batch_failed(self, link: Link, batch: Batch, failure: Failure) -> None:
         if failure.code is ErrorCode.FAILED:
-            self._perform(self._queue.failed(batch, failure.message))
+            self._perform(self._queue.failed(batch, failure.message, self._clock()))
         else:
             self._queue.returned(batch, self._clock())
         self._queue.grant(link, failure.credits)
@@ -369,7 +369,7 @@ class Service:
         try:
             link.run(batch, heads, data)
         except FrameError as error:
-            self._perform(self._queue.failed(batch, str(error)))
+            self._perform(self._queue.failed(batch, str(error), self._clock()))
             self._queue.grant(link, 1)
             self._assign_soon()
         else:
