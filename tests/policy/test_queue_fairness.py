@@ -2,6 +2,7 @@
 on generated traffic.
 """
 
+import itertools
 from random import Random
 
 import pytest
@@ -125,7 +126,7 @@ def test_no_priority_starves_and_the_most_urgent_goes_first(levels, batch_rows, 
     heads = [backlog.batch()[0].priority for _ in range(40 * levels)]
     for priority in range(1, levels + 1):
         places = [-1, *(place for place, head in enumerate(heads) if head == priority)]
-        assert max(b - a for a, b in zip(places, places[1:], strict=False)) <= PASSED_MAX + levels
+        assert max(b - a for a, b in itertools.pairwise(places)) <= PASSED_MAX + levels
     assert heads.count(1) >= len(heads) * (1 - (levels - 1) / (PASSED_MAX + 1)) - 1
 
 

@@ -17,8 +17,8 @@ A fit costs some microseconds and is made for the first samples of all and of ea
 `FIT_EVERY`th.
 
 What is learned is used to give requests up, so that it could keep itself from being corrected: after one slow spell
-nothing would be run any more, and nothing learned. So it is trusted (`trusted_s`) only for a while after the last
-sample; then the next requests are run as if nothing were known, and if they take less than half of what was known, that is
+nothing would be run any more, and nothing learned. So it is trusted (`trusted`) only for a while after the last sample;
+then the next requests are run as if nothing were known, and if they take less than half of what was known, that is
 forgotten.
 """
 

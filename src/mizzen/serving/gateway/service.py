@@ -257,7 +257,8 @@ class Service:
             message = f"version {old.version.version} was replaced while the request waited; send it again"
             self._ends.refuse(exchange, HttpError(503, message, "unavailable", retry_after_s=1.0))
             return
-        exchange.split = Split(ticket.parts, _inputs(ticket)) if ticket.parts is not None else None
+        assert exchange.decoded is not None, "what is queued is decoded"
+        exchange.split = Split(ticket.parts, exchange.decoded.inputs) if ticket.parts is not None else None
 
     # What workers say (`link.Owner`)
 
