@@ -71,7 +71,14 @@ class Service:
     # What clients do
 
     def accept(self, exchange: Exchange) -> None:
-        """Takes a request: from now on it is answered from here. Raises `HttpError` where it is refused at once."""
+        """Takes a request: from now on it is answered from here, which may be at once."""
+        try:
+            self._accept(exchange)
+        except HttpError as error:
+            self._ends.refuse(exchange, error)
+
+    def _accept(self, exchange: Exchange) -> None:
+        """Raises `HttpError` where it is refused."""
         served = self._choice(exchange)
         if served is None:
             self._park(exchange)
@@ -169,10 +176,7 @@ class Service:
         parked, self._parked = self._parked, deque()
         for exchange in parked:
             if not exchange.done:
-                try:
-                    self.accept(exchange)
-                except HttpError as error:
-                    self._ends.refuse(exchange, error)
+                self.accept(exchange)
 
     def statistics(self) -> QueueStatistics:
         """How its queue stands; what is parked counts as waiting."""
