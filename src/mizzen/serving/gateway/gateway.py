@@ -85,7 +85,6 @@ class Gateway:
             if self._observer is not None:
                 self._observer.begin(exchange, headers, service.endpoint.key, path)
             exchange.pinned = pinned
-            service.accept(exchange)
         except HttpError as error:
             if exchange is not None and service is not None:
                 if service.recorder is not None:
@@ -93,6 +92,9 @@ class Gateway:
                 if exchange.observed is not None:
                     exchange.observed.done(exchange, exchange.decoded, error.status, error.outcome)
             self.refuse(reply, error, measures)
+            return None
+        service.accept(exchange)
+        if exchange.done:
             return None
         exchange.on_leave = service.leave
         return exchange
