@@ -69,7 +69,6 @@ class Gateway:
     def handle(self, method: str, path: str, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange | None:
         """Answers, or returns the exchange that will be answered later."""
         measures: Measures | None = None
-        service = exchange = None
         try:
             target = self._inference.get(path)
             if target is None or method != "POST":
@@ -86,11 +85,6 @@ class Gateway:
                 self._observer.begin(exchange, headers, service.endpoint.key, path)
             exchange.pinned = pinned
         except HttpError as error:
-            if exchange is not None and service is not None:
-                if service.recorder is not None:
-                    service.recorder.refused(exchange, None, error)
-                if exchange.observed is not None:
-                    exchange.observed.done(exchange, exchange.decoded, error.status, error.outcome)
             self.refuse(reply, error, measures)
             return None
         service.accept(exchange)

@@ -319,9 +319,11 @@ class Service:
             if commands:
                 self._perform(commands)
             self._ends.hold(batch.rows, result.compute_s)
-            for ticket, outputs in zip(batch.requests, parts, strict=True):
-                self._deliver(ticket, outputs, served, now)
-            self._ends.release()
+            try:
+                for ticket, outputs in zip(batch.requests, parts, strict=True):
+                    self._deliver(ticket, outputs, served, now)
+            finally:
+                self._ends.release()
         self._queue.grant(link, result.credits)
         self._assign()
 
