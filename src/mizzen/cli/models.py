@@ -21,7 +21,7 @@ models = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(models, name="models", help="Register models, move aliases.")
 
 Name = Annotated[str, typer.Argument(help="The Model; it is made where there is none.")]
-FILE_HELP = "An ONNX file."
+FILE_HELP = "A model file: .onnx, LightGBM's .txt, XGBoost's .ubj or .json, or torch.export's .pt2."
 Metric = Annotated[list[str] | None, typer.Option("--metric", help="NAME=VALUE, for the model's gates; repeat.")]
 
 
@@ -93,7 +93,9 @@ async def _register(
                     client, store, name, what, code_folder, example=example, namespace=place, metrics=metrics
                 )
             else:
-                version = await register_file(client, store, name, what, namespace=place, metrics=metrics)
+                version = await register_file(
+                    client, store, name, what, namespace=place, example=example, metrics=metrics
+                )
         except (RegistryError, LakeError, ApplyError) as error:
             subject = what.entrypoint if isinstance(what, PythonModel) else what
             raise CommandError(f"{subject}: {error}", USAGE) from error

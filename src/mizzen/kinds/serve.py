@@ -164,6 +164,35 @@ class Traffic(Wire):
     format: ModelFormat = "onnx"
     trusted_types: list[str] = Field(default_factory=list)
     """Types in it that the model's owner had approved when it was taken."""
+    memory_bytes: int | None = None
+    """Memory that a worker of it takes, measured after its warm-up: the most of those that told."""
+
+
+class Crash(Wire):
+    """How a worker's process last ended other than well."""
+
+    reason: str
+    """`OOMKilled`, `Killed` (by a signal) or `Failed`."""
+    message: str
+    at: Timestamp | None = None
+
+
+class WorkerStatus(Wire):
+    """One worker process, as it was last seen."""
+
+    pod: str
+    model_version: str
+    ready: bool = False
+    restarts: int = 0
+    runtime: str = ""
+    """The library that computes, with its version."""
+    provider: str = ""
+    """What it computes on: `CPU`, `CUDA`."""
+    threads: int | None = None
+    memory_bytes: int | None = None
+    """After the warm-up; pages that it shares with others are counted in part."""
+    warm_up_s: float | None = None
+    last_crash: Crash | None = None
 
 
 class Candidate(Wire):
@@ -208,6 +237,8 @@ class InferenceEndpointStatus(Status):
     ready_replicas: int = 0
     selector: str = ""
     """Label selector of the workers, for the scale subresource."""
+    workers: list[WorkerStatus] = Field(default_factory=list)
+    """The worker processes of all versions, by name of their Pod; the first fifty."""
     serving: str | None = None
     """The version that gets traffic, for the table of `kubectl get`: `late-arrival:3`."""
 

@@ -20,6 +20,8 @@ from typing import Any, Literal
 import msgspec
 
 Format = Literal["python", "skops", "lightgbm", "xgboost", "torch"]
+FORMATS: dict[str, Format] = {".txt": "lightgbm", ".ubj": "xgboost", ".json": "xgboost", ".pt2": "torch"}
+"""Of a library's own model files, by ending."""
 FOLDER, ENDING = "models", ".model.json"
 FILES_FOLDER = "models/files"
 DOCUMENT, EXAMPLE, FILES, CODE = "model.json", "example.json", "files", "code"

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 from mizzen.data.pod import Failure
 from mizzen.registry.originals import onnx_bytes
@@ -31,6 +31,8 @@ class TrainedModel:
     types from it, and a worker warms up on it. ONNX can do without, and a Python class that says what it takes."""
     holdout: Any = None
     """Rows on which the converted model is compared with the original; by default the example's."""
+    form: Literal["auto", "onnx", "native"] = "auto"
+    """ONNX where that answers the same, else the library's own format; or one of the two in any case."""
 
 
 class BadResult(Failure):
@@ -60,7 +62,7 @@ def validated(result: Any, entrypoint: str) -> TrainedModel:
             f"{entrypoint}: example: expected some rows as the model is given them, got None: return "
             f"TrainedModel(model, metrics, example=X[:10])"
         )
-    return TrainedModel(result.model, metrics, result.example, result.holdout)
+    return replace(result, metrics=metrics)
 
 
 def finite(value: Any) -> float | None:

@@ -143,7 +143,7 @@ def _prepared(task: TrainingTask, store: Store, result: TrainedModel) -> Prepare
             if model.requirements is None and task.requirements is not None:
                 model = replace(model, requirements=task.requirements)
             return prepare_python(model, store, task.code, result.example)
-        return prepare(model, result.example, result.holdout)
+        return prepare(model, result.example, result.holdout, result.form, (store, task.code))
     except ModelUnfit as error:
         raise Failure(error.reason, f"{task.entrypoint}: {error}") from error
 

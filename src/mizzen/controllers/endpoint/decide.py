@@ -1,6 +1,6 @@
 """What an endpoint serves next: its reference resolved, `policy.rollout` asked, and the answer put into its status."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,7 +12,7 @@ from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.scalars import duration_s
-from mizzen.kinds.serve import InferenceEndpointStatus, Traffic
+from mizzen.kinds.serve import InferenceEndpointStatus, Traffic, WorkerStatus
 from mizzen.kube.resources import format_time
 from mizzen.policy import rollout
 from mizzen.policy.rollout import Plan, Version, Workers
@@ -65,8 +65,9 @@ def decide(
     workers: Mapping[str, Workers],
     settings: PlatformSettings,
     now: str,
+    seen: Sequence[WorkerStatus] = (),
 ) -> Decision:
-    """The decision for one endpoint; `workers` by ModelVersion name."""
+    """The decision for one endpoint; `workers` by ModelVersion name, `seen` each worker process by itself."""
     spec = endpoint.spec
     moment = Moment(endpoint.metadata.generation or 0, now)
     status = endpoint.status.model_copy(deep=True)
@@ -83,6 +84,7 @@ def decide(
         now=now,
     )
     status.candidate = plan.candidate
+    status.workers = list(seen)
     if isinstance(target, Version):
         moment.state(status, RESOLVED, "True", "Resolved", f"{spec.model} is {target.model}:{target.version}")
     else:
@@ -90,7 +92,7 @@ def decide(
     _serve(endpoint, status, plan, workers, settings)
     serving = workers.get(plan.traffic.name) if plan.traffic is not None else None
     _state_ready(endpoint, status, plan, target, serving.trouble if serving is not None else "", moment)
-    return Decision(status, plan.deployments, _events(endpoint, plan, target), plan.look_again_s)
+    return Decision(status, plan.deployments, _events(endpoint, plan, target, seen), plan.look_again_s)
 
 
 def _seconds_between(since: str, now: str) -> float:
@@ -120,6 +122,7 @@ def _serve(
             percent=100,
             format=serving.format,
             trusted_types=list(serving.trusted),
+            memory_bytes=_memory_bytes(status, serving),
         )
     ]
     status.serving = f"{serving.model}:{serving.version}"
@@ -127,6 +130,17 @@ def _serve(
     status.replicas = seen.wanted if seen is not None else 0
     status.ready_replicas = seen.ready if seen is not None else 0
     status.selector = selector(endpoint, serving)
+
+
+def _memory_bytes(status: InferenceEndpointStatus, serving: Version) -> int | None:
+    """The most that a worker of the version takes; as it was known where none tells now."""
+    told = [
+        worker.memory_bytes
+        for worker in status.workers
+        if worker.model_version == serving.name and worker.memory_bytes is not None
+    ]
+    before = (traffic.memory_bytes for traffic in status.traffic if traffic.digest == serving.digest)
+    return max(told) if told else next(before, None)
 
 
 def _state_ready(
@@ -163,7 +177,9 @@ def _state_ready(
         moment.state(status, READY, "True", "Serving", f"{status.serving} answers: {counted}")
 
 
-def _events(endpoint: InferenceEndpoint, plan: Plan, target: Version | tuple[str, str]) -> tuple[Happened, ...]:
+def _events(
+    endpoint: InferenceEndpoint, plan: Plan, target: Version | tuple[str, str], seen: Sequence[WorkerStatus]
+) -> tuple[Happened, ...]:
     events: list[Happened] = []
     before = endpoint.status
     if plan.switched and plan.traffic is not None:
@@ -176,4 +192,16 @@ def _events(endpoint: InferenceEndpoint, plan: Plan, target: Version | tuple[str
         resolved = condition_named(before.conditions, RESOLVED)
         if resolved is None or resolved.reason != target[0]:
             events.append(Happened("Warning", *target))
-    return tuple(events)
+    return (*events, *_crashes(before.workers, seen))
+
+
+def _crashes(before: Sequence[WorkerStatus], seen: Sequence[WorkerStatus]) -> list[Happened]:
+    """One event for each worker that crashed since it was last looked at."""
+    known = {worker.pod: worker for worker in before}
+    events = []
+    for worker in seen:
+        crash, old = worker.last_crash, known.get(worker.pod)
+        if crash is not None and (old is None or old.last_crash is None or old.last_crash.at != crash.at):
+            what = f"worker {worker.pod} of {worker.model_version}: {crash.reason}: {crash.message}"
+            events.append(Happened("Warning", "WorkerCrashed", what))
+    return events

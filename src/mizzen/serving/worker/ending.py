@@ -1,6 +1,7 @@
 """How a worker's process ends: an exit code, and the reason where the kubelet finds it."""
 
 import sys
+import traceback
 from collections.abc import Callable
 
 from mizzen.serving.worker.errors import TaskError
@@ -10,7 +11,9 @@ HOPELESS, TRY_AGAIN = 2, 1
 
 
 def exit_code_of(serve: Callable[[], None], surroundings: Surroundings, passing: tuple[type[Exception], ...]) -> int:
-    """Runs it: 0 at its end, 2 after `TaskError` (starting again will not help), 1 after one of `passing` (it may)."""
+    """Runs it: 0 at its end, 2 after `TaskError` (starting again will not help), 1 after one of `passing`, and after
+    whatever nobody foresaw (it may).
+    """
     try:
         serve()
     except TaskError as error:
@@ -18,6 +21,10 @@ def exit_code_of(serve: Callable[[], None], surroundings: Surroundings, passing:
         return HOPELESS
     except passing as error:
         say_last_words(surroundings, str(error))
+        return TRY_AGAIN
+    except Exception as error:  # noqa: BLE001 - the process's boundary: whatever it is ends in a code and a line
+        traceback.print_exception(error)
+        say_last_words(surroundings, f"{type(error).__name__}: {error}")
         return TRY_AGAIN
     return 0
 

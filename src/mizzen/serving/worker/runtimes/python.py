@@ -31,7 +31,8 @@ from mizzen.serving.worker.arrays import DTYPES, Array
 from mizzen.serving.worker.errors import BatchError, TaskError
 from mizzen.serving.worker.runtimes.runtime import MESSAGE_CHARACTERS_MAX, Runtime
 
-_DATATYPE_OF = {dtype.str.removeprefix("<").removeprefix("|"): name for name, dtype in DTYPES.items()}
+_DATATYPE_OF = {dtype.str[1:]: name for name, dtype in reversed(DTYPES.items())}
+"""By numpy's name without the byte order; of several datatypes with one such name, the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,9 @@ class PythonRuntime(Runtime):
         self.signature = Signature(inputs, outputs)
 
     def run(self, inputs: dict[str, Array]) -> Sequence[Array]:
+        missing = [spec.name for spec in self.signature.inputs if spec.name not in inputs]
+        if missing:
+            raise BatchError(f"expected inputs {', '.join(missing)}, got {', '.join(inputs) or 'none'}")
         rows = next(iter(inputs.values())).shape[:1] if self.signature.batchable else None
         try:
             found = self._model.predict(inputs)
