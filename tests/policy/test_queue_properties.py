@@ -235,7 +235,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def failed(self, batch: Batch) -> None:
         live = [r for r in batch.requests if r.phase is Phase.RUNNING]
-        commands = self.queue.failed(batch, "bad")
+        commands = self.queue.failed(batch, "bad", self.now)
         failed = [one.request for one in commands if isinstance(one, Failed)]
         if len(batch.requests) == 1:
             assert len(failed) == len(live)

@@ -4,8 +4,11 @@ import json
 import shutil
 import sys
 import tempfile
+import threading
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Self
 
 import pytest
 from tests.serving.builders import doubling_model
@@ -162,3 +165,56 @@ def test_a_full_disk_under_spool_and_table_costs_no_request(stack, rings):
 
 
 UNSHARED = "import os, sys; os.execvp('unshare', ['unshare', '--user', '--map-root-user', '--mount', *sys.argv[1:]])"
+
+
+def test_traces_and_the_access_log_of_a_real_gateway(stack):
+    """Spans reach a collector over HTTP, and each request is a line, with the same trace."""
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    digest = stack.put(doubling_model())
+    stack.serve(digest)
+    stack.worker(digest)
+    with Collector() as collector:
+        stack.start_gateway(
+            1, "--traces", collector.url, "--traces-ratio", "0", "--access-log", str(stack.root / "log")
+        )
+        with stack.client() as client:
+            assert client.infer([[1.0, 2.0]], traceparent=f"00-{trace}-{parent}-01").status == 200
+            assert client.infer([[1.0, 2.0]]).status == 200
+        assert stack.gateway.end() == 0
+        names = sorted(span["name"] for span in collector.spans)
+    assert names == ["compute", "infer m", "queue"]
+    assert {span["traceId"] for span in collector.spans} == {trace}
+    lines = [json.loads(line) for line in (stack.root / "log").read_bytes().splitlines()]
+    assert [(line["status"], line.get("trace_id")) for line in lines] == [(200, trace), (200, None)]
+
+
+class Collector:
+    """Takes OTLP over HTTP."""
+
+    def __enter__(self) -> Self:
+        self.spans: list[dict] = []
+        collector = self
+
+        class Taking(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                document = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                for resource in document["resourceSpans"]:
+                    for scope in resource["scopeSpans"]:
+                        collector.spans += scope["spans"]
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

@@ -153,6 +153,43 @@ def test_a_producer_that_is_killed_has_written_whole_frames_only(tmp_path):
     assert RingProducer.open(tmp_path, 1 << 16).path == path
 
 
+class Words:
+    """A ring's words; the store after which a process is killed never happens."""
+
+    def __init__(self, words, store: int) -> None:
+        self.words, self.store = words, store
+
+    def __getitem__(self, index):
+        return self.words[index]
+
+    def __setitem__(self, index, value) -> None:
+        if index == self.store:
+            raise KeyboardInterrupt
+        self.words[index] = value
+
+    def release(self) -> None:
+        self.words.release()
+
+
+@pytest.mark.parametrize("size", [10, 3000, 4000])
+def test_a_frame_is_there_once_its_head_is_and_not_before(tmp_path, size):
+    """A producer that is killed before the one store that counts has written nothing; its successor is not disturbed."""
+    producer = RingProducer.open(tmp_path, PAGE)
+    producer.write(b"first", 1)
+    words = producer._words
+    producer._words = Words(words, 3)
+    with pytest.raises(KeyboardInterrupt):
+        producer.write(b"?" * size, 1)
+    producer._words = words
+    producer.close()
+    successor = RingProducer.open(tmp_path, PAGE)
+    reader = RingReader.open(successor.path)
+    assert [payload for _, _, payload in reader.frames(1 << 20)] == [b"first"]
+    assert successor.write(b"second", 1)
+    assert [payload for _, _, payload in reader.frames(1 << 20)] == [b"first", b"second"]
+    assert successor.lost == 0
+
+
 def test_no_room_on_the_disk_is_an_error_and_no_ring(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, os.strerror(28))

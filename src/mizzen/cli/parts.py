@@ -75,11 +75,21 @@ def gateway(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7080,
     grpc_port: Annotated[int | None, typer.Option(help="Port for gRPC.", show_default="the one after --port")] = None,
     processes: Annotated[int, typer.Option(help="Processes on these ports.", min=1)] = 1,
+    log_dir: Annotated[Path | None, typer.Option(help="Where the prediction log's rings are; default: none.")] = None,
+    traces: Annotated[str | None, typer.Option(help="URL of an OpenTelemetry collector (OTLP over HTTP).")] = None,
+    access_log: Annotated[
+        str | None, typer.Option(help="A file for a JSON line a request; -: standard output.")
+    ] = None,
 ) -> None:
     """Run a gateway against a control plane."""
     listen = ["--host", host, "--port", str(port), "--processes", str(processes)]
     listen += ["--grpc-port", str(grpc_port)] if grpc_port is not None else []
-    _become("mizzen.serving.gateway", *_kubeconfig(kubeconfig), *listen)
+    observed = [
+        *(["--log-dir", str(log_dir)] if log_dir is not None else []),
+        *(["--traces", traces] if traces is not None else []),
+        *(["--access-log", access_log] if access_log is not None else []),
+    ]
+    _become("mizzen.serving.gateway", *_kubeconfig(kubeconfig), *listen, *observed)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import typer
 from lightkube.resources.core_v1 import ConfigMap
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from mizzen.cli import options, output
 from mizzen.cli.failures import NOT_FOUND, UNAVAILABLE, USAGE, CommandError
@@ -19,7 +20,7 @@ from mizzen.cli.scrape import Activity, Endpoint, Series, between, parse
 from mizzen.kinds import InferenceEndpoint
 from mizzen.kinds.names import SETTINGS_CONFIG_MAP, SYSTEM_NAMESPACE
 from mizzen.kube.client import Client
-from mizzen.kube.errors import NotFound
+from mizzen.kube.errors import KubeError, NotFound
 
 app = typer.Typer()
 HEADERS = ("endpoint", "serving", "ready", "req/s", "err/s", "p50", "p99", "queue", "running", "unlogged")
@@ -58,8 +59,12 @@ async def _top(
         with Live(console=output.console, screen=True, auto_refresh=False) as screen:
             while True:
                 await asyncio.sleep(interval_s)
-                after, after_s = await _page(http, url), time.monotonic()
-                rows = await _rows(client, between(before, after, after_s - before_s), namespace)
+                try:
+                    after, after_s = await _page(http, url), time.monotonic()
+                    rows = await _rows(client, between(before, after, after_s - before_s), namespace)
+                except (CommandError, KubeError, OSError) as error:  # a part starts again: it will be back
+                    screen.update(Text(str(error), style="red"), refresh=True)
+                    continue
                 screen.update(_drawn(rows), refresh=True)
                 before, before_s = after, after_s
 
@@ -138,6 +143,8 @@ def _drawn(rows: list[dict[str, Any]]) -> Table:
     for number, header in enumerate(HEADERS):
         drawn.add_column(header.upper(), justify="left" if number < 2 else "right")
     for row in rows:
-        amiss = row["errors_per_s"] > 0 or row["rows_waiting"] > QUEUE_LONG_ROWS or not row["ready_replicas"]
+        amiss = (
+            row["errors_per_s"] > 0 or row["rows_waiting"] > QUEUE_LONG_ROWS or row["ready_replicas"] < row["replicas"]
+        )
         drawn.add_row(*_cells(row), style="red" if amiss else "")
     return drawn

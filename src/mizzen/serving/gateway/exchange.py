@@ -74,7 +74,7 @@ class Exchange:
 
     __slots__ = (
         "came_s", "deadline_s", "decoded", "done", "observed", "on_done", "on_leave", "pinned", "sent_s", "split",
-        "tenant", "ticket", "trace_id", "unit", "watch",
+        "tenant", "ticket", "unit", "watch",
     )  # fmt: skip
 
     def __init__(self, came_s: float, deadline_s: float) -> None:
@@ -98,10 +98,15 @@ class Exchange:
         """When it was sent to a worker."""
         self.unit: str | None = None
         """Whom it is for, as the client says (`Mizzen-Unit`): what a version is chosen for, and what is sampled by."""
-        self.trace_id: str | None = None
         self.observed: Observed | None = None
         """Where it is traced, or written to the access log."""
         self.done = False
+
+    @property
+    def trace_id(self) -> str | None:
+        """Of its trace, where it is traced."""
+        trace = self.observed.trace if self.observed is not None else None
+        return trace.trace_id if trace is not None else None
 
     def read(self, served: Served) -> InferenceRequest:
         """What came, decoded for that version; once. Raises `BadRequestError`."""

@@ -101,29 +101,24 @@ class Gateway:
             size = None if json_size is None else int(json_size)
             exchange = form(reply, body, size, now, self.deadline_s(service, headers, now))
             exchange.pinned, exchange.tenant = pinned, tenant
-            self.give(exchange, service, taker, headers, path)
         except HttpError as error:
             self.refuse(reply, error, measures)
             return None
+        self.give(exchange, service, taker, headers, path)
+        return None if exchange.done else exchange
         return exchange
 
     def give(
         self, exchange: Exchange, service: Service, taker: Service | Streams, headers: HeaderMap, path: str
     ) -> None:
-        """Has a request taken, and tells who observes it. Raises `HttpError` where it is refused at once."""
+        """Has a request taken, and tells who observes it. It may be answered at once."""
         if service.recorder is not None:
             exchange.unit = headers.get("mizzen-unit")
         if self._observer is not None:
             self._observer.begin(exchange, headers, service.endpoint.key, path)
-        try:
-            taker.accept(exchange)
-        except HttpError as error:
-            if service.recorder is not None:
-                service.recorder.refused(exchange, None, error)
-            if exchange.observed is not None:
-                exchange.observed.done(exchange, exchange.decoded, error.status, error.outcome)
-            raise
-        exchange.on_leave = taker.leave
+        taker.accept(exchange)
+        if not exchange.done:
+            exchange.on_leave = taker.leave
 
     def admitted(self, key: EndpointKey, headers: HeaderMap) -> tuple[Service, str]:
         """The endpoint of that name, and who calls. Raises `HttpError` where there is none, or they may not know."""

@@ -91,8 +91,6 @@ class Observer:
     def begin(self, exchange: Exchange, headers: HeaderMap, endpoint: EndpointKey, path: str) -> None:
         """Watches the exchange, if it is traced or all are written down."""
         trace = self.tracer.begin(headers.get("traceparent")) if self.tracer is not None else None
-        if trace is not None:
-            exchange.trace_id = trace.trace_id
         if trace is not None or self.access is not None:
             exchange.unit = headers.get("mizzen-unit")
             exchange.observed = Observed(self, endpoint, path, trace)

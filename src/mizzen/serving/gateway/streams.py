@@ -46,7 +46,7 @@ class Host(Protocol):
         """The workers of a version that are connected and take more."""
 
     def accept(self, exchange: Exchange) -> None:
-        """Takes a request into the queue. Raises `HttpError`."""
+        """Takes a request into the queue."""
 
     def leave(self, exchange: Exchange) -> None:
         """The client of one that went into the queue has gone."""
@@ -68,13 +68,18 @@ class Streams:
         return len(self._waiting)
 
     def accept(self, exchange: Exchange) -> None:
-        """Takes a request: from now on it is answered from here. Raises `HttpError` where it is refused at once."""
+        """Takes a request: from now on it is answered from here, which may be at once."""
         assert isinstance(exchange, PartsExchange), "a path of streams has a form of streams"
-        if self._begin(exchange):
+        try:
+            if self._begin(exchange):
+                return
+        except HttpError as error:
+            self.refuse(exchange, error)
             return
         rows_max = self._host.endpoint.queue_rows_max
         if len(self._waiting) >= rows_max:
-            raise HttpError(429, f"{rows_max} streams wait", "queue_full", retry_after_s=1.0)
+            self.refuse(exchange, HttpError(429, f"{rows_max} streams wait", "queue_full", retry_after_s=1.0))
+            return
         self._waiting.append(exchange)
         self._time(exchange, exchange.deadline_s)
 

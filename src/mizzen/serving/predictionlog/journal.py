@@ -152,11 +152,15 @@ class Journal:
         if self._opened_s is None:
             return False
         old = self._monotonic() - self._opened_s >= self.limits.seal_after_s
-        if now or old or self.spool.open_bytes >= self.limits.segment_bytes:
+        if not (now or old or self.spool.open_bytes >= self.limits.segment_bytes):
+            return False
+        try:
             self.spool.seal()
-            self._opened_s = None
-            return True
-        return False
+        except OSError as error:
+            self._say_once(f"{self.spool.folder}: {error.strerror}")
+            return False
+        self._opened_s = None
+        return True
 
     # Spool to table
 

@@ -129,8 +129,8 @@ class Spool:
         """The open segment is complete. The rings have been told what it took."""
         if self._file is None or self._path is None or not self.open_bytes:
             return
-        self._file.close()
         self._path.replace(self._path.with_suffix(".sealed"))
+        self._file.close()
         self._file = self._path = None
         self.open_bytes = 0
         self._known.clear()

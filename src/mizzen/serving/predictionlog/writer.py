@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import httpx2
+import msgspec
 
 from mizzen.data.lake.errors import StoreUnavailable
 from mizzen.data.lake.objects import Store
@@ -108,20 +109,25 @@ class Writer:
         """Finds endpoints and rings that are new; counts."""
         for folder in self._folder.iterdir():
             if folder.is_dir() and folder not in self._endpoints:
-                journal = Journal(folder, self._spool / folder.name, self._limits)
-                path = table_path(journal.namespace, journal.endpoint)
-                endpoint = _Endpoint(journal, LogTable(self._store, path))
-                endpoint.tasks = [
-                    asyncio.create_task(self._keep_committing(endpoint)),
-                    asyncio.create_task(self._keep_sending(endpoint)),
-                ]
-                endpoint.sealed.set()  # what the last writer left
-                self._endpoints[folder] = endpoint
+                try:
+                    self._endpoints[folder] = self._begin(folder)
+                except OSError as error:  # a disk without room: looked at again
+                    log.warning("%s: %s", folder.name, error)
         for segment in self._spool.glob(f"*/{layout.SEGMENTS}"):  # its rings went when the machine was switched off
             (self._folder / segment.parent.name).mkdir(mode=0o700, exist_ok=True)
         for endpoint in self._endpoints.values():
             endpoint.journal.look()
             endpoint.journal.publish()
+
+    def _begin(self, folder: Path) -> _Endpoint:
+        journal = Journal(folder, self._spool / folder.name, self._limits)
+        endpoint = _Endpoint(journal, LogTable(self._store, table_path(journal.namespace, journal.endpoint)))
+        endpoint.tasks = [
+            asyncio.create_task(self._keep_committing(endpoint)),
+            asyncio.create_task(self._keep_sending(endpoint)),
+        ]
+        endpoint.sealed.set()  # what the last writer left
+        return endpoint
 
     def _tidy(self) -> None:
         """Forgets endpoints that are logged no more."""
@@ -173,7 +179,12 @@ class Writer:
                 await endpoint.sent.wait()
                 endpoint.sent.clear()
                 continue
-            contents = spools.read(segments[0])
+            try:
+                contents = spools.read(segments[0])
+            except (ValueError, msgspec.MsgspecError) as error:
+                log.error("no events of %s: %s", segments[0].path, error)  # noqa: TRY400 - the error says it all
+                spools.remove(segments[0])
+                continue
             try:
                 journal.written.events_lost += await deliver(self._http, contents)
                 wait_s = RETRY_S_FIRST

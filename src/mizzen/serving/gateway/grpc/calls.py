@@ -109,13 +109,14 @@ class Calls:
             if found.model_version:
                 exchange.pinned = version_number(found.model_version)
             exchange.tenant = tenant
-            gateway.give(exchange, service, taker, call.headers, INFER)
         except HttpError as error:
             self.refuse(call, error, measures)
             return None
-        if not exchange.done:
-            self.bytes_held += size
-            exchange.on_done = partial(self._release, size)
+        gateway.give(exchange, service, taker, call.headers, INFER)
+        if exchange.done:
+            return None
+        self.bytes_held += size
+        exchange.on_done = partial(self._release, size)
         return exchange
 
     def refuse(self, call: Call, error: HttpError, measures: Measures | None) -> None:
