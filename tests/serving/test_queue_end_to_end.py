@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 from collections import Counter
+from typing import Self
 
 import pytest
 
@@ -29,7 +30,7 @@ class Kubelet:
         self._workers = [self._start() for _ in range(workers)]
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> "Kubelet":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
