@@ -83,11 +83,11 @@ class Process:
 class WorkerProcess(Process):
     """A worker, and how the directory describes it."""
 
-    def __init__(self, stack: "Stack", described: Worker, task: dict, environment: dict[str, str]) -> None:
+    def __init__(self, stack: "Stack", described: Worker, task: dict, environment: dict[str, str], module: str) -> None:
         self.described = described
         self.health_port = int(environment["MIZZEN_PORT_HEALTH"])
         super().__init__(
-            ["-m", "mizzen.serving.worker"],
+            ["-m", module],
             {"MIZZEN_TASK": json.dumps(task), "MIZZEN_ROOTFS": str(stack.root / described.uid), **environment},
         )
 
@@ -224,6 +224,7 @@ class Stack:
         tcp: bool = False,
         told: bool = True,
         environment: dict[str, str] | None = None,
+        module: str = "mizzen.serving.worker",
         **task,
     ) -> WorkerProcess:
         """Starts a worker. The gateway is told at once, and connects when it can."""
@@ -245,7 +246,7 @@ class Stack:
             "storeUrl": f"file://{self.root}/store", "model": "m", "version": version, "digest": digest,
             "namespace": "default", "endpoint": name, "threads": 1, **task,
         }  # fmt: skip
-        process = WorkerProcess(self, described, wanted, environment)
+        process = WorkerProcess(self, described, wanted, environment, module)
         self.processes.append(process)
         if told:
             self.workers[uid] = process
