@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "What the Pods of a resource print"),
     "predict": ("predict", "Ask an endpoint"),
     "labels": ("labels", "Say what turned out to be true of logged requests"),
-    "top": ("top", "A live view of endpoints: rate, latency, queue, replicas, errors"),
+    "top": ("top", "A live view of endpoints: rate, latency, queue, errors"),
     "token": ("token", "API keys of endpoints"),
     "models": ("models", "Register models, move aliases"),
     "data": ("data", "Datasets: rows, profiles, versions, SQL, restore"),
@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "controllers": ("parts", "Run the controllers against a control plane"),
     "node": ("parts", "Run a node against a control plane"),
     "gateway": ("parts", "Run a gateway against a control plane"),
-    "predictionlog": ("parts", "Run the prediction log's writer against a control plane"),
+    "predictions": ("parts", "Run the prediction log's writer against a control plane"),
     "push-server": ("parts", "Run a push server against a control plane"),
 }
 

@@ -93,7 +93,7 @@ def gateway(
 
 
 @app.command()
-def predictionlog(
+def predictions(
     kubeconfig: options.Kubeconfig = None,
     home: options.Home = None,
     store_url: Annotated[str | None, typer.Option(help="Where tables are; default: as the platform says.")] = None,
