@@ -86,8 +86,8 @@ def test_loads_on_request_versions_differences_and_restore(machine: Machine, pro
 
 def test_pushed_rows_are_kept_and_served(machine: Machine, project: Path) -> None:
     """By the command line and over HTTP, with a key for this dataset; a key for endpoints does not open it."""
-    key = machine.mizzen("token", "create", "sender", "--dataset", "clicks").strip()
-    other = machine.mizzen("token", "create", "reader").strip()
+    key = machine.mizzen("token", "create", "clicks-sender", "--dataset", "clicks").strip()
+    other = machine.mizzen("token", "create", "only-asks").strip()
     machine.kubectl("wait", "dset/clicks", "--for=jsonpath={.status.pushUrl}", "--timeout=90s")
     url = machine.get("dset/clicks")["status"]["pushUrl"]
     said = machine.mizzen("data", "push", "clicks", '[{"id": 1}, {"id": 2}]', "--api-key", key)
