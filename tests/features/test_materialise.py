@@ -113,6 +113,21 @@ def test_a_replaced_source_is_read_beside_the_one_that_is_served(
     assert not list(store.scan(writer.view.prefix("default", 0)))
 
 
+def test_a_push_while_a_replaced_source_is_read_is_in_both(store: OnlineStore, lake: Store, tmp_path: Path) -> None:
+    """Seen at once in the old content, and still there when the new is served."""
+    old, new = rows_of(1, 100), rows_of(3, 100)
+    pushed = payments([("card-1", 650, 7.0)])
+    writer = writer_to(store, old)
+    materialise(writer, committed(lake, tmp_path, [old], "r1"), lambda: us(NOW))
+
+    def push(_: object) -> None:
+        writer.push(pushed, as_of_us=us(NOW), batch="once")
+        expect_online(store, pa.concat_tables([old, pushed]))
+
+    materialise(writer, committed(lake, tmp_path, [new], "r2"), lambda: us(NOW), step_rows=40, stepped=push)
+    expect_online(store, pa.concat_tables([new, pushed]))
+
+
 def test_a_column_that_disappears_is_told_and_the_last_good_version_stays(
     store: OnlineStore, lake: Store, tmp_path: Path
 ) -> None:

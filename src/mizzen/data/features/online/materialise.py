@@ -74,7 +74,7 @@ def _begun(writer: OnlineWriter, version: int, files: set[str]) -> Place:
         read = {*place.files, *([place.file] if place.file else [])}
         if read - files:
             place.filling = max(place.serving, place.filling) + 1
-            place.files, place.file, place.file_rows, place.batches = [], "", 0, []
+            place.files, place.file, place.file_rows = [], "", 0
         place.version = version
         return place
 
@@ -105,7 +105,7 @@ def _apply(writer: OnlineWriter, rows: pa.Table, file: str, as_of_us: int) -> Pl
         moved[:] = [place]
         return place
 
-    writer.apply(events_of(writer.view.definition, rows), as_of_us, move)
+    writer.apply(events_of(writer.view.definition, rows), as_of_us, move, lambda place: {place.filling})
     return moved[0]
 
 
