@@ -1,5 +1,6 @@
 """Definitions: what is refused and in which words, what a version is, what an expression may read."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from tests.features.builders import defined, view
 
 from mizzen.data.features.definition import as_label, definition_of, expect_no_circle, type_named
 from mizzen.data.features.errors import DefinitionError
+from mizzen.kinds import FeatureView
 from mizzen.kinds.manifests import load
 
 MANIFEST = """
@@ -136,3 +138,13 @@ def test_windows_make_features_of_their_own() -> None:
         "n_1h",
         "n_7d",
     )
+
+
+def test_the_example_of_the_documentation_is_a_view() -> None:
+    """docs/features.md shows a manifest that is read, with the features it says."""
+    text = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
+    manifest = text.split("```yaml\n")[1].split("```")[0]
+    (read,) = load(manifest, "features.md")
+    assert isinstance(read.resource, FeatureView)
+    stored = definition_of(read.resource).stored
+    assert stored == ("ceiling", "used", "spent_1h", "spent_24h", "spent_7d", "abroad", "usual", "shops", "quiet")

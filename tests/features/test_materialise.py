@@ -15,7 +15,7 @@ from tests.features.builders import defined, payments, times
 from tests.features.stores import redis_server
 from tests.features.test_online import us
 
-from mizzen.data.features.errors import StoreUnavailable
+from mizzen.data.features.errors import RowsUnfit, StoreUnavailable
 from mizzen.data.features.online.lmdb_store import LmdbStore
 from mizzen.data.features.online.materialise import entities_online, materialise
 from mizzen.data.features.online.reader import OnlineReader
@@ -111,6 +111,33 @@ def test_a_replaced_source_is_read_beside_the_one_that_is_served(
     assert (done.rows, done.generation, len(seen)) == (200, 1, 4)
     expect_online(store, pa.concat_tables(new))
     assert not list(store.scan(writer.view.prefix("default", 0)))
+
+
+def test_a_push_while_a_replaced_source_is_read_is_in_both(store: OnlineStore, lake: Store, tmp_path: Path) -> None:
+    """Seen at once in the old content, and still there when the new is served."""
+    old, new = rows_of(1, 100), rows_of(3, 100)
+    pushed = payments([("card-1", 650, 7.0)])
+    writer = writer_to(store, old)
+    materialise(writer, committed(lake, tmp_path, [old], "r1"), lambda: us(NOW))
+
+    def push(_: object) -> None:
+        writer.push(pushed, as_of_us=us(NOW), batch="once")
+        expect_online(store, pa.concat_tables([old, pushed]))
+
+    materialise(writer, committed(lake, tmp_path, [new], "r2"), lambda: us(NOW), step_rows=40, stepped=push)
+    expect_online(store, pa.concat_tables([new, pushed]))
+
+
+def test_a_column_that_disappears_is_told_and_the_last_good_version_stays(
+    store: OnlineStore, lake: Store, tmp_path: Path
+) -> None:
+    good = rows_of(1, 100)
+    writer = writer_to(store, good)
+    materialise(writer, committed(lake, tmp_path, [good], "r1"), lambda: us(NOW))
+    bad = committed(lake, tmp_path, [good.rename_columns(["card", "paid_at", "price"])], "r2")
+    with pytest.raises(RowsUnfit, match="expected the columns amount in its source, found card, paid_at, price"):
+        materialise(writer, bad, lambda: us(NOW))
+    expect_online(store, good)
 
 
 class Failing:

@@ -198,6 +198,8 @@ def test_parts_give_the_same_bytes(rows_in_memory: int, tmp_path: Path) -> None:
         ({}, payments([("a", None, 1.0)]), asked([("a", 1)]), RowsUnfit, "found none in 1 of 1 rows, first in row 0"),
         ({}, payments([(7, 1, 1.0)]), asked([("a", 1)]), RequestUnfit, "expected keys card of type int64, found string"),
         ({}, payments([(1.5, 1, 1.0)]), asked([("a", 1)]), RowsUnfit, "a key of whole numbers or text, found double"),
+        ({"aggregations": [{"name": "s", "function": "sum", "column": "amount"}]}, payments([("a", 1, 2**63)], amount=pa.uint64()), asked([("a", 1)]), RowsUnfit, "expected whole numbers that fit int64, found uint64"),
+        ({}, payments([(2**63, 1, 1.0)], card=pa.uint64()), asked([("a", 1)]), RowsUnfit, "expected keys that fit int64, found uint64"),
         ({"columns": ["gone"]}, payments([("a", 1, 1.0)]), asked([("a", 1)]), RowsUnfit, "expected the columns gone in its source"),
         ({}, payments([("a", 1, 1.0)]), asked([("a", 1)]).rename_columns(["who", "asked_at"]), RequestUnfit, "expected the columns card in the spine"),
         ({}, payments([("a", 1, 1.0)]), asked([("a", 1)]).append_column("amount", pa.array([1])), RequestUnfit, "give a prefix"),

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from mizzen.data.features.errors import RowsUnfit
+
 Array = npt.NDArray[Any]
 
 US_PER_S = 1_000_000
@@ -113,7 +115,10 @@ def _as_int64(column: pa.Array) -> Array:
         column = column.view(pa.int64())
     elif pt.is_date32(type_) or pt.is_time32(type_):
         column = column.view(pa.int32())
-    numbers: Array = pc.fill_null(pc.cast(column, pa.int64(), safe=False), 0).to_numpy(zero_copy_only=False)
+    try:
+        numbers: Array = pc.fill_null(pc.cast(column, pa.int64()), 0).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid as error:
+        raise RowsUnfit(f"expected whole numbers that fit int64, found {type_}: {error}") from error
     return numbers
 
 

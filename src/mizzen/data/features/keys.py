@@ -35,7 +35,10 @@ def as_key(column: pa.Array | pa.ChunkedArray, wanted: str | None, where: str) -
         raise RowsUnfit(f"{where}: expected a key of whole numbers or text, found {type_}")
     if wanted is not None and wanted != found:
         raise RowsUnfit(f"{where}: expected a key of type {wanted}, found {type_}; cast it in the source")
-    return pc.cast(whole, pa.int64() if found == "int64" else pa.string())
+    try:
+        return pc.cast(whole, pa.int64() if found == "int64" else pa.string())
+    except pa.ArrowInvalid as error:
+        raise RowsUnfit(f"{where}: expected keys that fit int64, found {type_}: {error}") from error
 
 
 def encode(events: Sequence[pa.Array], asked: Sequence[pa.Array]) -> tuple[Array, Array, int]:

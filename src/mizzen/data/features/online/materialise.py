@@ -9,7 +9,6 @@ the world is read again only where it was replaced.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import msgspec
 import pyarrow as pa
@@ -48,14 +47,16 @@ def materialise(
 
     Raises `RowsUnfit` where rows do not fit the view and `StoreUnavailable` where a store fails; steps made stay made.
     """
-    fragments = {PurePosixPath(f.path).name: f for f in source.dataset().get_fragments()}
+    columns = columns_read(writer.view.definition, source.schema.names)  # before anything moves
+    folder = "/".join(source.location.split("/")[-2:]) + "/"
+    fragments = {fragment.path.rpartition(folder)[2]: fragment for fragment in source.dataset().get_fragments()}
     place = _begun(writer, source.version, set(fragments))
     rows = files = 0
     for name, fragment in sorted(fragments.items()):
         if name in place.files:
             continue
         skip = place.file_rows if place.file == name else 0
-        for step in _steps(fragment, columns_read(writer.view.definition, source.schema.names), skip, step_rows):
+        for step in _steps(fragment, columns, skip, step_rows):
             place = _apply(writer, step, name, now_us())
             rows += len(step)
             stepped(place)
@@ -73,7 +74,7 @@ def _begun(writer: OnlineWriter, version: int, files: set[str]) -> Place:
         read = {*place.files, *([place.file] if place.file else [])}
         if read - files:
             place.filling = max(place.serving, place.filling) + 1
-            place.files, place.file, place.file_rows, place.batches = [], "", 0, []
+            place.files, place.file, place.file_rows = [], "", 0
         place.version = version
         return place
 
@@ -104,7 +105,7 @@ def _apply(writer: OnlineWriter, rows: pa.Table, file: str, as_of_us: int) -> Pl
         moved[:] = [place]
         return place
 
-    writer.apply(events_of(writer.view.definition, rows), as_of_us, move)
+    writer.apply(events_of(writer.view.definition, rows), as_of_us, move, lambda place: {place.filling})
     return moved[0]
 
 

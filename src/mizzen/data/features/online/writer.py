@@ -110,35 +110,44 @@ class OnlineWriter:
             return place
 
         events = events_of(self.view.definition, rows, known_us=known_us)
-        return self.apply(events, as_of_us, moved)
+        return self.apply(events, as_of_us, moved, lambda place: {place.serving, place.filling})
 
-    def apply(self, events: Events, as_of_us: int, moved: Callable[[Place], Place | None]) -> Pushed:
-        """Adds events and moves the place, in one transaction; nothing where `moved` says it was there already."""
+    def apply(
+        self,
+        events: Events,
+        as_of_us: int,
+        moved: Callable[[Place], Place | None],
+        generations: Callable[[Place], set[int]],
+    ) -> Pushed:
+        """Adds events to generations and moves the place, in one transaction; nothing where `moved` says `None`."""
         entity, _, _ = encode(events.keys, [key.slice(0, 0) for key in events.keys])
         _, first, number = np.unique(entity, return_index=True, return_inverse=True)
         entities = list(zip(*(key.take(pa.array(first)).to_pylist() for key in events.keys), strict=True))
-        again = False
-
-        while True:
-            generation = self.place().filling
-            keys = self.view.keys(self.view.prefix(self.namespace, generation), entities)
+        outcome: Pushed | None = None
+        while outcome is None:
+            wanted = generations(self.place())
+            keys = [k for g in sorted(wanted) for k in self.view.keys(self.view.prefix(self.namespace, g), entities)]
 
             def change(record: bytes | None, records: list[bytes | None]) -> Changes:
-                nonlocal again
+                nonlocal outcome
                 place = place_of(record)
-                if place.filling != generation:  # noqa: B023 - called before the next round
+                if generations(place) != wanted:  # noqa: B023 - called before the next round
+                    outcome = None
                     return {}
-                again = (new := moved(place)) is None
+                new = moved(place)
+                outcome = Pushed(len(events), len(entities), again=new is None)
                 if new is None:
                     return {}
                 new.writes += 1
-                changed = self._changed(keys, records, number, events, as_of_us)  # noqa: B023
+                changed: dict[bytes, bytes | None] = {}
+                for start in range(0, len(keys), max(1, len(entities))):  # noqa: B023
+                    part = slice(start, start + len(entities))
+                    changed |= self._changed(keys[part], records[part], number, events, as_of_us)  # noqa: B023
                 told = {self.view.served(self.namespace): served_record(new)}
                 return {**changed, **told, self._place: msgspec.msgpack.encode(new)}
 
             self.store.write(keys, self._place, change)
-            if again or self.place().filling == generation:
-                return Pushed(len(events), len(entities), again)
+        return outcome
 
     def forget(self, entity: Sequence[Any], when_us: int) -> Receipt:
         """Takes everything that is held of an entity out of the store, in every generation."""
