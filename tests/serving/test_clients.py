@@ -92,6 +92,16 @@ def test_tritons_client_sends_and_gets_strings_and_several_tensors(triton):
     assert answer.as_numpy("total").tolist() == [[3.0], [12.0]]
 
 
+def test_bytes_that_are_no_text_are_the_clients_mistake(triton):
+    """To a model of texts; the others of the batch are answered."""
+    module, client = triton
+    words = np.array([[b"\xff"]], dtype=np.object_)
+    numbers = np.zeros((1, 3))
+    with pytest.raises(InferenceServerException, match="expected UTF-8 strings") as caught:
+        client.infer("text", [tensor(module, "word", "BYTES", words), tensor(module, "x", "FP64", numbers)])
+    assert caught.value.status() in {"400", "StatusCode.INVALID_ARGUMENT"}
+
+
 def test_tritons_client_is_told_of_server_and_models(triton):
     module, client = triton
     as_json = {"as_json": True} if module is tritonclient.grpc else {}

@@ -34,6 +34,8 @@ class Failed:
     message: str
     lost: bool = False
     """Whether the reason is that workers were lost, and not what the model said."""
+    invalid: bool = False
+    """Whether it is that the inputs are none that the model takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,13 +246,13 @@ class Queue:
                         whole.unite()
         return commands
 
-    def failed(self, batch: Batch, message: str, now: float) -> list[Command]:
+    def failed(self, batch: Batch, message: str, now: float, *, invalid: bool = False) -> list[Command]:
         """The model refused the batch. One request alone is at fault; of several, each half is tried."""
         lane, live = self._finish(batch, now)
         commands: list[Command] = []
         if len(batch.requests) == 1:
             for request in live:
-                commands.append(Failed(request.whole or request, message))
+                commands.append(Failed(request.whole or request, message, invalid=invalid))
                 commands += self._drop(request)
             return commands
         self._batches_halved += 1

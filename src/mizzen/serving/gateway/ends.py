@@ -114,6 +114,8 @@ class Ends:
 
 def failed(command: Failed) -> HttpError:
     """What a client is told whose request the model refused, or that was lost with its workers."""
+    if command.invalid:
+        return HttpError(400, command.message, "bad_request")
     return HttpError(500, command.message, "worker_lost" if command.lost else "failed")
 
 

@@ -339,8 +339,9 @@ class Service:
         self._assign()
 
     def batch_failed(self, link: Link, batch: Batch, failure: Failure) -> None:
-        if failure.code is ErrorCode.FAILED:
-            self._perform(self._queue.failed(batch, failure.message, self._clock()))
+        if failure.code in {ErrorCode.FAILED, ErrorCode.INVALID}:
+            invalid = failure.code is ErrorCode.INVALID
+            self._perform(self._queue.failed(batch, failure.message, self._clock(), invalid=invalid))
         else:
             self._queue.returned(batch, self._clock())
         self._queue.grant(link, failure.credits)

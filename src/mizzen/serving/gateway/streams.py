@@ -231,7 +231,9 @@ class _Reading:
         elif failure.code is ErrorCode.NOT_RUN and not self._parts and not exchange.done:
             self._streams.again(exchange)
         else:
-            self._streams.refuse(exchange, HttpError(500, failure.message, "failed"))
+            bad = failure.code is ErrorCode.INVALID
+            error = HttpError(400 if bad else 500, failure.message, "bad_request" if bad else "failed")
+            self._streams.refuse(exchange, error)
         self._streams.look_again()
 
     def lost(self) -> None:

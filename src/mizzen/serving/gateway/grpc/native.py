@@ -5,7 +5,7 @@
     event loop          `Calls.unary`; an answer goes straight back, without a task
 
 What it does not serve, streams, goes on to grpcio (`aio`) at a Unix socket. It is young, so all that leans on it is in
-this module; docs/adr/0009 has what was measured.
+this module; docs/adr/0012 has what was measured.
 """
 
 import asyncio
