@@ -9,7 +9,7 @@ import numpy as np
 
 from mizzen.data.lake.objects import Store
 from mizzen.serving.gateway.directory import Endpoint, Logging, Version
-from mizzen.serving.gateway.exchange import Exchange
+from mizzen.serving.gateway.exchange import HttpExchange
 from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.oip import InferenceRequest
@@ -77,9 +77,9 @@ class Log:
         )
 
 
-def exchange(clock=time.monotonic, *, tenant=None, unit=None, pinned=None) -> Exchange:
+def exchange(clock=time.monotonic, *, tenant=None, unit=None, pinned=None) -> HttpExchange:
     now = clock()
-    made = Exchange(None, b"", None, now, now + 30)
+    made = HttpExchange(None, b"", None, now, now + 30)
     made.sent_s = now + 0.001
     made.tenant, made.unit, made.pinned = tenant, unit, pinned
     return made
