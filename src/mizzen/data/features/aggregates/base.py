@@ -191,3 +191,15 @@ class OfObjects(Aggregate):
     def column(self, state: State, value: Callable[[Any], Any], default: Any = None) -> list[Any]:
         """The value of each object; the default where there is none."""
         return [default if one is None else value(one) for one in state[1]]
+
+
+class OfKValues(OfObjects):
+    """One whose result is a list of k of the values."""
+
+    def __init__(self, domain: Domain, k: int) -> None:
+        super().__init__(domain)
+        self.k = k
+
+    @property
+    def result_type(self) -> pa.DataType:
+        return pa.list_(pa.float64() if pa.types.is_decimal(self.domain.type) else self.domain.type)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mizzen.data.features.aggregates.base import Aggregate, Asked, OfObjects, Run, State
+from mizzen.data.features.aggregates.base import Aggregate, Asked, OfKValues, Run, State
 from mizzen.data.features.columns import US_PER_S, Array, Domain
 
 
@@ -87,18 +87,10 @@ class TimeSinceLast(Aggregate):
         return pa.array(since_us / US_PER_S, pa.float64(), mask=none)
 
 
-class LastK(OfObjects):
+class LastK(OfKValues):
     """The newest k values, the newest first."""
 
     function = "last_k"
-
-    def __init__(self, domain: Domain, k: int) -> None:
-        super().__init__(domain)
-        self.k = k
-
-    @property
-    def result_type(self) -> pa.DataType:
-        return pa.list_(pa.float64() if pa.types.is_decimal(self.domain.type) else self.domain.type)
 
     def make(self, run: Run, start: int, stop: int) -> list[tuple[int, int, Any]]:
         newest = slice(max(start, stop - self.k), stop)

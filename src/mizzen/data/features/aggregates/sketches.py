@@ -14,7 +14,7 @@ import datasketches
 import numpy as np
 import pyarrow as pa
 
-from mizzen.data.features.aggregates.base import Asked, OfObjects, Run, State
+from mizzen.data.features.aggregates.base import Asked, OfKValues, OfObjects, Run, State
 from mizzen.data.features.aggregates.ordered import lists_of
 from mizzen.data.features.columns import Domain
 
@@ -53,18 +53,10 @@ class Quantile(OfObjects):
         return datasketches.kll_doubles_sketch.deserialize(packed)
 
 
-class TopK(OfObjects):
+class TopK(OfKValues):
     """The k most frequent values, the most frequent first; of equally frequent ones the smaller first."""
 
     function = "top_k"
-
-    def __init__(self, domain: Domain, k: int) -> None:
-        super().__init__(domain)
-        self.k = k
-
-    @property
-    def result_type(self) -> pa.DataType:
-        return pa.list_(pa.float64() if pa.types.is_decimal(self.domain.type) else self.domain.type)
 
     def make(self, run: Run, start: int, stop: int) -> dict[Any, int]:
         values = run.value[start:stop]
