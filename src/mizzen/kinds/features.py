@@ -12,6 +12,7 @@ from mizzen.kinds.data import CODE_DIGEST, PYTHON_ENTRYPOINT, Column
 from mizzen.kinds.meta import AGE, DNS_LABEL, MESSAGE, READY, REASON, PrinterColumn, Resource, Status, Timestamp, Wire
 from mizzen.kinds.pods import PodOptions
 from mizzen.kinds.scalars import Duration, duration_s
+from mizzen.kinds.skew import SkewAudit, SkewReport
 
 FEATURE_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 FEATURE_TYPE = (
@@ -173,6 +174,8 @@ class FeatureViewSpec(PodOptions):
     """For how long the newest row counts; absent, for ever."""
     online: bool = True
     """Whether the features are kept for reads in milliseconds."""
+    audit: SkewAudit | None = None
+    """Compares a sample of online reads with the offline computation; absent: it does not."""
     code: str | None = Field(default=None, pattern=CODE_DIGEST)
     """Digest of the code bundle with the functions; `mizzen apply` fills it with the manifest's folder."""
     owner: str = ""
@@ -219,6 +222,8 @@ class FeatureViewStatus(Status):
     """Entities that are online."""
     newest_event: Timestamp | None = None
     materialised_at: Timestamp | None = None
+    skew: SkewReport | None = None
+    """Of the last audit."""
 
 
 class FeatureView(Resource):

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mizzen.kinds.build import ModelFormat
+from mizzen.kinds.lookups import FeatureLookup
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.pods import EnvValue, Resources
@@ -148,6 +149,8 @@ class InferenceEndpointSpec(Wire):
     """What may wait, and how long."""
     worker: WorkerOptions = Field(default_factory=WorkerOptions)
     """The worker Pods."""
+    features: FeatureLookup | None = None
+    """Looks features up by the keys that requests carry; absent: requests carry all that the model takes."""
     logging: Logging | None = None
     """The prediction log; absent: requests are not logged."""
 

@@ -23,7 +23,7 @@ from mizzen.kinds.features import AggregationFeature, Entity, FeatureView, Featu
 from mizzen.kinds.scalars import duration_s
 
 _NOT_OF_THE_VALUES = frozenset(
-    {"resources", "env", "timeout", "retries", "nodeSelector", "owner", "description", "tags", "online"}
+    {"resources", "env", "timeout", "retries", "nodeSelector", "owner", "description", "tags", "online", "audit"}
 )
 _TYPES = {
     "boolean": pa.bool_(), "int8": pa.int8(), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),

@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 
 from mizzen.serving.gateway import openapi, pages
-from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Worker
+from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, View, Worker
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, HttpExchange, Reply
+from mizzen.serving.gateway.features.source import FeatureSource
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
@@ -54,8 +55,11 @@ class Gateway:
         connect: Callable[[Worker, Owner], Link] = Link,
         log_folder: Path | None = None,
         observer: Observer | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
         self.clock = clock
+        self.features = features if features is not None else FeatureSource(None, clock)
+        """What endpoints look up."""
         self._connect = connect
         self._observer = observer
         """Traces, and the access log; `None`: neither."""
@@ -257,6 +261,7 @@ class Gateway:
             self._unmap(service.endpoint)
             service.record_with(self._recorder(endpoint, service.recorder, service.measures))
             service.update(endpoint)
+        self.features.endpoint_changed(service)
         for path, number, what in inference_paths(endpoint):
             taker = service.streams if what.startswith("generate") else service
             self._inference[path] = (service, number, FORMS[what], taker)
@@ -265,6 +270,7 @@ class Gateway:
         service = self.services.pop(key, None)
         if service is not None:
             self._unmap(service.endpoint)
+            self.features.endpoint_gone(key)
             service.close()
             if service.recorder is not None:
                 service.recorder.close()
@@ -305,6 +311,12 @@ class Gateway:
     def _unmap(self, endpoint: Endpoint) -> None:
         for path, _, _ in inference_paths(endpoint):
             self._inference.pop(path, None)
+
+    def view_changed(self, view: View) -> None:
+        self.features.view_changed(view)
+
+    def view_gone(self, key: EndpointKey) -> None:
+        self.features.view_gone(key)
 
     def key_changed(self, name: str, key: ApiKey) -> None:
         self.keyring.put(name, key)

@@ -16,6 +16,7 @@ from mizzen.kube.errors import ConfigurationError
 from mizzen.kube.process import log_to_standard_error, notify_ready
 from mizzen.serving.gateway import pages
 from mizzen.serving.gateway.beginning import client_of
+from mizzen.serving.gateway.features.source import FeatureSource
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
 from mizzen.serving.gateway.grpc.calls import Calls
@@ -70,7 +71,9 @@ async def run(plan: Plan) -> None:
     loop = asyncio.get_running_loop()
     log_dir = Path(plan.log_dir) if plan.log_dir is not None else None
     observer = observer_of(plan, time.monotonic)
-    gateway = Gateway(time.monotonic, log_folder=log_dir, observer=observer)
+    gateway = Gateway(
+        time.monotonic, log_folder=log_dir, observer=observer, features=FeatureSource(plan.online_url, time.monotonic)
+    )
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
     gateway.tracing = pages.tracing(plan.traces_ratio if plan.traces_url is not None else 0.0)
@@ -91,6 +94,7 @@ async def run(plan: Plan) -> None:
         _stop(loop, server)
         await ending
     metrics.write()
+    gateway.features.close()
     announcing.cancel()
     for task in tasks:
         task.cancel()

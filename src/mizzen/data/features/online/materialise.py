@@ -16,7 +16,7 @@ import pyarrow.dataset as pds
 
 from mizzen.data.features.events import columns_read, events_of
 from mizzen.data.features.online.store import Changes
-from mizzen.data.features.online.writer import OnlineWriter, Place, place_of, served_record
+from mizzen.data.features.online.writer import OnlineWriter, Place, place_of
 from mizzen.data.lake.tables import TableVersion
 
 STEP_ROWS = 250_000
@@ -132,7 +132,7 @@ def _moved(writer: OnlineWriter, move: Callable[[Place], Place]) -> Place:
         if place == before:
             return {}
         place.writes += 1
-        return {key: msgspec.msgpack.encode(place), writer.view.served(writer.namespace): served_record(place)}
+        return {key: msgspec.msgpack.encode(place), **writer.told(place)}
 
     writer.store.write([], key, change)
     return moved[0]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from mizzen.data.features.columns import Array
 from mizzen.data.features.definition import Definition
 from mizzen.data.features.errors import RequestUnfit
-from mizzen.data.features.events import Events, events_of
+from mizzen.data.features.events import Events, columns_read, events_of
 from mizzen.data.features.online.held import Held, Holding
 from mizzen.data.features.online.layout import Layout
 from mizzen.data.features.online.packing import Packing
@@ -50,7 +50,9 @@ class OnlineView:
 
     def __init__(self, definition: Definition, source: pa.Schema, *, grace_us: int = GRACE_US) -> None:
         self.definition = definition
-        empty = events_of(definition, source.empty_table())
+        self.source = pa.schema([source.field(name) for name in columns_read(definition, source.names)])
+        """The columns of the source that the view reads."""
+        empty = events_of(definition, self.source.empty_table())
         self.key_types = [key.type for key in empty.keys]
         self.holding = Holding(definition, empty.values.schema)
         self._packing = Packing(self.holding, self.key_types)
@@ -166,9 +168,22 @@ class OnlineView:
         """The key of the generation that readers get."""
         return b"s" + self._named(namespace)
 
+    def described(self, namespace: str) -> dict[bytes, bytes]:
+        """What readers who know the definition alone must know besides: the columns that the view reads."""
+        return {described_key(namespace, self.definition): self.source.serialize().to_pybytes()}
+
     def _named(self, namespace: str) -> bytes:
-        text = f"{namespace}/{self.definition.name}@{self.definition.digest}"
-        return hashlib.blake2b(text.encode(), digest_size=8).digest()
+        return _named(namespace, self.definition)
+
+
+def described_key(namespace: str, definition: Definition) -> bytes:
+    """The key of a view's description."""
+    return b"d" + _named(namespace, definition)
+
+
+def _named(namespace: str, definition: Definition) -> bytes:
+    text = f"{namespace}/{definition.name}@{definition.digest}"
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 def joined_held(held: Held, more: tuple[Array, Events]) -> Held:

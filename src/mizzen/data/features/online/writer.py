@@ -143,11 +143,14 @@ class OnlineWriter:
                 for start in range(0, len(keys), max(1, len(entities))):  # noqa: B023
                     part = slice(start, start + len(entities))
                     changed |= self._changed(keys[part], records[part], number, events, as_of_us)  # noqa: B023
-                told = {self.view.served(self.namespace): served_record(new)}
-                return {**changed, **told, self._place: msgspec.msgpack.encode(new)}
+                return {**changed, **self.told(new), self._place: msgspec.msgpack.encode(new)}
 
             self.store.write(keys, self._place, change)
         return outcome
+
+    def told(self, place: Place) -> dict[bytes, bytes]:
+        """What readers are told whenever the place moves: the generation they get, and what it is made of."""
+        return {self.view.served(self.namespace): served_record(place), **self.view.described(self.namespace)}
 
     def forget(self, entity: Sequence[Any], when_us: int) -> Receipt:
         """Takes everything that is held of an entity out of the store, in every generation."""
