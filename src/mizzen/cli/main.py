@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("token", "API keys of endpoints"),
     "models": ("models", "Register models, move aliases"),
     "bundle": ("models", "Store a project folder; print its digest"),
+    "simulate": ("simulate", "The scaling policies over recorded arrivals"),
     "crds": ("parts", "Print the CustomResourceDefinitions to apply to a cluster"),
     "controllers": ("parts", "Run the controllers against a control plane"),
     "node": ("parts", "Run a node against a control plane"),

@@ -70,9 +70,9 @@ class Scaling(Wire):
     """Never fewer. With 0, an idle endpoint has no process, and a request that comes starts one and waits for it."""
     max_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Never more. By default the larger of `replicas` and `minReplicas`."""
-    target_concurrency: float | None = Field(default=None, gt=0, le=100_000)
+    target_concurrency: float | None = Field(default=None, ge=0.001, le=100_000)
     """Requests of one worker, waiting or running, on average."""
-    target_rate: float | None = Field(default=None, gt=0, le=1e9)
+    target_rate: float | None = Field(default=None, ge=0.001, le=1e9)
     """Requests a second of one worker."""
     target_queue_delay: PositiveDuration | None = None
     """How long a request may wait for a worker on average."""
@@ -89,9 +89,9 @@ class Scaling(Wire):
     panic_threshold: float | None = Field(default=None, ge=1.0, le=1000.0)
     """A load of so many times what the ready workers should have is a burst: until it has passed, none is taken
     away. By default 2; with the profile `batch` none is."""
-    scale_up_rate: float = Field(default=1000.0, gt=1.0, le=1000.0)
+    scale_up_rate: float = Field(default=1000.0, ge=1.01, le=1000.0)
     """At most so many times the ready workers at once."""
-    scale_down_rate: float = Field(default=2.0, gt=1.0, le=1000.0)
+    scale_down_rate: float = Field(default=2.0, ge=1.01, le=1000.0)
     """At most down to the ready workers divided by this at once."""
     scale_down_delay: Duration | None = None
     """Fewer workers must have been enough for this long. By default 0s."""

@@ -40,8 +40,10 @@ def _fluid(trace: Counts, scenario: Scenario, policy: str) -> Outcome:
 def _discrete(trace: Requests, scenario: Scenario, policy: str) -> Outcome:
     total = Outcome(policy)
     for arrivals, services in trace.endpoints.values():
-        fixed = scenario.fleet_for(_peak_concurrency(arrivals, services, trace.seconds))
-        begun = scenario.starting_with(fixed if policy == "fixed" else scenario.min_replicas)
+        means = _minute_concurrency(arrivals, services, trace.seconds)
+        fixed = scenario.fleet_for(float(means.max(initial=0.0)))
+        first = scenario.fleet_for(float(means[0])) if scenario.min_replicas else 0
+        begun = scenario.starting_with(fixed if policy == "fixed" else first)
         world = Discrete(
             arrivals, services, scenario.policy(policy, fixed)(), policy, begun, wall_s=trace.wall_s
         )  # fmt: skip
@@ -60,12 +62,12 @@ def _minute_means(counts: Floats) -> Floats:
     return means
 
 
-def _peak_concurrency(arrivals: Iterable[float], services: Iterable[float], seconds: float) -> float:
-    """The most requests at a time, on average over a minute, if none had to wait."""
+def _minute_concurrency(arrivals: Iterable[float], services: Iterable[float], seconds: float) -> Floats:
+    """Requests at a time, on average over each minute, if none had to wait."""
     work = np.zeros(math.ceil(seconds / PEAK_WINDOW_S) + 1)
     for came, takes in zip(arrivals, services, strict=True):
         first, last = int(came // PEAK_WINDOW_S), int((came + takes) // PEAK_WINDOW_S)
         for minute in range(first, min(last + 1, len(work))):
             begin, end = minute * PEAK_WINDOW_S, (minute + 1) * PEAK_WINDOW_S
             work[minute] += min(came + takes, end) - max(came, begin)
-    return float(work.max(initial=0.0)) / PEAK_WINDOW_S
+    return work / PEAK_WINDOW_S

@@ -130,7 +130,7 @@ class Discrete:
             self._give_up(self._queue.popleft())
         woken = False
         while self._next < len(self._arrivals) and self._arrivals[self._next] <= at:
-            woken = woken or self._arrive()
+            woken = self._arrive() or woken
         self._assign(at)
         if at >= self._tick_at or woken:
             self._report_and_decide(at, at_once=woken)

@@ -192,7 +192,8 @@ class Autoscaler:
         rests = comes_back_s > 0 and idle_s < comes_back_s and idle_s >= self.settings.windows.panic_s
         learned = ", as its idle times have it" if keep.learned else ""
         if idle_s >= keep.keep_s or rests:
-            proposal.become(0, "idle", f"no request for {idle_s:.0f} s{learned}")
+            proposal.desired, proposal.rule = 0, "idle"
+            proposal.why = f"no request for {idle_s:.0f} s{learned}"
         elif proposal.desired < 1:
             proposal.become(1, "keepAlive", f"a worker stays for {keep.keep_s:.0f} s after the last request{learned}")
         moments = (self.settings.windows.panic_s, comes_back_s, keep.keep_s)
