@@ -64,8 +64,8 @@ class Discrete:
         self._running: list[tuple[float, int]] = []
         """A heap: when it ends, and which."""
         self._lost: set[int] = set()
-        self._flow = [0.0] * 6
-        self._unsent = [0.0] * 6
+        self._flow = [0.0] * 5
+        self._unsent = [0.0] * 5
         """What happened while nothing was told."""
         self._tick_at: float = 0.0
         self._reports = 0
@@ -161,7 +161,6 @@ class Discrete:
                 self.outcome.waited(wait_s)
                 if wait_s > self._scenario.wait_s_max:
                     self.outcome.late += 1
-                    self._flow[5] += 1
             heapq.heappush(self._running, (at + self._services[request], request))
 
     def _crash(self, at: float) -> None:
@@ -184,10 +183,10 @@ class Discrete:
         fleet, wall_s = self._fleet, self._wall_s + at
         silent = any(begin <= at < end for begin, end in self._silences)
         self._unsent = [a + b for a, b in zip(self._unsent, self._flow, strict=True)]
-        self._flow = [0.0] * 6
+        self._flow = [0.0] * 5
         if not silent:
             self._policy.report(at, wall_s, Flow(*self._unsent))
-            self._unsent = [0.0] * 6
+            self._unsent = [0.0] * 5
         for seconds in fleet.starts_done:
             self._policy.started(seconds)
         fleet.starts_done.clear()

@@ -120,7 +120,7 @@ def simulate(counts: Sequence[int], policy: Policy, name: str, scenario: Scenari
             left = (before + backlog.amount) / 2
         busy = served * service_s
         busy_total += busy
-        report(now, wall_s + now, Flow(float(count), busy + left, busy / slots, served, left, late))
+        report(now, wall_s + now, Flow(float(count), busy + left, busy / slots, served, left))
         need = (busy + left) / slots
         peak_need = max(peak_need, need)
         if second % SERIES_EVERY_S == 0:

@@ -11,6 +11,7 @@ from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Pod
 
 from mizzen.controllers.endpoint.decide import decide, resolve
+from mizzen.controllers.endpoint.sizes import sizes
 from mizzen.controllers.endpoint.workers import deployment_for, deployment_name, labels, must_apply, observed
 from mizzen.controllers.indexes import MODEL, model_of
 from mizzen.controllers.jobs import MANAGED_BY
@@ -64,10 +65,12 @@ class EndpointController(ResourceController):
         target = self._target(endpoint)
         found = {meta_of(one).name: one for one in self._deployments.by_index("endpoint", str(key))}
         workers = self._workers(endpoint, target, found)
-        decision = decide(endpoint, target, workers, settings, self.platform.now_text())
+        size = sizes(endpoint, found)
+        replicas = size(target) if isinstance(target, Version) else None
+        decision = decide(endpoint, target, workers, settings, self.platform.now_text(), replicas=replicas)
         wanted: set[str] = set()
         for version in decision.deployments:
-            deployment = deployment_for(endpoint, version, settings)
+            deployment = deployment_for(endpoint, version, settings, size(version))
             name = meta_of(deployment).name
             wanted.add(name)
             if must_apply(deployment, found.get(name)):

@@ -161,5 +161,6 @@ def _gateway(settings: Settings) -> Part:
         "--host", settings.host,
         "--port", str(settings.inference_port),
         "--processes", str(settings.gateway_processes),
+        "--report-to", f"unix:{settings.home.scaling_socket}",
     ]  # fmt: skip
     return Part("gateway", command)

@@ -226,4 +226,4 @@ class Autoscaler:
 def _expected(rate_per_s: float, work: Work) -> Load:
     """The load that this rate makes where nobody waits."""
     concurrency = rate_per_s * (work.at_worker_s or 0.0)
-    return Load(rate_per_s, concurrency, rate_per_s * (work.busy_s or 0.0), rate_per_s, 0.0, 0.0, 0.0)
+    return Load(rate_per_s, concurrency, rate_per_s * (work.busy_s or 0.0), rate_per_s, 0.0, 0.0)

@@ -22,8 +22,6 @@ class Flow(NamedTuple):
     """Requests that were given to a worker and answered."""
     waiting_s: float = 0.0
     """Of the requests in the system, those that waited, times seconds."""
-    late: float = 0.0
-    """Of those, how many took longer than the latency aimed at."""
 
 
 class Load(NamedTuple):
@@ -36,16 +34,10 @@ class Load(NamedTuple):
     answered_per_s: float
     waiting: float
     """Requests that waited, on average."""
-    late_per_s: float
     seconds: float
 
-    @property
-    def late_share(self) -> float:
-        """How many of those answered were late, from 0 to 1."""
-        return self.late_per_s / self.answered_per_s if self.answered_per_s > 0 else 0.0
 
-
-NOTHING = Load(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+NOTHING = Load(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 _ZERO = Flow()
 
 
@@ -69,7 +61,7 @@ class Meter:
         self._advance(now)
         index = self._second % self._size  # type: ignore[operator]
         a, b = self._sums[index], flow
-        self._sums[index] = Flow(a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4], a[5] + b[5])
+        self._sums[index] = Flow(a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4])
 
     def over(self, window_s: float, now: float) -> Load:
         """Averages over the window that ends now. Before a whole window was seen: over what was seen."""
@@ -81,7 +73,7 @@ class Meter:
         a, b = self._sums[second % size], self._sums[(second - span) % size]
         return Load(
             (a[0] - b[0]) / span, (a[1] - b[1]) / span, (a[2] - b[2]) / span, (a[3] - b[3]) / span,
-            (a[4] - b[4]) / span, (a[5] - b[5]) / span, float(span),
+            (a[4] - b[4]) / span, float(span),
         )  # fmt: skip
 
     def _advance(self, now: float) -> None:

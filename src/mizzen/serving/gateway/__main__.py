@@ -20,6 +20,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="plain HTTP: elsewhere than here, behind a TLS proxy")
     parser.add_argument("--port", type=int, default=PORT_DEFAULT, help="0: a free one, which is printed")
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2))
+    parser.add_argument("--report-to", help="where the scaling controller listens: unix:/path, or host:port")
     parser.add_argument("--metrics", choices=["local", "anyone"], default="local", help="who may read /metrics")
     parser.add_argument("--http", choices=["llhttp", "granian"], default="llhttp", help="granian: HTTP/2 too, slower")
     parser.add_argument("--body-bytes-max", type=int, default=Limits().body_bytes_max)
@@ -48,6 +49,7 @@ def main() -> int:
                 metrics_for_all=arguments.metrics == "anyone",
                 directory_file=str(arguments.directory) if arguments.directory is not None else None,
                 kubeconfig=arguments.kubeconfig,
+                report_to=arguments.report_to,
                 http=arguments.http,
                 limits=Limits(body_bytes_max=arguments.body_bytes_max, body_timeout_s=arguments.body_timeout_s),
             )

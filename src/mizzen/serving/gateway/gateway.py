@@ -42,6 +42,8 @@ class Gateway:
         """Kept when an endpoint goes: what was counted was counted."""
         self.refusals: dict[str, int] = {}
         """Requests that belong to no endpoint, by why they were refused."""
+        self.on_starved: Callable[[Service], None] | None = None
+        """Called when requests wait at an endpoint without workers."""
         self._inference: dict[str, tuple[Service, int | None]] = {}
         self._workers_of: dict[EndpointKey, dict[str, Worker]] = {}
         """Those known, whether or not their endpoint is known yet."""
@@ -181,6 +183,7 @@ class Gateway:
         if service is None:
             measures = self.measures.setdefault(endpoint.key, Measures())
             service = self.services[endpoint.key] = Service(endpoint, self.clock, measures, self._connect)
+            service.on_starved = self.on_starved
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)
         else:

@@ -32,6 +32,8 @@ class Plan(msgspec.Struct, frozen=True):
     directory_file: str | None = None
     """A file that says what is served (`file`), instead of a Kubernetes API."""
     kubeconfig: str | None = None
+    report_to: str | None = None
+    """Where the scaling controller listens (`reporting`)."""
     http: Literal["llhttp", "granian"] = "llhttp"
     """Which HTTP server (`http`)."""
     limits: Limits = Limits()

@@ -23,6 +23,7 @@ from mizzen.serving.gateway.http.llhttp import LlhttpServer
 from mizzen.serving.gateway.kubernetes import KubernetesDirectory
 from mizzen.serving.gateway.metrics import MetricsFiles
 from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
+from mizzen.serving.gateway.reporting import Reporter
 
 log = logging.getLogger("mizzen.gateway")
 PATIENCE_S = 5.0
@@ -39,7 +40,10 @@ async def run(plan: Plan) -> None:
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
     server = (GranianServer if plan.http == "granian" else LlhttpServer)(handler, plan.limits)
-    tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
+    tasks = [loop.create_task(metrics.run())]
+    if plan.report_to is not None:
+        tasks.append(loop.create_task(Reporter(gateway, plan.report_to, time.monotonic).run()))
+    tasks.append(loop.create_task(_follow(plan, gateway)))
     announcing = loop.create_task(_announce(gateway))
     await asyncio.wait([announcing, *tasks], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
     await server.start(plan.slot, plan.listen_fd)

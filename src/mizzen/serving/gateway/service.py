@@ -61,6 +61,8 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._assigning = False
+        self.on_starved: Callable[[Service], None] | None = None
+        """Called when requests wait and there is no worker: see `reporting`."""
         self.update(endpoint)
 
     # What clients do
@@ -310,6 +312,8 @@ class Service:
                 self._send(command)
             else:
                 self._expire(command)
+        if not self._links and self.on_starved is not None and self._queue.rows_waiting:
+            self.on_starved(self)
 
     def _send(self, batch: Batch) -> None:
         link = cast("Link", batch.worker)
