@@ -17,7 +17,7 @@ ENDPOINT = {
         "access": "anonymous",
         "worker": {"resources": {"cpu": "100m", "memory": "256Mi"}},
         "scaling": {
-            "minReplicas": 0, "maxReplicas": 3, "targetConcurrency": 1, "stableWindow": "6s", "scaleToZeroAfter": "2s",
+            "minReplicas": 0, "maxReplicas": 3, "targetRate": 8, "stableWindow": "6s", "scaleToZeroAfter": "2s",
         },
     },
 }  # fmt: skip
@@ -96,9 +96,9 @@ def test_from_zero_to_many_and_back_no_request_is_lost(elastic: Machine) -> None
     expect_workers(elastic, 0)
     assert elastic.condition("ie/elastic")["status"] == "True", "idle is not broken"
     before = started(elastic)
-    client.burst(40)
-    assert (client.answered, client.wrong) == (40, [])
-    assert started(elastic) - before == 1, "forty requests to zero workers start one"
+    client.burst(30)
+    assert (client.answered, client.wrong) == (30, [])
+    assert started(elastic) - before == 1, "thirty requests to zero workers start one"
     threads = client.load(8)
     try:
         expect_workers(elastic, 3)
@@ -109,7 +109,8 @@ def test_from_zero_to_many_and_back_no_request_is_lost(elastic: Machine) -> None
     expect_workers(elastic, 0)
     assert client.wrong == []
     said = elastic.get("ie/elastic")["status"]["scaling"]
-    assert (said["desired"], said["rule"], said["why"]) == (0, "idle", "no request for 2 s")
+    assert (said["desired"], said["rule"]) == (0, "idle")
+    assert said["why"].startswith("no request for ")
     assert said["timeToReady"].endswith("s")
     reasons = {one["reason"] for one in json.loads(elastic.kubectl("get", "events", "-o", "json"))["items"]}
     assert {"ScaledUp", "ScaledDown"} <= reasons

@@ -70,26 +70,37 @@ class ScalingController(ResourceController):
 
     async def reconcile(self, key: Key) -> Result | None:
         endpoint = self._endpoints.at(key)
-        settings = settings_of(endpoint.spec) if endpoint is not None else None
-        if endpoint is None or settings is None or endpoint.metadata.deletion_timestamp is not None:
+        if endpoint is None or endpoint.metadata.deletion_timestamp is not None:
             self._followed.pop(key, None)
-            await self._forget(endpoint)
             return None
-        followed = self._followed.get(key)
-        if followed is None:
-            followed = self._followed[key] = Followed(settings)
-        followed.change(settings)
+        status = endpoint.status.model_copy(deep=True)
+        settings = settings_of(endpoint.spec)
+        decision = None
+        if settings is None:
+            self._followed.pop(key, None)
+            status.scaling = None
+        else:
+            followed = self._followed.setdefault(key, Followed(settings))
+            followed.change(settings)
+            decision = await self._follow(endpoint, followed)
+            if decision is not None:
+                self._say(status, followed, decision)
+        await self._judge_placement(endpoint, status)
+        await self.platform.write_status(endpoint, endpoint.status, status)
+        return Result(after_s=decision.again_s) if decision is not None and decision.again_s < NEVER_S else None
+
+    async def _follow(self, endpoint: InferenceEndpoint, followed: Followed) -> Decision | None:
+        """Decides and scales; `None` while no version gets traffic."""
         deployment = self._serving(endpoint)
         if deployment is None:
             return None
         now, wall_s = asyncio.get_running_loop().time(), self.platform.now().timestamp()
-        seen = self._seen(key, deployment, now)
+        seen = self._seen(Key(endpoint.namespace, endpoint.name), deployment, now)
         decision = followed.decide(now, wall_s, seen)
         if decision.desired != seen.wanted:
-            await self._scale(endpoint, deployment, seen.wanted, decision)
             followed.asked(now, seen.wanted, decision.desired)
-        await self._tell(endpoint, followed, decision)
-        return Result(after_s=decision.again_s) if decision.again_s < NEVER_S else None
+            await self._scale(endpoint, deployment, seen.wanted, decision)
+        return decision
 
     # Reports
 
@@ -101,7 +112,7 @@ class ScalingController(ResourceController):
                 continue
             followed.report(now, wall_s, flow)
             waits = bool(self._loads.standing(key)[0])
-            if now - followed.decided_s >= TICK_S or (waits and (followed.told is None or followed.told[0] == 0)):
+            if now - followed.decided_s >= TICK_S or (waits and followed.wanted == 0):
                 self.queue.add(key)
 
     def _seen(self, key: Key, deployment: Deployment, now: float) -> Seen:
@@ -132,24 +143,19 @@ class ScalingController(ResourceController):
         message = f"from {before} to {decision.desired} workers, by {decision.rule}: {decision.why}"
         self.platform.tell(endpoint, [Happened("Normal", reason, message)])
 
-    async def _tell(self, endpoint: InferenceEndpoint, followed: Followed, decision: Decision) -> None:
-        """Into the status, where the number or the rule is another, or something cannot be placed."""
-        old = endpoint.status
-        new = old.model_copy(deep=True)
-        said = (decision.desired, decision.rule)
-        if followed.told != said or old.scaling is None or old.scaling.desired != decision.desired:
-            same = old.scaling is not None and old.scaling.desired == decision.desired
-            ready_s = followed.time_to_ready_s
-            new.scaling = ScalingStatus(
-                desired=decision.desired,
-                rule=decision.rule,
-                why=decision.why,
-                since=old.scaling.since if same and old.scaling is not None else self.platform.now_text(),
-                time_to_ready=f"{ready_s:.3g}s" if ready_s is not None else None,
-            )
-        await self._judge_placement(endpoint, new)
-        await self.platform.write_status(endpoint, old, new)
-        followed.told = said
+    def _say(self, status: InferenceEndpointStatus, followed: Followed, decision: Decision) -> None:
+        """Into the status, where the number or the rule is another: not with each tick's numbers."""
+        old = status.scaling
+        if old is not None and (old.desired, old.rule) == (decision.desired, decision.rule):
+            return
+        ready_s = followed.time_to_ready_s
+        status.scaling = ScalingStatus(
+            desired=decision.desired,
+            rule=decision.rule,
+            why=decision.why,
+            since=old.since if old is not None and old.desired == decision.desired else self.platform.now_text(),
+            time_to_ready=f"{ready_s:.3g}s" if ready_s is not None else None,
+        )
 
     async def _judge_placement(self, endpoint: InferenceEndpoint, status: InferenceEndpointStatus) -> None:
         """Says with the arithmetic which workers no node takes."""
@@ -166,13 +172,6 @@ class ScalingController(ResourceController):
         cpu, memory = float(quantity(resources.cpu)), float(quantity(resources.memory))
         why = arithmetic(rooms(nodes, placed), cpu, memory) or unplaced(waiting[0])
         moment.state(status, PLACED, "False", "NoRoom", f"{len(waiting)} workers wait for room: {why}")
-
-    async def _forget(self, endpoint: InferenceEndpoint | None) -> None:
-        """An endpoint that is not followed says nothing of it."""
-        if endpoint is not None and endpoint.status.scaling is not None:
-            new = endpoint.status.model_copy(deep=True)
-            new.scaling = None
-            await self.platform.write_status(endpoint, endpoint.status, new)
 
     def _troubled(self, pod: Pod) -> Iterable[Key]:
         """A worker that no node takes concerns us; others are seen through their Deployment."""

@@ -20,8 +20,8 @@ class Followed:
         self.settings = settings
         self.scaler: Policy = _policy(settings)
         self.decided_s = float("-inf")
-        self.told: tuple[int, str] | None = None
-        """What the status says: number and rule."""
+        self.wanted: int | None = None
+        """The number that was last decided."""
         self._asked: deque[float] = deque()
         """When the workers that are not ready yet were asked for."""
         self._ready = 0
@@ -46,7 +46,7 @@ class Followed:
             self._ready += 1
         self._ready = seen.ready
         decision = self.scaler.decide(now, wall_s, seen)
-        self.decided_s = now
+        self.decided_s, self.wanted = now, decision.desired
         return decision
 
     def asked(self, now: float, before: int, desired: int) -> None:
