@@ -51,7 +51,7 @@ class ScalingSchedule(Wire):
             raise ValueError("expected minReplicas or maxReplicas")
         if self.min_replicas is not None and self.max_replicas is not None and self.min_replicas > self.max_replicas:
             raise ValueError(
-                f"expected maxReplicas of at least minReplicas ({self.min_replicas}), got {self.max_replicas}"
+                f"expected maxReplicas ({self.max_replicas}) to be at least minReplicas ({self.min_replicas})"
             )
         return self
 
@@ -105,7 +105,7 @@ class Scaling(Wire):
     def _in_order(self) -> Self:
         if self.min_replicas is not None and self.max_replicas is not None and self.min_replicas > self.max_replicas:
             raise ValueError(
-                f"expected maxReplicas of at least minReplicas ({self.min_replicas}), got {self.max_replicas}"
+                f"expected maxReplicas ({self.max_replicas}) to be at least minReplicas ({self.min_replicas})"
             )
         stable_s = duration_s(self.stable_window) if self.stable_window is not None else 60.0
         if not 6.0 <= stable_s <= 3600.0:

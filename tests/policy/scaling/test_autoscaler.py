@@ -147,6 +147,22 @@ def test_what_is_not_reported_is_not_known() -> None:
         decision = story.decide(reporting=False)
         assert decision.desired == 4
     assert decision.rule == "notReported"
+    assert story.serve(30, 1.0).desired == 4, "nor before a stable window was reported"
+    assert story.serve(40, 1.0).desired < 4
+
+
+def test_the_last_worker_does_not_go_while_nothing_is_known() -> None:
+    story = Story()
+    story.serve(100, 1.0)
+    for _ in range(1000):
+        story.now += 1.0
+        decision = story.decide(reporting=False)
+        assert decision.desired == 1
+        assert decision.again_s <= 6.0
+    story.serve(290, 0.0)
+    assert story.wanted == 1, "its keep-alive begins when it is known that nothing comes"
+    story.serve(20, 0.0)
+    assert story.wanted == 0
 
 
 def test_the_last_worker_stays_for_its_keep_alive_and_then_nothing_costs_anything() -> None:
@@ -207,8 +223,8 @@ def test_a_time_to_ready_makes_the_forecast_look_ahead() -> None:
 def test_schedules_and_bounds_have_the_last_word() -> None:
     office = Window("UTC", frozenset(range(7)), 8 * 60, 18 * 60, 3, None, "08:00 to 18:00 every day UTC")
     story = Story(replace(SETTINGS, schedules=(office,)))
-    story.wall_s = 1_767_340_740.0  # 2 January 2026, 07:59:00 UTC
-    story.serve(1, 0.0)
+    story.wall_s = 1_767_340_670.0  # 2 January 2026, 07:57:50 UTC
+    story.serve(71, 0.0)
     assert story.wanted <= 1
     decision = story.serve(60, 0.0)
     assert (decision.desired, decision.rule) == (3, "schedule")

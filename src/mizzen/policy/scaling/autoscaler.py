@@ -9,9 +9,9 @@
    to add and is not asked.
 3. Hysteresis: a number is not lowered for a load that is just below the step.
 4. Scale-down delay: fewer must have been enough for a while.
-5. What is not reported is not known: without reports from every gateway nothing is taken away.
-6. Zero: the last worker stays while anything is in the system, and for its keep-alive; it comes back for what waits,
+5. Zero: the last worker stays while anything is in the system, and for its keep-alive; it comes back for what waits,
    and shortly before a request is expected (`keepalive`).
+6. What is not reported is not known: until every gateway has reported for a stable window, nothing is taken away.
 7. Schedules and bounds. They are last, so that no rule leads out of them.
 
 An endpoint with nothing to follow asks for no tick: `Decision.again_s` is when its keep-alive ends, a schedule may
@@ -35,6 +35,7 @@ from mizzen.policy.scaling.targets import Need, Work, need
 
 STANDARD_KEEP_S = 300.0
 MINUTE_S = 60.0
+UNKNOWN_AGAIN_S = 5.0
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ class Autoscaler:
         self._delay = DelayWindow(settings.scale_down_delay_s) if settings.scale_down_delay_s > 0 else None
         self._active_at: float | None = None
         """When anything was last in the system; `None`: never seen."""
+        self._known_since: float | None = None
+        """Since when every gateway reports; `None`: not all do."""
         self._pace = Pace()
         self._bounds: tuple[int, Bounds] | None = None
         """The minute, and the bounds in it."""
@@ -98,8 +101,8 @@ class Autoscaler:
 
     def decide(self, now: float, wall_s: float, seen: Seen) -> Decision:
         """How many workers there should be now."""
-        windows = self.settings.windows
-        if self._active_at is None or seen.waiting or seen.running:
+        windows, known = self.settings.windows, self._is_known(now, seen)
+        if self._active_at is None or seen.waiting or seen.running or not seen.reporting:
             self._active_at = now
         stable, burst = self._meter.over(windows.stable_s, now), self._meter.over(windows.panic_s, now)
         proposal, asked = self._reactive(now, seen, stable, burst)
@@ -110,9 +113,10 @@ class Autoscaler:
         if self._delay is not None:
             delayed = self._delay.add(now, proposal.desired)
             proposal.become(delayed, "delay", "fewer have not been enough for long enough")
-        if not seen.reporting and proposal.desired < seen.wanted:
-            proposal.become(seen.wanted, "notReported", "not every gateway has reported lately")
         again_s = self._rest_or_zero(proposal, now, seen, stable)
+        if proposal.desired < seen.wanted and not known:
+            proposal.become(seen.wanted, "notReported", "not every gateway has reported for a stable window")
+            again_s = min(again_s, UNKNOWN_AGAIN_S)
         limits = self._limits(wall_s)
         within = min(max(proposal.desired, limits.least), limits.most)
         if within != proposal.desired:
@@ -178,7 +182,7 @@ class Autoscaler:
             )
 
     def _rest_or_zero(self, proposal: _Proposal, now: float, seen: Seen, stable: Load) -> float:
-        """6. Whether there is a worker at all; when to ask again."""
+        """5. Whether there is a worker at all; when to ask again."""
         if seen.waiting or seen.running:
             if proposal.desired < 1:
                 proposal.become(1, "busy", f"{seen.running} requests run and {seen.waiting} wait")
@@ -204,6 +208,15 @@ class Autoscaler:
     @property
     def _horizon_s(self) -> float:
         return self.readiness.time_to_ready_s or 0.0
+
+    def _is_known(self, now: float, seen: Seen) -> bool:
+        """Whether a whole stable window was reported."""
+        if not seen.reporting:
+            self._known_since = None
+            return False
+        if self._known_since is None:
+            self._known_since = now
+        return now - self._known_since >= self.settings.windows.stable_s or self._known_since > now
 
     @property
     def _work(self) -> Work:

@@ -90,6 +90,9 @@ class Kpa:
             wanted = self._delay.add(now, wanted)
         self.excess_burst_capacity = math.floor(seen.ready * settings.capacity - settings.target_burst_capacity - burst)
         desired = min(max(wanted, settings.min_replicas), settings.max_replicas)
+        if seen.waiting and not desired:
+            # What the activator does, which tells the autoscaler at once of the request that it holds.
+            desired = min(1, settings.max_replicas)
         if not seen.reporting:
             desired = max(desired, min(seen.wanted, settings.max_replicas))
         rule = "panic" if self._panic.since is not None else "concurrency"
