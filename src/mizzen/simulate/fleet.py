@@ -18,6 +18,7 @@ class Fleet:
         """A heap: when it will be ready, and how long it takes in all."""
         self._since = 0.0
         self.ready = ready
+        outcome.replicas_max = ready
         self.starts_done: list[float] = []
         """Seconds that those took which became ready since somebody looked: to be emptied by who looks."""
 
