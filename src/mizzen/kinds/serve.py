@@ -1,14 +1,31 @@
 """The serve family: `InferenceEndpoint`."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from mizzen.kinds.build import ModelFormat
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.pods import EnvValue, Resources
-from mizzen.kinds.scalars import Duration
+from mizzen.kinds.scalars import Duration, Quantity, duration_s, quantity
 from mizzen.kinds.scaling import Profile, Scaling, ScalingStatus
+
+
+def _not_zero(text: str) -> str:
+    if duration_s(text) <= 0:
+        raise ValueError("expected a duration of more than 0")
+    return text
+
+
+def _some_bytes(text: str) -> str:
+    if quantity(text) < 1:
+        raise ValueError("expected a quantity of at least 1")
+    return text
+
+
+SomeTime = Annotated[Duration, AfterValidator(_not_zero)]
+SomeBytes = Annotated[Quantity, AfterValidator(_some_bytes)]
 
 
 def _checked_reference(text: str) -> str:
@@ -20,16 +37,75 @@ class Batching(Wire):
     """How waiting requests are put together for a worker. An idle worker is given what waits at once."""
 
     max_rows: int = Field(default=256, ge=1, le=1_000_000)
-    """Rows of one batch at most; a larger request is run alone."""
+    """Rows of one batch at most; a larger request is run in parts."""
+    max_bytes: SomeBytes = "32Mi"
+    """Bytes of the inputs of one batch at most; a larger request is run in parts."""
+    max_delay: Duration = "0s"
+    """How long an idle worker waits for a batch to fill; worth it only where a call costs much and a row little."""
+    target_latency: SomeTime | None = None
+    """How long a request should take while the workers keep up: batches are kept small enough for it, by what they were
+    measured to take. Without it they are as large as `maxRows` and `maxBytes` let them be.
+    """
+
+
+class TenantShare(Wire):
+    """A caller's part of an endpoint that several callers use."""
+
+    api_key: str = Field(min_length=1, max_length=253)
+    """Name of the caller's API key (its Secret)."""
+    weight: float = Field(default=1.0, ge=0.001, le=1000)
+    """Its share of the workers and of the queue while several callers wait; 1 for callers that are not named."""
+    priority: int = Field(default=1, ge=1, le=10)
+    """The most urgent priority that its requests may have."""
 
 
 class QueueLimits(Wire):
-    """What may wait while all workers are busy or none is ready. In each gateway process."""
+    """What may wait while all workers are busy or none is ready, and who is next. In each gateway process."""
 
     max_rows: int = Field(default=8192, ge=1)
     """Rows that may wait; beyond, requests are refused at once with 429 and a Retry-After."""
-    timeout: Duration = "30s"
+    max_bytes: SomeBytes = "256Mi"
+    """Bytes of inputs that may wait; beyond, likewise."""
+    timeout: SomeTime = "30s"
     """How long a request may take in all, unless it says less: then 504, or 503 where no worker was there."""
+    priority_levels: int = Field(default=1, ge=1, le=10)
+    """Requests may ask for priority 1 (most urgent) to this (`parameters.priority`)."""
+    default_priority: int = Field(default=1, ge=1, le=10)
+    """The priority of requests that ask for none, or for one that there is not."""
+    tenants: Annotated[
+        list[TenantShare],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["apiKey"]}),
+    ] = Field(default_factory=list, max_length=1000)
+    """Callers whose share or priority is not that of all others."""
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> Self:
+        if self.default_priority > self.priority_levels:
+            raise ValueError(
+                f"defaultPriority: expected at most priorityLevels, {self.priority_levels}, got {self.default_priority}"
+            )
+        return self
+
+
+class Logging(Wire):
+    """Which requests are logged, and what of them: typed rows of `predictions/NAMESPACE/NAME` in the store."""
+
+    sample: float = Field(default=1.0, ge=0, le=1)
+    """The share of requests that is logged, by a hash, so that every gateway takes the same."""
+    by: Literal["request", "unit"] = "request"
+    """What is drawn: each request by its id, or each unit (the header `Mizzen-Unit`) with all its requests."""
+    errors: bool = True
+    """Requests that fail are logged whatever `sample` says."""
+    redact: list[str] = Field(default_factory=list)
+    """Columns, inputs and outputs whose values are not logged: they are null in the table."""
+    buffer: Quantity = "8Mi"
+    """Memory of each gateway process for records that are not taken yet; what finds it full is lost, and counted."""
+    sink: str | None = Field(default=None, pattern="^https?://.+")
+    """Where requests and answers are sent as CloudEvents too (`org.kubeflow.serving.inference.request` and
+    `.response`).
+    """
+    events: Literal["request", "response", "all"] = "all"
+    """Which CloudEvents are sent."""
 
 
 class WorkerOptions(Wire):
@@ -42,6 +118,9 @@ class WorkerOptions(Wire):
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
     ] = Field(default_factory=list)
     node_selector: dict[str, str] = Field(default_factory=dict)
+    warm_up_rows: list[Annotated[int, Field(ge=1, le=1_000_000)]] | None = None
+    """Batch sizes that a worker has run before it is ready, beside the model's example; by default the powers of two up
+    to `batching.maxRows`."""
     start_timeout: Duration = "2m"
     """A new version whose workers are not ready after this long is given up; the old one stays."""
 
@@ -66,6 +145,8 @@ class InferenceEndpointSpec(Wire):
     """What may wait, and how long."""
     worker: WorkerOptions = Field(default_factory=WorkerOptions)
     """The worker Pods."""
+    logging: Logging | None = None
+    """The prediction log; absent: requests are not logged."""
 
 
 class Traffic(Wire):
@@ -77,6 +158,38 @@ class Traffic(Wire):
     version: int
     digest: str
     percent: int = Field(ge=0, le=100)
+    format: ModelFormat = "onnx"
+    trusted_types: list[str] = Field(default_factory=list)
+    """Types in it that the model's owner had approved when it was taken."""
+    memory_bytes: int | None = None
+    """Memory that a worker of it takes, measured after its warm-up: the most of those that told."""
+
+
+class Crash(Wire):
+    """How a worker's process last ended other than well."""
+
+    reason: str
+    """`OOMKilled`, `Killed` (by a signal) or `Failed`."""
+    message: str
+    at: Timestamp | None = None
+
+
+class WorkerStatus(Wire):
+    """One worker process, as it was last seen."""
+
+    pod: str
+    model_version: str
+    ready: bool = False
+    restarts: int = 0
+    runtime: str = ""
+    """The library that computes, with its version."""
+    provider: str = ""
+    """What it computes on: `CPU`, `CUDA`."""
+    threads: int | None = None
+    memory_bytes: int | None = None
+    """After the warm-up; pages that it shares with others are counted in part."""
+    warm_up_s: float | None = None
+    last_crash: Crash | None = None
 
 
 class Candidate(Wire):
@@ -92,6 +205,22 @@ class Candidate(Wire):
     """How often it was brought up; after each failure it is left alone for longer, from a minute to an hour."""
 
 
+class LoggingStatus(Wire):
+    """What became of the requests that were logged."""
+
+    table: str
+    """URL of the Delta table."""
+    committed: int = 0
+    """Records that the writer has brought there since it started."""
+    lost: int = 0
+    """Records that were not logged for want of room, ever."""
+    events_lost: int = 0
+    """CloudEvents that their sink did not take."""
+    waiting_bytes: int = 0
+    """Of records on their way to the table."""
+    last_commit: Timestamp | None = None
+
+
 class InferenceEndpointStatus(Status):
     """What is served, and what is on its way."""
 
@@ -99,6 +228,7 @@ class InferenceEndpointStatus(Status):
     """Where the endpoint answers: append `/infer`."""
     traffic: list[Traffic] = Field(default_factory=list)
     candidate: Candidate | None = None
+    logging: LoggingStatus | None = None
     replicas: int = 0
     """Workers of the version that gets traffic."""
     ready_replicas: int = 0
@@ -106,6 +236,8 @@ class InferenceEndpointStatus(Status):
     """Label selector of the workers, for the scale subresource."""
     scaling: ScalingStatus | None = None
     """Why there are as many workers as there are; absent where the number is fixed."""
+    workers: list[WorkerStatus] = Field(default_factory=list)
+    """The worker processes of all versions, by name of their Pod; the first fifty."""
     serving: str | None = None
     """The version that gets traffic, for the table of `kubectl get`: `late-arrival:3`."""
 

@@ -1,18 +1,19 @@
 """What an endpoint serves next: its reference resolved, `policy.rollout` asked, and the answer put into its status."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mizzen.controllers.conditions import Happened, Moment
 from mizzen.controllers.endpoint.sizes import needed
 from mizzen.controllers.endpoint.workers import selector
+from mizzen.controllers.model.decide import unapproved
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.scalars import duration_s
-from mizzen.kinds.serve import InferenceEndpointStatus, Traffic
+from mizzen.kinds.serve import InferenceEndpointStatus, Traffic, WorkerStatus
 from mizzen.kube.resources import format_time
 from mizzen.policy import rollout
 from mizzen.policy.rollout import Plan, Version, Workers
@@ -51,7 +52,12 @@ def resolve(
     if version is None:
         have = ", ".join(map(str, sorted(versions))) or "none"
         return "VersionMissing", f"spec.model: expected a version of {reference.name} ({have}), got {number}"
-    return Version(version.name, version.spec.model, version.spec.version, version.spec.artifact.digest)
+    held_back = unapproved(model, version)
+    if held_back is not None:
+        return "UntrustedTypes", held_back.message
+    artifact = version.spec.artifact
+    trusted = tuple(artifact.untrusted_types)
+    return Version(version.name, version.spec.model, version.spec.version, artifact.digest, artifact.format, trusted)
 
 
 def decide(
@@ -60,11 +66,12 @@ def decide(
     workers: Mapping[str, Workers],
     settings: PlatformSettings,
     now: str,
+    seen: Sequence[WorkerStatus] = (),
     *,
     replicas: int | None = None,
 ) -> Decision:
-    """The decision for one endpoint; `workers` by ModelVersion name. `replicas`: how many the version asked for should
-    have, by default the spec's number.
+    """The decision for one endpoint; `workers` by ModelVersion name, `seen` each worker process by itself. `replicas`:
+    how many the version asked for should have, by default the spec's number.
     """
     spec = endpoint.spec
     moment = Moment(endpoint.metadata.generation or 0, now)
@@ -82,6 +89,7 @@ def decide(
         now=now,
     )
     status.candidate = plan.candidate
+    status.workers = list(seen)
     if isinstance(target, Version):
         moment.state(status, RESOLVED, "True", "Resolved", f"{spec.model} is {target.model}:{target.version}")
     else:
@@ -89,7 +97,7 @@ def decide(
     _serve(endpoint, status, plan, workers, settings)
     serving = workers.get(plan.traffic.name) if plan.traffic is not None else None
     _state_ready(endpoint, status, plan, target, serving.trouble if serving is not None else "", moment)
-    return Decision(status, plan.deployments, _events(endpoint, plan, target), plan.look_again_s)
+    return Decision(status, plan.deployments, _events(endpoint, plan, target, seen), plan.look_again_s)
 
 
 def _seconds_between(since: str, now: str) -> float:
@@ -117,6 +125,9 @@ def _serve(
             version=serving.version,
             digest=serving.digest,
             percent=100,
+            format=serving.format,
+            trusted_types=list(serving.trusted),
+            memory_bytes=_memory_bytes(status, serving),
         )
     ]
     status.serving = f"{serving.model}:{serving.version}"
@@ -124,6 +135,17 @@ def _serve(
     status.replicas = seen.wanted if seen is not None else 0
     status.ready_replicas = seen.ready if seen is not None else 0
     status.selector = selector(endpoint, serving)
+
+
+def _memory_bytes(status: InferenceEndpointStatus, serving: Version) -> int | None:
+    """The most that a worker of the version takes; as it was known where none tells now."""
+    told = [
+        worker.memory_bytes
+        for worker in status.workers
+        if worker.model_version == serving.name and worker.memory_bytes is not None
+    ]
+    before = (traffic.memory_bytes for traffic in status.traffic if traffic.digest == serving.digest)
+    return max(told) if told else next(before, None)
 
 
 def _state_ready(
@@ -160,7 +182,9 @@ def _state_ready(
         moment.state(status, READY, "True", "Serving", f"{status.serving} answers: {counted}")
 
 
-def _events(endpoint: InferenceEndpoint, plan: Plan, target: Version | tuple[str, str]) -> tuple[Happened, ...]:
+def _events(
+    endpoint: InferenceEndpoint, plan: Plan, target: Version | tuple[str, str], seen: Sequence[WorkerStatus]
+) -> tuple[Happened, ...]:
     events: list[Happened] = []
     before = endpoint.status
     if plan.switched and plan.traffic is not None:
@@ -173,4 +197,16 @@ def _events(endpoint: InferenceEndpoint, plan: Plan, target: Version | tuple[str
         resolved = condition_named(before.conditions, RESOLVED)
         if resolved is None or resolved.reason != target[0]:
             events.append(Happened("Warning", *target))
-    return tuple(events)
+    return (*events, *_crashes(before.workers, seen))
+
+
+def _crashes(before: Sequence[WorkerStatus], seen: Sequence[WorkerStatus]) -> list[Happened]:
+    """One event for each worker that crashed since it was last looked at."""
+    known = {worker.pod: worker for worker in before}
+    events = []
+    for worker in seen:
+        crash, old = worker.last_crash, known.get(worker.pod)
+        if crash is not None and (old is None or old.last_crash is None or old.last_crash.at != crash.at):
+            what = f"worker {worker.pod} of {worker.model_version}: {crash.reason}: {crash.message}"
+            events.append(Happened("Warning", "WorkerCrashed", what))
+    return events

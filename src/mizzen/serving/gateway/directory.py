@@ -6,10 +6,11 @@ event loop's thread; a listener is quick and does not raise.
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
+from mizzen.policy.queue import Rules
 from mizzen.serving.tensors import Signature
 
 EndpointKey = tuple[str, str]
@@ -28,6 +29,34 @@ class Version(msgspec.Struct, frozen=True):
     """`None` where it is not known yet: the first worker of that version tells."""
 
 
+class Logging(msgspec.Struct, frozen=True):
+    """How requests are logged (`mizzen.serving.predictionlog`)."""
+
+    sample: float = 1.0
+    """The share of requests that is logged; those that fail are logged whatever this says, if `errors`."""
+    by: Literal["request", "unit"] = "request"
+    """Whether each request is drawn, or each unit with all its requests."""
+    errors: bool = True
+    redact: tuple[str, ...] = ()
+    """Columns, inputs, outputs and features whose values are not logged."""
+    buffer_bytes: int = 8 << 20
+    """Of the ring of each gateway process."""
+    sink: str = ""
+    """Where CloudEvents are sent; empty: nowhere."""
+    events: Literal["request", "response", "all"] = "all"
+
+
+class Tenant(msgspec.Struct, frozen=True):
+    """A caller with a share of its own."""
+
+    name: str
+    """Of its API key's Secret."""
+    weight: float = 1.0
+    """Its share of the workers while several callers wait."""
+    priority: int = 1
+    """The most urgent priority that its requests may have."""
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """A model behind a URL."""
 
@@ -39,13 +68,38 @@ class Endpoint(msgspec.Struct, frozen=True):
     queue_rows_max: int = 8192
     timeout_s: float = 30.0
     """How long a request may take in all, unless it says less."""
+    batch_bytes_max: int = 32 << 20
+    queue_bytes_max: int = 256 << 20
+    batch_delay_s: float = 0.0
+    latency_target_s: float | None = None
+    priority_levels: int = 1
+    priority_default: int = 1
+    tenants: tuple[Tenant, ...] = ()
     versions: tuple[Version, ...] = ()
+    logging: Logging | None = None
+    """`None`: requests are not logged."""
     hopeless: str | None = None
     """Why no version will come, where that is known: requests are then refused at once and not held."""
 
     @property
     def key(self) -> EndpointKey:
         return self.namespace, self.name
+
+    @property
+    def rules(self) -> Rules:
+        """Its queue's."""
+        return Rules(
+            rows_max=self.queue_rows_max,
+            bytes_max=self.queue_bytes_max,
+            batch_rows_max=self.batch_rows_max,
+            batch_bytes_max=self.batch_bytes_max,
+            batch_delay_s=self.batch_delay_s,
+            latency_target_s=self.latency_target_s,
+            priority_levels=self.priority_levels,
+            priority_default=self.priority_default,
+            weights={tenant.name: tenant.weight for tenant in self.tenants},
+            priority_floors={tenant.name: tenant.priority for tenant in self.tenants},
+        )
 
 
 class UnixAddress(msgspec.Struct, frozen=True, tag="unix"):

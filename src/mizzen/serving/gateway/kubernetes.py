@@ -20,11 +20,22 @@ from lightkube.resources.core_v1 import Pod, Secret
 from mizzen.kinds import InferenceEndpoint, ModelVersion, names
 from mizzen.kinds.build import Tensor
 from mizzen.kinds.meta import condition_named
-from mizzen.kinds.scalars import duration_s
+from mizzen.kinds.scalars import duration_s, quantity
+from mizzen.kinds.serve import Logging as LoggingOptions
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
 from mizzen.kube.resources import meta_of
-from mizzen.serving.gateway.directory import ApiKey, Endpoint, Listener, TcpAddress, UnixAddress, Version, Worker
+from mizzen.serving.gateway.directory import (
+    ApiKey,
+    Endpoint,
+    Listener,
+    Logging,
+    TcpAddress,
+    Tenant,
+    UnixAddress,
+    Version,
+    Worker,
+)
 from mizzen.serving.tensors import Signature, TensorSpec
 
 log = logging.getLogger("mizzen.gateway")
@@ -109,6 +120,7 @@ def _tell_secret(listener: Listener, old: Secret | None, new: Secret | None) -> 
 def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str], ModelVersion | None]) -> Endpoint:
     """What an `InferenceEndpoint` means here."""
     spec, status = endpoint.spec, endpoint.status
+    batching, queue = spec.batching, spec.queue
     versions = []
     for traffic in status.traffic:
         found = version_named(endpoint.namespace, traffic.model_version)
@@ -119,12 +131,27 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
         namespace=endpoint.namespace,
         name=endpoint.name,
         anonymous=spec.access == "anonymous",
-        batch_rows_max=spec.batching.max_rows,
-        queue_rows_max=spec.queue.max_rows,
-        timeout_s=duration_s(spec.queue.timeout),
+        batch_rows_max=batching.max_rows,
+        queue_rows_max=queue.max_rows,
+        timeout_s=duration_s(queue.timeout),
+        batch_bytes_max=int(quantity(batching.max_bytes)),
+        queue_bytes_max=int(quantity(queue.max_bytes)),
+        batch_delay_s=duration_s(batching.max_delay),
+        latency_target_s=duration_s(batching.target_latency) if batching.target_latency is not None else None,
+        priority_levels=queue.priority_levels,
+        priority_default=queue.default_priority,
+        tenants=tuple(Tenant(tenant.api_key, tenant.weight, tenant.priority) for tenant in queue.tenants),
         versions=tuple(versions),
+        logging=_logging(spec.logging) if spec.logging is not None else None,
         hopeless=_hopeless(endpoint),
     )
+
+
+def _logging(wanted: LoggingOptions) -> Logging:
+    return Logging(
+        sample=wanted.sample, by=wanted.by, errors=wanted.errors, redact=tuple(wanted.redact),
+        buffer_bytes=int(quantity(wanted.buffer)), sink=wanted.sink or "", events=wanted.events,
+    )  # fmt: skip
 
 
 def _hopeless(endpoint: InferenceEndpoint) -> str | None:
@@ -149,7 +176,8 @@ def signature_of(version: ModelVersion) -> Signature:
     def specs(tensors: list[Tensor]) -> tuple[TensorSpec, ...]:
         return tuple(TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in tensors)
 
-    return Signature(specs(version.spec.signature.inputs), specs(version.spec.signature.outputs))
+    found = version.spec.signature
+    return Signature(specs(found.inputs), specs(found.outputs), tuple(found.columns))
 
 
 def worker_of(pod: Pod) -> Worker | None:
