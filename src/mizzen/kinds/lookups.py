@@ -9,7 +9,7 @@ from mizzen.kinds.meta import DNS_LABEL, Wire
 
 Otherwise = Literal["error", "default", "empty"]
 """In the place of features that are not there: the request is refused; they are what a training set has of an entity
-that nobody has seen (its counts are 0, and defaults hold); or all of them are null (NaN). Not named `null`, which YAML reads as nothing."""
+that nobody has seen (its counts are 0, and defaults hold); or all of them are null (NaN)."""
 ColumnType = Literal["boolean", "int64", "float32", "float64", "text"]
 
 

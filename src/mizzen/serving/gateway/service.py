@@ -5,9 +5,9 @@ links, and the directory (`update`, `add_worker`, …). Each is told to the queu
 commands is done: batches are sent, answers taken apart and encoded, refusals and expiries answered. There is one timer,
 at the earliest deadline, and no task.
 
-The stations of an exchange, each in one place: `accept` (version, decoding), where the endpoint looks features up
-`features`, `onward`, `enqueue` (a decoded request waits; what
-answers without a worker stands before it), `_send`, `_deliver`, and its end (`ends`).
+The stations of an exchange, each in one place: `accept` (version, decoding), the look-up of features where it has any,
+`onward`, `enqueue` (a decoded request waits; what answers without a worker stands before it), `_send`, `_deliver`, and
+its end (`ends`).
 
 Requests that came in one turn of the event loop are assigned together at its end, so that what came at once is one
 batch.
@@ -23,18 +23,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from mizzen.data.features.errors import FeatureError
 from mizzen.policy.queue import Batch, Command, Expired, Failed, GiveUp, Queue, QueueStatistics, Request
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
 from mizzen.serving.gateway.ends import Ends, expired, failed, refused
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
-from mizzen.serving.gateway.features.source import Stage as FeatureStage
+from mizzen.serving.gateway.features.binding import Binding
+from mizzen.serving.gateway.features.source import Stage
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.recorder import Recorder
-from mizzen.serving.gateway.served import FeatureLookup, Served, joined
+from mizzen.serving.gateway.served import Served, joined
 from mizzen.serving.gateway.split import Split
 from mizzen.serving.gateway.streams import Streams
 from mizzen.serving.oip import BadRequestError
@@ -72,12 +72,9 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._assigning = False
-        self._stage: FeatureStage | None = None
-        """What looks features up, once it is opened."""
-        self._stage_bound: FeatureStage | None = None
-        """That with which the versions were bound."""
-        self._unfit: str | None = None
-        """Why features cannot be looked up, or not for the model."""
+        self._features = Binding(self)
+        self.on_starved: Callable[[Service], None] | None = None
+        """Called when requests wait and there is no worker: see `reporting`."""
         self.streams = Streams(self, self._ends, clock)
         self.update(endpoint)
 
@@ -102,18 +99,19 @@ class Service:
             raise HttpError(400, str(error), "bad_request") from error
         if decoded.timeout_us:
             exchange.deadline_s = min(exchange.deadline_s, exchange.came_s + decoded.timeout_us / 1e6)
-        if served.features is None:
+        if served.features is not None:
+            self._expect_room(decoded.rows)
+            served.features.take(exchange, served)
+        else:
             self.onward(exchange, served)
-            return
-        self._expect_room(decoded.rows)
-        served.features.take(exchange, served)
 
     def onward(self, exchange: Exchange, served: Served) -> None:
         """Takes an exchange whose inputs are the model's. Raises `HttpError` where it is refused."""
-        if self._served.get(served.digest) is None:
-            message = f"version {served.version.version} was replaced while features were looked up; send it again"
-            raise HttpError(503, message, "unavailable", retry_after_s=1.0)
         self.enqueue(exchange, served)
+
+    def serves(self, served: Served) -> bool:
+        """Whether that version is still there."""
+        return self._served.get(served.digest) is not None
 
     def refuse(self, exchange: Exchange, error: HttpError) -> None:
         """Answers with an error, one that came after `accept`."""
@@ -201,8 +199,8 @@ class Service:
                 raise HttpError(404, f"version: expected one that gets traffic ({known}), got {pinned}", "not_found")
         if not self.endpoint.versions and self.endpoint.hopeless is not None:
             raise HttpError(503, self.endpoint.hopeless, "unavailable", retry_after_s=1.0)
-        if self._unfit is not None:
-            raise HttpError(503, self._unfit, "unavailable", retry_after_s=1.0)
+        if self._features.problem is not None:
+            raise HttpError(503, self._features.problem, "unavailable", retry_after_s=1.0)
         return None
 
     def _park(self, exchange: Exchange) -> None:
@@ -214,6 +212,7 @@ class Service:
             )  # fmt: skip
         self._parked.append(exchange)
         self._wake_at(exchange.deadline_s)
+        self._assign_soon()
 
     def _unpark(self) -> None:
         parked, self._parked = self._parked, deque()
@@ -232,52 +231,30 @@ class Service:
 
     def update(self, endpoint: Endpoint) -> None:
         """The endpoint is declared so from now on. Requests that wait go with the traffic where they fit."""
-        anew = endpoint.features != self.endpoint.features or self._stage is not self._stage_bound
-        if endpoint.features is None:
-            self._stage = self._unfit = None
-        self.endpoint, self._stage_bound = endpoint, self._stage
+        self._features.begin(self.endpoint, endpoint)
+        self.endpoint = endpoint
         self._queue.rules = endpoint.rules
         traffic = []
         for version in sorted(endpoint.versions, key=lambda version: -version.percent):
             old = self._served.get(version.digest)
             known = old.signature if old is not None else self._told_signature(version.digest)
             signature = version.signature or known
-            if signature is None or (endpoint.features is not None and self._stage is None):
-                continue
-            if old is not None and not anew and old.version == version and old.signature == signature:
-                served = old
-            else:
-                features = self._bound(signature)
-                if endpoint.features is not None and features is None:
-                    continue
-                served = Served(endpoint.name, version, signature, features)
-            self._served[version.digest] = served
-            traffic.append(served)
+            served = self._features.served(endpoint, version, signature, old) if signature is not None else None
+            if served is not None:
+                self._served[version.digest] = served
+                traffic.append(served)
         self._traffic = traffic
         for digest in [digest for digest in self._served if all(served.digest != digest for served in traffic)]:
             self._move(digest)
-        if self._traffic or endpoint.hopeless is not None or self._unfit is not None:
+        if self._traffic or endpoint.hopeless is not None or self._features.problem is not None:
             self._unpark()
             self.streams.look_again()
         self._assign_soon()
 
-    def look_up(self, stage: FeatureStage | None, problem: str | None) -> None:
+    def look_up(self, stage: Stage | None, problem: str | None) -> None:
         """From now on features are looked up so; `None`: they cannot be, for that reason, unless they are already."""
-        if stage is not None:
-            self._stage = stage
-        self._unfit = problem if self._stage is None else None
+        self._features.opened(stage, problem)
         self.update(self.endpoint)
-
-    def _bound(self, signature: Signature) -> FeatureLookup | None:
-        """What looks up for a model of that signature; `None` where none is declared, or the model takes others."""
-        if self.endpoint.features is None or self._stage is None:
-            return None
-        try:
-            found: FeatureLookup = self._stage.bound(signature, self)
-        except FeatureError as error:
-            self._unfit = str(error)
-            return None
-        return found
 
     def links_of(self, digest: str) -> list[Link]:
         """The workers of a version that are connected and take more."""
@@ -437,6 +414,8 @@ class Service:
         held_until_s = self._queue.held_until_s()
         if held_until_s is not None:
             self._wake_at(held_until_s)
+        if not self._links and self.on_starved is not None and (self._queue.rows_waiting or self._parked):
+            self.on_starved(self)
 
     def _perform(self, commands: Sequence[Command]) -> None:
         """Does what the queue says."""

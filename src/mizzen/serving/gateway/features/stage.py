@@ -33,6 +33,9 @@ class Onward(Protocol):
     def onward(self, exchange: Exchange, served: Served) -> None:
         """Raises `HttpError` where it is refused."""
 
+    def serves(self, served: Served) -> bool:
+        """Whether that version is still there."""
+
     def refuse(self, exchange: Exchange, error: HttpError) -> None: ...
 
 
@@ -161,6 +164,9 @@ class Bound:
         try:
             if isinstance(found, HttpError):
                 raise found
+            if not self._to.serves(served):
+                message = f"version {served.version.version} was replaced while features were looked up; send it again"
+                raise HttpError(503, message, "unavailable", retry_after_s=RETRY_S)
             self._complete(decoded, found)
             self._stage.measures.features_s.add(SECONDS_BUCKETS, self._stage.clock() - began_s)
             self._to.onward(exchange, served)
