@@ -14,11 +14,11 @@ from tests.features.builders import START, defined, payments, view
 from tests.serving.builders import spec
 from tests.serving.played import Call, PlayedLink, Stage, turn, version, worker
 
-from mizzen.data.features.definition import definition_of
 from mizzen.data.features.events import us_of
+from mizzen.data.features.online import catalog
+from mizzen.data.features.online.catalog import entry_of
 from mizzen.data.features.online.opening import open_store
 from mizzen.data.features.online.store import OnlineStore
-from mizzen.data.features.online.view import OnlineView
 from mizzen.data.features.online.writer import OnlineWriter
 from mizzen.kinds import FeatureView
 from mizzen.serving.gateway.directory import Endpoint, Lookup, View, ViewUse
@@ -51,8 +51,8 @@ def columns(*specs: Any) -> Signature:
     return Signature(specs, (spec("y", "FP32", (-1,)),))
 
 
-def declared(name: str = "spending", namespace: str = "default", **wanted: Any) -> View:
-    return View(namespace, name, view(name, **(wanted or SPENDING)).spec.to_wire())
+def declared(name: str = "spending", **wanted: Any) -> FeatureView:
+    return view(name, **(wanted or SPENDING))
 
 
 class Inline(Executor):
@@ -81,10 +81,14 @@ class FeatureStage(Stage):
         self.features = FeatureSource(self.url, clock, now_us, on_thread=_inline, opening=opening)
         self.gateway = Gateway(clock, connect=self._linked, features=self.features)
 
-    def push(self, rows: Sequence[tuple[Any, ...]], view: View | None = None, names: str = COLUMNS) -> None:
+    def push(self, rows: Sequence[tuple[Any, ...]], view: FeatureView | None = None, names: str = COLUMNS) -> None:
         """Rows of the view's source, known as soon as they happened."""
         table = payments(list(rows), names, limit=pa.float64(), amount=pa.float64())
         push(self.store, view if view is not None else declared(), table, us(self.minutes))
+
+    def tell(self, view: FeatureView) -> None:
+        """The directory says that this version is online."""
+        self.gateway.view_changed(View("default", view.name, view.spec.digest()))
 
     def declare(self, model: Signature, *uses: ViewUse, name: str = "m", **more: Any) -> None:
         lookup = Lookup(uses or (ViewUse("spending"),), more.pop("columns", {}))
@@ -138,10 +142,12 @@ def inputs_of(tensor: Tensor) -> np.ndarray:
     return np.frombuffer(tensor.data, kinds[tensor.datatype]).reshape(tensor.shape)
 
 
-def push(store: OnlineStore, view: View, rows: pa.Table, now_us: int) -> None:
-    metadata = {"name": view.name, "namespace": view.namespace}
-    definition = definition_of(FeatureView.model_validate({"metadata": metadata, "spec": view.spec}))
-    OnlineWriter(store, OnlineView(definition, rows.schema), view.namespace).push(rows, as_of_us=now_us)
+def push(store: OnlineStore, view: FeatureView, rows: pa.Table, now_us: int) -> None:
+    """Rows of the source into the store, whose readers get that version from now on."""
+    entry = entry_of(view, rows.schema, {})
+    catalog.begin(store, "default", entry)
+    OnlineWriter(store, entry.online_view(), "default").push(rows, as_of_us=now_us)
+    catalog.serve(store, "default", entry)
 
 
 __all__ += ["FeatureLink", "push", "turn"]

@@ -13,7 +13,7 @@ from tests.features.stores import SERVER, redis_server
 from tests.serving.builders import spec
 from tests.serving.features.builders import FeatureStage, columns, declared, inputs_of, matrix, turn
 
-from mizzen.serving.gateway.directory import View, ViewUse
+from mizzen.serving.gateway.directory import ViewUse
 from mizzen.serving.tensors import unpack_strings
 
 pytestmark = pytest.mark.looptime
@@ -29,7 +29,7 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path):
         redis_package.Redis.from_url(url).flushall()
     made = FeatureStage(tmp_path, url)
     made.minutes = 20
-    made.gateway.view_changed(declared())
+    made.tell(declared())
     made.push(ROWS)
     yield made
     made.features.close()
@@ -127,7 +127,7 @@ async def test_an_entity_that_nobody_has_seen_may_be_refused(stage):
 @pytest.mark.parametrize("otherwise", ["default", "empty", "error"])
 async def test_a_row_older_than_its_ttl_is_stale(stage, otherwise):
     aging = declared("aging", columns=["limit"], ttl="30m")
-    stage.gateway.view_changed(aging)
+    stage.tell(aging)
     stage.push(ROWS, aging)
     model = matrix("limit")
     stage.declare(model, ViewUse("aging", stale=otherwise))
@@ -145,8 +145,8 @@ async def test_a_row_older_than_its_ttl_is_stale(stage, otherwise):
 
 
 async def test_two_views_by_different_keys_in_one_read(stage):
-    shops = View("default", "shops", declared("shops", entities=["shop"], columns=["rent"]).spec)
-    stage.gateway.view_changed(shops)
+    shops = declared("shops", entities=["shop"], columns=["rent"])
+    stage.tell(shops)
     stage.push([(3, 1, 9.0)], shops, "shop paid_at rent")
     model = matrix("s_rent", "spent")
     stage.declare(model, ViewUse("spending", keys={"card": "payer"}), ViewUse("shops", prefix="s_"))
@@ -167,7 +167,7 @@ async def test_windows_move_with_the_clock(stage):
 @pytest.mark.parametrize(
     ("model", "use", "says"),
     [
-        (matrix("spent"), ViewUse("nowhere"), "features: there is no FeatureView nowhere in namespace default"),
+        (matrix("spent"), ViewUse("nowhere"), "FeatureView nowhere of namespace default is not in the online store yet"),
         (matrix("spent"), ViewUse("spending", version="0" * 12), "expected FeatureView spending at version 000000000000"),
         (matrix("spent"), ViewUse("spending", features=("spend",)), "expected features of limit, spent, n, found spend"),
         (columns(spec("spent", "BYTES", (-1, 1))), ViewUse("spending"), "expected spent to be BYTES of shape [-1, 1]"),
@@ -193,11 +193,9 @@ async def test_an_endpoint_goes_on_until_the_view_that_was_declared_anew_is_ther
             {"name": "n", "function": "count", "window": "1h"},
         ],
     )
-    stage.gateway.view_changed(changed)
-    await asyncio.sleep(5)
     await answered(stage, link, stage.predict({"card": "a"}))
     stage.push(ROWS, changed)
-    await asyncio.sleep(5)
+    stage.tell(changed)
     await answered(stage, link, stage.predict({"card": "a"}))
     assert [inputs_of(tensor)[0, 0] for (tensor,) in link.inputs] == [12.0, 12.0, 7.0]
 
@@ -205,7 +203,7 @@ async def test_an_endpoint_goes_on_until_the_view_that_was_declared_anew_is_ther
 async def test_requests_wait_while_a_view_is_opened_the_first_time(tmp_path):
     stage = FeatureStage(tmp_path)
     stage.push(ROWS)
-    stage.gateway.view_changed(declared())
+    stage.tell(declared())
     stage.declare(MODEL)
     link = stage.work(MODEL)
     call = stage.predict({"card": "a"})
@@ -236,7 +234,7 @@ DOWN = {"error": None, "default": [math.nan, math.nan, 0.0], "empty": [math.nan]
 async def test_a_store_that_is_down(tmp_path, otherwise):
     with redis_server(tmp_path) as url:
         stage = FeatureStage(tmp_path, url)
-        stage.gateway.view_changed(declared())
+        stage.tell(declared())
         stage.push(ROWS)
         stage.declare(MODEL, ViewUse("spending", unavailable=otherwise))
         link = stage.work(MODEL)
@@ -255,7 +253,7 @@ async def test_a_store_that_is_down(tmp_path, otherwise):
 async def test_a_store_that_came_back_empty_is_down_until_it_is_filled(tmp_path):
     with redis_server(tmp_path) as url:
         stage = FeatureStage(tmp_path, url)
-        stage.gateway.view_changed(declared())
+        stage.tell(declared())
         stage.push(ROWS)
         stage.declare(MODEL)
         link = stage.work(MODEL)

@@ -6,7 +6,7 @@ event loop's thread; a listener is quick and does not raise.
 """
 
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -47,12 +47,14 @@ class Logging(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A FeatureView whose features may be read."""
+    """A FeatureView; what is read of it is told in the online store itself."""
 
     namespace: str
     name: str
-    spec: dict[str, Any]
-    """As it is declared."""
+    digest: str = ""
+    """Of the definition that is online: where it changes, readers look again."""
+    audited: float = 0.0
+    """The share of entities whose reads are recorded."""
 
     @property
     def key(self) -> EndpointKey:

@@ -170,7 +170,8 @@ def _logging(wanted: LoggingOptions) -> Logging:
 
 def view_of(view: FeatureView) -> View:
     """What a FeatureView means here."""
-    return View(view.namespace, view.name, view.spec.to_wire())
+    audit = view.spec.audit
+    return View(view.namespace, view.name, view.status.digest or "", audit.sample if audit is not None else 0.0)
 
 
 def _lookup(wanted: FeatureLookup) -> Lookup:

@@ -1,7 +1,9 @@
 """A view as the online store knows it: the layout of its records, what is held, and the names of its entities.
 
 A record's key is eight bytes of the view's name, version and generation, and the entity's keys after them. A generation
-is one filling of the store: a view whose source was replaced as a whole is filled anew beside the old one.
+is one filling of the store: a view whose source was replaced as a whole is filled anew beside the old one. To the
+version belong the types that the source gave: where a column's type changes, so do the records, and old and new ones
+never meet.
 """
 
 import hashlib
@@ -16,7 +18,7 @@ import pyarrow as pa
 from mizzen.data.features.columns import Array
 from mizzen.data.features.definition import Definition
 from mizzen.data.features.errors import RequestUnfit
-from mizzen.data.features.events import Events, columns_read, events_of
+from mizzen.data.features.events import Events, events_of
 from mizzen.data.features.online.held import Held, Holding
 from mizzen.data.features.online.layout import Layout
 from mizzen.data.features.online.packing import Packing
@@ -50,9 +52,7 @@ class OnlineView:
 
     def __init__(self, definition: Definition, source: pa.Schema, *, grace_us: int = GRACE_US) -> None:
         self.definition = definition
-        self.source = pa.schema([source.field(name) for name in columns_read(definition, source.names)])
-        """The columns of the source that the view reads."""
-        empty = events_of(definition, self.source.empty_table())
+        empty = events_of(definition, source.empty_table())
         self.key_types = [key.type for key in empty.keys]
         self.holding = Holding(definition, empty.values.schema)
         self._packing = Packing(self.holding, self.key_types)
@@ -63,6 +63,7 @@ class OnlineView:
         computed = self.computed(nobody, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
         types = [(name, column.type) for name, column in zip(definition.stored, computed.columns, strict=True)]
         self.layout = Layout(types, definition.defaults)
+        self.identity = _identity(definition, self.key_types, empty.values.schema, types)
         self.nobody = self.layout.encode(computed.columns, _clocks(computed), [b""])[0]
         """The record of an entity that nobody has seen."""
 
@@ -157,7 +158,7 @@ class OnlineView:
 
     def prefix(self, namespace: str, generation: int) -> bytes:
         """The beginning of the keys of a generation's records."""
-        text = f"{namespace}/{self.definition.name}@{self.definition.digest}#{generation}"
+        text = f"{namespace}/{self.identity}#{generation}"
         return b"r" + hashlib.blake2b(text.encode(), digest_size=8).digest()
 
     def place(self, namespace: str) -> bytes:
@@ -168,22 +169,18 @@ class OnlineView:
         """The key of the generation that readers get."""
         return b"s" + self._named(namespace)
 
-    def described(self, namespace: str) -> dict[bytes, bytes]:
-        """What readers who know the definition alone must know besides: the columns that the view reads."""
-        return {described_key(namespace, self.definition): self.source.serialize().to_pybytes()}
-
     def _named(self, namespace: str) -> bytes:
-        return _named(namespace, self.definition)
+        text = f"{namespace}/{self.identity}"
+        return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
-def described_key(namespace: str, definition: Definition) -> bytes:
-    """The key of a view's description."""
-    return b"d" + _named(namespace, definition)
-
-
-def _named(namespace: str, definition: Definition) -> bytes:
-    text = f"{namespace}/{definition.name}@{definition.digest}"
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+def _identity(
+    definition: Definition, keys: Sequence[pa.DataType], values: pa.Schema, features: Sequence[tuple[str, pa.DataType]]
+) -> str:
+    """What records can be read by: name, version, and the types that the source gave it."""
+    types = [*(str(key) for key in keys), *(f"{field.name}:{field.type}" for field in values), str(features)]
+    shape = hashlib.blake2b("\n".join(types).encode(), digest_size=8).hexdigest()
+    return f"{definition.name}@{definition.digest}/{shape}"
 
 
 def joined_held(held: Held, more: tuple[Array, Events]) -> Held:

@@ -11,7 +11,7 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from mizzen.data.features.errors import FeatureError
@@ -39,7 +39,7 @@ class Stage(Protocol):
 class Opens(Protocol):
     """What opens views (`opening.Opening`)."""
 
-    def stage(self, namespace: str, wanted: Lookup, views: Mapping[str, View], measures: Measures) -> Stage:
+    def stage(self, namespace: str, wanted: Lookup, measures: Measures) -> Stage:
         """On a thread. Raises `FeatureError`."""
 
     def close(self) -> None: ...
@@ -145,6 +145,5 @@ class FeatureSource:
                 if self._url is None:
                     raise FeatureError(NO_STORE)
                 self._opening = importlib.import_module(OPENING).Opening(self._url, self._now_us, self._clock)
-        views = {name: view for (namespace, name), view in list(self.views.items()) if namespace == endpoint.namespace}
         assert endpoint.features is not None, "what is opened looks features up"
-        return self._opening.stage(endpoint.namespace, endpoint.features, views, service.measures)
+        return self._opening.stage(endpoint.namespace, endpoint.features, service.measures)
