@@ -196,6 +196,7 @@ async def test_an_endpoint_goes_on_until_the_view_that_was_declared_anew_is_ther
     await answered(stage, link, stage.predict({"card": "a"}))
     stage.push(ROWS, changed)
     stage.tell(changed)
+    await turn()
     await answered(stage, link, stage.predict({"card": "a"}))
     assert [inputs_of(tensor)[0, 0] for (tensor,) in link.inputs] == [12.0, 12.0, 7.0]
 
