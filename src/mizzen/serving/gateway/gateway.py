@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 
 from mizzen.serving.gateway import openapi, pages
-from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Worker
+from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, View, Worker
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, HttpExchange, Reply
+from mizzen.serving.gateway.features.source import FeatureSource
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
@@ -54,8 +55,11 @@ class Gateway:
         connect: Callable[[Worker, Owner], Link] = Link,
         log_folder: Path | None = None,
         observer: Observer | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
         self.clock = clock
+        self.features = features if features is not None else FeatureSource(None, clock)
+        """What endpoints look up."""
         self._connect = connect
         self._observer = observer
         """Traces, and the access log; `None`: neither."""
@@ -69,6 +73,8 @@ class Gateway:
         """Kept when an endpoint goes: what was counted was counted."""
         self.refusals: dict[str, int] = {}
         """Requests that belong to no endpoint, by why they were refused."""
+        self.on_starved: Callable[[Service], None] | None = None
+        """Called when requests wait at an endpoint without workers."""
         self.tracing = pages.tracing(0.0)
         """What is told of traces."""
         self.totals: pages.Totals = lambda key: self.measures.get(key, Measures())
@@ -250,6 +256,7 @@ class Gateway:
             measures = self.measures.setdefault(endpoint.key if known else OTHERS, Measures())
             recorder = self._recorder(endpoint, None, measures)
             service = Service(endpoint, self.clock, measures, self._connect, recorder)
+            service.on_starved = self.on_starved
             self.services[endpoint.key] = service
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)
@@ -257,6 +264,7 @@ class Gateway:
             self._unmap(service.endpoint)
             service.record_with(self._recorder(endpoint, service.recorder, service.measures))
             service.update(endpoint)
+        self.features.endpoint_changed(service)
         for path, number, what in inference_paths(endpoint):
             taker = service.streams if what.startswith("generate") else service
             self._inference[path] = (service, number, FORMS[what], taker)
@@ -265,6 +273,7 @@ class Gateway:
         service = self.services.pop(key, None)
         if service is not None:
             self._unmap(service.endpoint)
+            self.features.endpoint_gone(key)
             service.close()
             if service.recorder is not None:
                 service.recorder.close()
@@ -305,6 +314,12 @@ class Gateway:
     def _unmap(self, endpoint: Endpoint) -> None:
         for path, _, _ in inference_paths(endpoint):
             self._inference.pop(path, None)
+
+    def view_changed(self, view: View) -> None:
+        self.features.view_changed(view)
+
+    def view_gone(self, key: EndpointKey) -> None:
+        self.features.view_gone(key)
 
     def key_changed(self, name: str, key: ApiKey) -> None:
         self.keyring.put(name, key)

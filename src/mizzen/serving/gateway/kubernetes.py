@@ -17,8 +17,9 @@ from typing import Any
 from lightkube.models.core_v1 import PodStatus
 from lightkube.resources.core_v1 import Pod, Secret
 
-from mizzen.kinds import InferenceEndpoint, ModelVersion, names
+from mizzen.kinds import FeatureView, InferenceEndpoint, ModelVersion, names
 from mizzen.kinds.build import Tensor
+from mizzen.kinds.lookups import FeatureLookup
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.scalars import duration_s, quantity
 from mizzen.kinds.serve import Logging as LoggingOptions
@@ -30,10 +31,13 @@ from mizzen.serving.gateway.directory import (
     Endpoint,
     Listener,
     Logging,
+    Lookup,
     TcpAddress,
     Tenant,
     UnixAddress,
     Version,
+    View,
+    ViewUse,
     Worker,
 )
 from mizzen.serving.tensors import Signature, TensorSpec
@@ -57,6 +61,7 @@ class KubernetesDirectory:
         client = self._client
         versions = Informer(client, ModelVersion)
         endpoints = Informer(client, InferenceEndpoint)
+        views = Informer(client, FeatureView)
         pods = Informer(client, Pod, labels=names.LABEL_ENDPOINT)
         secrets = Informer(client, Secret, labels={names.LABEL_API_KEY: "true"})
 
@@ -74,12 +79,13 @@ class KubernetesDirectory:
         endpoints.add_index(BY_VERSION, _versions_served)
         endpoints.subscribe(endpoint_changed)
         versions.subscribe(version_changed)
+        views.subscribe(lambda old, new: _tell_view(listener, old, new))
         pods.subscribe(lambda old, new: _tell_pod(listener, old, new))
         secrets.subscribe(lambda old, new: _tell_secret(listener, old, new))
         async with asyncio.TaskGroup() as group:
-            for informer in (versions, pods, secrets, endpoints):
+            for informer in (versions, views, pods, secrets, endpoints):
                 group.create_task(informer.run())
-            await _synced(versions, pods, secrets, endpoints)
+            await _synced(versions, views, pods, secrets, endpoints)
             listener.synced()
 
 
@@ -97,6 +103,13 @@ async def _synced(*informers: Informer[Any]) -> None:
 
 def _versions_served(endpoint: InferenceEndpoint) -> list[str]:
     return [f"{endpoint.namespace}/{traffic.model_version}" for traffic in endpoint.status.traffic]
+
+
+def _tell_view(listener: Listener, old: FeatureView | None, new: FeatureView | None) -> None:
+    if new is not None:
+        listener.view_changed(view_of(new))
+    elif old is not None:
+        listener.view_gone((old.namespace, old.name))
 
 
 def _tell_pod(listener: Listener, old: Pod | None, new: Pod | None) -> None:
@@ -143,6 +156,7 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
         tenants=tuple(Tenant(tenant.api_key, tenant.weight, tenant.priority) for tenant in queue.tenants),
         versions=tuple(versions),
         logging=_logging(spec.logging) if spec.logging is not None else None,
+        features=_lookup(spec.features) if spec.features is not None else None,
         hopeless=_hopeless(endpoint),
     )
 
@@ -152,6 +166,23 @@ def _logging(wanted: LoggingOptions) -> Logging:
         sample=wanted.sample, by=wanted.by, errors=wanted.errors, redact=tuple(wanted.redact),
         buffer_bytes=int(quantity(wanted.buffer)), sink=wanted.sink or "", events=wanted.events,
     )  # fmt: skip
+
+
+def view_of(view: FeatureView) -> View:
+    """What a FeatureView means here."""
+    audit = view.spec.audit
+    return View(view.namespace, view.name, view.status.digest or "", audit.sample if audit is not None else 0.0)
+
+
+def _lookup(wanted: FeatureLookup) -> Lookup:
+    uses = (
+        ViewUse(
+            view=used.view, version=used.version, features=tuple(used.features), prefix=used.prefix, keys=used.keys,
+            missing=used.missing, stale=used.stale, unavailable=used.unavailable,
+        )
+        for used in wanted.views
+    )  # fmt: skip
+    return Lookup(tuple(uses), dict(wanted.columns))
 
 
 def _hopeless(endpoint: InferenceEndpoint) -> str | None:
@@ -223,8 +254,8 @@ def key_of(secret: Secret) -> ApiKey | None:
         return None
     data = secret.data or {}
     try:
-        hash_, endpoints = (
-            base64.b64decode(data.get(name, ""), validate=True).decode() for name in ("hash", "endpoints")
+        hash_, endpoints, features = (
+            base64.b64decode(data.get(name, ""), validate=True).decode() for name in ("hash", "endpoints", "features")
         )
     except (binascii.Error, UnicodeDecodeError) as error:
         log.warning("Secret %s: expected base64 of text: %s", meta.key, error)
@@ -233,5 +264,10 @@ def key_of(secret: Secret) -> ApiKey | None:
     if _HASH.match(hash_) is None:
         log.warning("Secret %s: data.hash: expected the 64 hex digits of a SHA-256", meta.key)
         return None
-    scope = frozenset(filter(None, (name.strip() for name in endpoints.split(","))))
-    return ApiKey(hash_, meta.namespace, None if "*" in scope else scope)
+    return ApiKey(hash_, meta.namespace, _scope(endpoints), _scope(features))
+
+
+def _scope(names_: str) -> frozenset[str] | None:
+    """Names separated by commas; `None`: all."""
+    scope = frozenset(filter(None, (name.strip() for name in names_.split(","))))
+    return None if "*" in scope else scope

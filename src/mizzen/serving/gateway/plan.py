@@ -33,8 +33,12 @@ class Plan(msgspec.Struct, frozen=True):
     directory_file: str | None = None
     """A file that says what is served (`file`), instead of a Kubernetes API."""
     kubeconfig: str | None = None
+    report_to: str | None = None
+    """Where the scaling controller listens (`reporting`)."""
     log_dir: str | None = None
     """Folder of the prediction log's rings; `None`: nothing is logged."""
+    online_url: str | None = None
+    """The online store of features (`lmdb:///…`, `redis://…`); `None`: endpoints cannot look features up."""
     traces_url: str | None = None
     """An OpenTelemetry collector (OTLP over HTTP); `None`: nothing is traced."""
     traces_ratio: float = 1.0

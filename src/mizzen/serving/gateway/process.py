@@ -16,6 +16,7 @@ from mizzen.kube.errors import ConfigurationError
 from mizzen.kube.process import log_to_standard_error, notify_ready
 from mizzen.serving.gateway import pages
 from mizzen.serving.gateway.beginning import client_of
+from mizzen.serving.gateway.features.source import FeatureSource
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
 from mizzen.serving.gateway.grpc.calls import Calls
@@ -28,6 +29,7 @@ from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.metrics import MetricsFiles
 from mizzen.serving.gateway.observer import observer_of
 from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
+from mizzen.serving.gateway.reporting import Reporter
 
 log = logging.getLogger("mizzen.gateway")
 PATIENCE_S = 5.0
@@ -70,13 +72,18 @@ async def run(plan: Plan) -> None:
     loop = asyncio.get_running_loop()
     log_dir = Path(plan.log_dir) if plan.log_dir is not None else None
     observer = observer_of(plan, time.monotonic)
-    gateway = Gateway(time.monotonic, log_folder=log_dir, observer=observer)
+    gateway = Gateway(
+        time.monotonic, log_folder=log_dir, observer=observer, features=FeatureSource(plan.online_url, time.monotonic)
+    )
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
     gateway.tracing = pages.tracing(plan.traces_ratio if plan.traces_url is not None else 0.0)
     gateway.totals = lambda key: metrics.total().measures.get(key, Measures())
     server = _Servers(plan, handler)
-    tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
+    tasks = [loop.create_task(metrics.run())]
+    if plan.report_to is not None:
+        tasks.append(loop.create_task(Reporter(gateway, plan.report_to, time.monotonic).run()))
+    tasks.append(loop.create_task(_follow(plan, gateway)))
     if observer is not None:
         tasks.append(loop.create_task(observer.run()))
     announcing = loop.create_task(_announce(gateway))
@@ -91,6 +98,7 @@ async def run(plan: Plan) -> None:
         _stop(loop, server)
         await ending
     metrics.write()
+    gateway.features.close()
     announcing.cancel()
     for task in tasks:
         task.cancel()

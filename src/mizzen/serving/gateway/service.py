@@ -5,8 +5,9 @@ links, and the directory (`update`, `add_worker`, …). Each is told to the queu
 commands is done: batches are sent, answers taken apart and encoded, refusals and expiries answered. There is one timer,
 at the earliest deadline, and no task.
 
-The stations of an exchange, each in one place: `accept` (version, decoding), `enqueue` (a decoded request waits; what
-answers without a worker stands before it), `_send`, `_deliver`, and its end (`ends`).
+The stations of an exchange, each in one place: `accept` (version, decoding), the look-up of features where it has any,
+`onward`, `enqueue` (a decoded request waits; what answers without a worker stands before it), `_send`, `_deliver`, and
+its end (`ends`).
 
 Requests that came in one turn of the event loop are assigned together at its end, so that what came at once is one
 batch.
@@ -28,6 +29,8 @@ from mizzen.serving.gateway.directory import Endpoint, Version, Worker
 from mizzen.serving.gateway.ends import Ends, expired, failed, refused
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
+from mizzen.serving.gateway.features.binding import Binding
+from mizzen.serving.gateway.features.source import Stage
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.recorder import Recorder
@@ -69,6 +72,9 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._assigning = False
+        self._features = Binding(self)
+        self.on_starved: Callable[[Service], None] | None = None
+        """Called when requests wait and there is no worker: see `reporting`."""
         self.streams = Streams(self, self._ends, clock)
         self.update(endpoint)
 
@@ -93,17 +99,30 @@ class Service:
             raise HttpError(400, str(error), "bad_request") from error
         if decoded.timeout_us:
             exchange.deadline_s = min(exchange.deadline_s, exchange.came_s + decoded.timeout_us / 1e6)
+        if served.features is not None:
+            self._expect_room(decoded.rows)
+            served.features.take(exchange, served)
+        else:
+            self.onward(exchange, served)
+
+    def onward(self, exchange: Exchange, served: Served) -> None:
+        """Takes an exchange whose inputs are the model's. Raises `HttpError` where it is refused."""
         self.enqueue(exchange, served)
+
+    def serves(self, served: Served) -> bool:
+        """Whether that version is still there."""
+        return self._served.get(served.digest) is not None
+
+    def refuse(self, exchange: Exchange, error: HttpError) -> None:
+        """Answers with an error, one that came after `accept`."""
+        self._ends.refuse(exchange, error)
 
     def enqueue(self, exchange: Exchange, served: Served) -> None:
         """The decoded request waits for a worker of that version. Raises `HttpError` where there is no place for it."""
         decoded = exchange.decoded
         assert decoded is not None, "what is queued is decoded"
         queue = self._queue
-        if decoded.rows > queue.rules.rows_max:
-            raise HttpError(
-                413, f"inputs: expected at most {queue.rules.rows_max} rows, got {decoded.rows}", "too_large"
-            )
+        self._expect_room(decoded.rows)
         size = 0
         for tensor in decoded.inputs:
             size += len(tensor.data)
@@ -125,6 +144,12 @@ class Service:
             exchange.split = Split(ticket.parts, decoded.inputs)
         self._wake_at(exchange.deadline_s)
         self._assign_soon()
+
+    def _expect_room(self, rows: int) -> None:
+        """Raises `HttpError` where so many rows never have a place."""
+        most = self._queue.rules.rows_max
+        if rows > most:
+            raise HttpError(413, f"inputs: expected at most {most} rows, got {rows}", "too_large")
 
     def leave(self, exchange: Exchange) -> None:
         """The client has gone: nobody waits for that answer any more."""
@@ -150,10 +175,12 @@ class Service:
         return [served.version for served in self._traffic if self._queue.workers(served.digest)]
 
     def signature(self, number: int | None) -> tuple[Version, Signature] | None:
-        """What a version takes and gives; the one with most traffic where no number is said; `None`: not known."""
+        """What a version's requests carry and what it gives; the one with most traffic where no number is said. `None`:
+        not known.
+        """
         for served in self._traffic:
             if number is None or served.version.version == number:
-                return served.version, served.signature
+                return served.version, served.asked
         return None
 
     def choice(self, exchange: Exchange) -> Served | None:
@@ -172,6 +199,8 @@ class Service:
                 raise HttpError(404, f"version: expected one that gets traffic ({known}), got {pinned}", "not_found")
         if not self.endpoint.versions and self.endpoint.hopeless is not None:
             raise HttpError(503, self.endpoint.hopeless, "unavailable", retry_after_s=1.0)
+        if self._features.problem is not None:
+            raise HttpError(503, self._features.problem, "unavailable", retry_after_s=1.0)
         return None
 
     def _park(self, exchange: Exchange) -> None:
@@ -183,6 +212,7 @@ class Service:
             )  # fmt: skip
         self._parked.append(exchange)
         self._wake_at(exchange.deadline_s)
+        self._assign_soon()
 
     def _unpark(self) -> None:
         parked, self._parked = self._parked, deque()
@@ -201,6 +231,7 @@ class Service:
 
     def update(self, endpoint: Endpoint) -> None:
         """The endpoint is declared so from now on. Requests that wait go with the traffic where they fit."""
+        self._features.begin(self.endpoint, endpoint)
         self.endpoint = endpoint
         self._queue.rules = endpoint.rules
         traffic = []
@@ -208,18 +239,22 @@ class Service:
             old = self._served.get(version.digest)
             known = old.signature if old is not None else self._told_signature(version.digest)
             signature = version.signature or known
-            if signature is not None:
-                same = old is not None and old.version == version and old.signature == signature
-                served = old if same and old is not None else Served(endpoint.name, version, signature)
+            served = self._features.served(endpoint, version, signature, old) if signature is not None else None
+            if served is not None:
                 self._served[version.digest] = served
                 traffic.append(served)
         self._traffic = traffic
         for digest in [digest for digest in self._served if all(served.digest != digest for served in traffic)]:
             self._move(digest)
-        if self._traffic or endpoint.hopeless is not None:
+        if self._traffic or endpoint.hopeless is not None or self._features.problem is not None:
             self._unpark()
             self.streams.look_again()
         self._assign_soon()
+
+    def look_up(self, stage: Stage | None, problem: str | None) -> None:
+        """From now on features are looked up so; `None`: they cannot be, for that reason, unless they are already."""
+        self._features.opened(stage, problem)
+        self.update(self.endpoint)
 
     def links_of(self, digest: str) -> list[Link]:
         """The workers of a version that are connected and take more."""
@@ -379,6 +414,8 @@ class Service:
         held_until_s = self._queue.held_until_s()
         if held_until_s is not None:
             self._wake_at(held_until_s)
+        if not self._links and self.on_starved is not None and (self._queue.rows_waiting or self._parked):
+            self.on_starved(self)
 
     def _perform(self, commands: Sequence[Command]) -> None:
         """Does what the queue says."""
