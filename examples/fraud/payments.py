@@ -9,14 +9,18 @@ so much each time (normal) as is usual for him, mostly around noon. Then there i
 * `TERMINAL`: each day some terminals are broken into, and for 28 days every payment there is a fraud;
 * `CARD`: each day some cards are copied, and for 14 days a third of their payments are frauds of five times the amount.
 
-Two things are added, since they are what makes it hard to do right. A payment is booked a second after it was made, so
-that it is not part of what is known when it is asked about. And its verdict, fraud or not, is known some days later
-(three to eleven, each day as likely): what is known of a terminal today is what it did last week.
+Two things are added, since they are what makes it hard to do right. Payments are booked minute by minute, so that one
+is never part of what is known when it is asked about. And its verdict, fraud or not, comes days later (three to eleven)
+with a nightly file: what is known of a terminal today is what it did last week.
 
-Each day hangs on the seed and its number alone: `day(world, 40)` is the same whatever was made before it, so a stream
-may begin anywhere.
+Each day hangs on the seed and its number alone: `day(world, 40)` is the same whatever was made before it, so that days
+stream in order, from any of them on, and no more than one is ever held.
+
+`history` and `verdicts` are the sources of the datasets: the first `HISTORY_DAYS`, as a bank has them on the evening of
+the last. What comes after is for `live.py`.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -25,13 +29,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+HISTORY_DAYS, LIVE_DAYS = 90, 7
 DAY_S = 86_400
-DAY_US = DAY_S * 1_000_000
+DAY_US, MINUTE_US = DAY_S * 1_000_000, 60_000_000
 RADIUS = 5.0
 LARGE_AMOUNT = 220.0
 TERMINAL_DAYS, CARD_DAYS = 28, 14
 CARD_SHARE, CARD_FACTOR = 1 / 3, 5.0
-BOOKED_AFTER_US = 1_000_000
 VERDICT_DAYS = (3, 11)
 HONEST, LARGE, TERMINAL, CARD = range(4)
 PAYMENT_COLUMNS = ("payment", "customer", "terminal", "amount", "paid_at", "booked_at")
@@ -53,6 +57,17 @@ class World:
     """Each day."""
     begins: np.datetime64 = np.datetime64("2026-01-01")
     seed: int = 7
+
+    @property
+    def begins_us(self) -> int:
+        """Midnight of day 0, in microseconds since 1970."""
+        return int(self.begins.astype("datetime64[us]").astype(np.int64))
+
+    @classmethod
+    def of_environment(cls) -> "World":
+        """The book's; smaller by `FRAUD_SCALE` (0.1: a tenth) where that is set, for a quick look."""
+        scale = float(os.environ.get("FRAUD_SCALE", "1"))
+        return cls(customers=round(cls.customers * scale), terminals=round(cls.terminals * scale))
 
 
 @dataclass(frozen=True)
@@ -105,16 +120,15 @@ def day(world: World, number: int) -> pa.Table:
 
     order = np.flatnonzero((second > 0) & (second < DAY_S))
     order = order[np.argsort(second[order], kind="stable")]
-    begins_us = world.begins.astype("datetime64[us]").astype(np.int64) + number * DAY_US
-    paid_us = begins_us + (second[order] * 1_000_000).astype(np.int64)
+    paid_us = world.begins_us + number * DAY_US + (second[order] * 1_000_000).astype(np.int64)
     return pa.table({
         "payment": number * 1_000_000 + np.arange(len(order)),
         "customer": customer[order],
         "terminal": terminal[order],
         "amount": amount[order],
         "paid_at": _times(paid_us),
-        "booked_at": _times(paid_us + BOOKED_AFTER_US),
-        "known_at": _times(paid_us + known_after_us[order]),
+        "booked_at": _times(_next(paid_us, MINUTE_US)),
+        "known_at": _times(_next(paid_us + known_after_us[order], DAY_US)),
         "fraud": (scenario[order] != HONEST).astype(np.int64),
         "scenario": scenario[order],
     })  # fmt: skip
@@ -125,19 +139,20 @@ def days(world: World, first: int, until: int) -> pa.Table:
     return pa.concat_tables([day(world, number) for number in range(first, until)]).combine_chunks()
 
 
-def stream(world: World, first: int, until: int) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Day by day, what happens: the day's payments as they are made, and the verdicts that become known on it, which are
-    of payments days before; each in the order of its own clock."""
-    lag = VERDICT_DAYS[1] + 1
-    recent = [day(world, number) for number in range(max(0, first - lag), first)]
-    for number in range(first, until):
-        today = day(world, number)
-        recent = [*recent, today][-lag - 1 :]
-        begins_us = world.begins.astype("datetime64[us]").astype(np.int64) + number * DAY_US
-        verdicts = pa.concat_tables(recent).select(VERDICT_COLUMNS)
-        known_us = us_of(verdicts, "known_at")
-        due = np.flatnonzero((known_us >= begins_us) & (known_us < begins_us + DAY_US))
-        yield today.select(PAYMENT_COLUMNS), verdicts.take(pa.array(due[np.argsort(known_us[due], kind="stable")]))
+def history() -> Iterator[pa.Table]:
+    """Source of the dataset `payments`."""
+    world = World.of_environment()
+    for number in range(HISTORY_DAYS):
+        yield day(world, number).select(PAYMENT_COLUMNS)
+
+
+def verdicts() -> Iterator[pa.Table]:
+    """Source of the dataset `verdicts`: those that have come."""
+    world = World.of_environment()
+    now_us = world.begins_us + HISTORY_DAYS * DAY_US
+    for number in range(HISTORY_DAYS):
+        rows = day(world, number).select(VERDICT_COLUMNS)
+        yield rows.filter(pa.array(us_of(rows, "known_at") <= now_us))
 
 
 def drawn_lately(world: World, what: int, number: int, of: int, each_day: int, lasting: int) -> NDArray[np.int64]:
@@ -153,6 +168,10 @@ def us_of(rows: pa.Table, column: str) -> NDArray[np.int64]:
     """A column of times in microseconds since 1970."""
     found: NDArray[np.int64] = rows.column(column).cast(pa.int64()).to_numpy()
     return found
+
+
+def _next(us: NDArray[np.int64], step_us: int) -> NDArray[np.int64]:
+    return (us // step_us + 1) * step_us
 
 
 def _times(us: NDArray[np.int64]) -> pa.Array:
