@@ -21,6 +21,7 @@ from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, View
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, HttpExchange, Reply
 from mizzen.serving.gateway.features.source import FeatureSource
+from mizzen.serving.gateway.features.workers import FunctionWorkers
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
@@ -60,6 +61,8 @@ class Gateway:
         self.clock = clock
         self.features = features if features is not None else FeatureSource(None, clock)
         """What endpoints look up."""
+        self._functions = FunctionWorkers(clock, connect, self._known_workers, self._measures_of)
+        self.features.functions_of = self._functions.of
         self._connect = connect
         self._observer = observer
         """Traces, and the access log; `None`: neither."""
@@ -252,8 +255,7 @@ class Gateway:
     def endpoint_changed(self, endpoint: Endpoint) -> None:
         service = self.services.get(endpoint.key)
         if service is None:
-            known = endpoint.key in self.measures or len(self.measures) < ENDPOINTS_MEASURED_MAX
-            measures = self.measures.setdefault(endpoint.key if known else OTHERS, Measures())
+            measures = self._measures_of(endpoint.key)
             recorder = self._recorder(endpoint, None, measures)
             service = Service(endpoint, self.clock, measures, self._connect, recorder)
             service.on_starved = self.on_starved
@@ -278,6 +280,17 @@ class Gateway:
             if service.recorder is not None:
                 service.recorder.close()
 
+    def _measures_of(self, key: EndpointKey) -> Measures:
+        known = key in self.measures or len(self.measures) < ENDPOINTS_MEASURED_MAX
+        return self.measures.setdefault(key if known else OTHERS, Measures())
+
+    def _known_workers(self, key: EndpointKey) -> list[Worker]:
+        return list(self._workers_of.get(key, {}).values())
+
+    def _service_of(self, key: EndpointKey) -> Service | None:
+        """The endpoint's, or that of a view's functions."""
+        return self.services.get(key) or self._functions.service(key)
+
     def _recorder(self, endpoint: Endpoint, old: Recorder | None, measures: Measures) -> Recorder | None:
         """Who notes the endpoint's requests, where it wants that."""
         if endpoint.logging is None or self._log_folder is None:
@@ -295,7 +308,7 @@ class Gateway:
             self.worker_gone(worker.uid)
         self._endpoint_of[worker.uid] = key
         self._workers_of.setdefault(key, {})[worker.uid] = worker
-        service = self.services.get(key)
+        service = self._service_of(key)
         if service is not None:
             service.add_worker(worker)
 
@@ -307,7 +320,7 @@ class Gateway:
         del workers[uid]
         if not workers:
             del self._workers_of[key]
-        service = self.services.get(key)
+        service = self._service_of(key)
         if service is not None:
             service.remove_worker(uid)
 

@@ -40,6 +40,7 @@ from mizzen.serving.gateway.directory import (
     ViewUse,
     Worker,
 )
+from mizzen.serving.gateway.features.workers import functions_key
 from mizzen.serving.tensors import Signature, TensorSpec
 
 log = logging.getLogger("mizzen.gateway")
@@ -63,6 +64,7 @@ class KubernetesDirectory:
         endpoints = Informer(client, InferenceEndpoint)
         views = Informer(client, FeatureView)
         pods = Informer(client, Pod, labels=names.LABEL_ENDPOINT)
+        functions = Informer(client, Pod, labels=names.LABEL_VIEW)
         secrets = Informer(client, Secret, labels={names.LABEL_API_KEY: "true"})
 
         def endpoint_changed(old: InferenceEndpoint | None, new: InferenceEndpoint | None) -> None:
@@ -81,11 +83,12 @@ class KubernetesDirectory:
         versions.subscribe(version_changed)
         views.subscribe(lambda old, new: _tell_view(listener, old, new))
         pods.subscribe(lambda old, new: _tell_pod(listener, old, new))
+        functions.subscribe(lambda old, new: _tell_pod(listener, old, new))
         secrets.subscribe(lambda old, new: _tell_secret(listener, old, new))
         async with asyncio.TaskGroup() as group:
-            for informer in (versions, views, pods, secrets, endpoints):
+            for informer in (versions, views, pods, functions, secrets, endpoints):
                 group.create_task(informer.run())
-            await _synced(versions, views, pods, secrets, endpoints)
+            await _synced(versions, views, pods, functions, secrets, endpoints)
             listener.synced()
 
 
@@ -215,6 +218,8 @@ def worker_of(pod: Pod) -> Worker | None:
     """The worker that a Pod is; `None` while it is not ready, or once it is to go."""
     meta = meta_of(pod)
     endpoint = meta.labels.get(names.LABEL_ENDPOINT)
+    if names.LABEL_VIEW in meta.labels and meta.namespace is not None:
+        _, endpoint = functions_key(meta.namespace, meta.labels[names.LABEL_VIEW])
     ready = any(c.type == "Ready" and c.status == "True" for c in (pod.status and pod.status.conditions) or ())
     if endpoint is None or not ready or meta.deleted is not None or meta.namespace is None or pod.status is None:
         return None
