@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.pods import EnvValue, Resources
-from mizzen.kinds.scalars import Duration
+from mizzen.kinds.scalars import Duration, Quantity
 
 
 def _checked_reference(text: str) -> str:
@@ -36,6 +36,19 @@ class QueueLimits(Wire):
     """Rows that may wait; beyond, requests are refused at once with 429 and a Retry-After."""
     timeout: Duration = "30s"
     """How long a request may take in all, unless it says less: then 504, or 503 where no worker was there."""
+
+
+class ResponseCache(Wire):
+    """Answers kept for requests that come again: only for models that answer the same to the same."""
+
+    ttl: Duration = "5m"
+    """How long an answer may be given again. A new version begins with none of the old one's."""
+    size: Quantity = "64Mi"
+    """Memory for answers in each gateway process; who was asked for least recently goes first."""
+    machine_size: Quantity | None = None
+    """Disk for answers that the gateway processes of one machine share; absent: they do not."""
+    redis: bool = False
+    """Whether answers are shared through the Redis that the gateways are told of (`MIZZEN_CACHE_REDIS`), if any."""
 
 
 class WorkerOptions(Wire):
@@ -67,6 +80,8 @@ class InferenceEndpointSpec(Wire):
     """How requests are put together."""
     queue: QueueLimits = Field(default_factory=QueueLimits)
     """What may wait, and how long."""
+    cache: ResponseCache | None = None
+    """Keeps answers; absent: every request is computed."""
     worker: WorkerOptions = Field(default_factory=WorkerOptions)
     """The worker Pods."""
 

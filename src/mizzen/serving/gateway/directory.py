@@ -28,6 +28,18 @@ class Version(msgspec.Struct, frozen=True):
     """`None` where it is not known yet: the first worker of that version tells."""
 
 
+class Caching(msgspec.Struct, frozen=True):
+    """How an endpoint's answers are kept (`cache`)."""
+
+    ttl_s: float
+    bytes_max: int
+    """In each process's memory."""
+    machine_bytes_max: int = 0
+    """Shared by the gateway processes of a machine; 0: not."""
+    remote: bool = False
+    """Whether in the gateways' Redis too, where they have one."""
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """A model behind a URL."""
 
@@ -40,6 +52,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     timeout_s: float = 30.0
     """How long a request may take in all, unless it says less."""
     versions: tuple[Version, ...] = ()
+    cache: Caching | None = None
     hopeless: str | None = None
     """Why no version will come, where that is known: requests are then refused at once and not held."""
 

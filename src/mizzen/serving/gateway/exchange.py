@@ -39,12 +39,19 @@ class Reply(Protocol):
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
 
 
+class Flight(Protocol):
+    """One computation that several exchanges may wait for."""
+
+    def left(self, exchange: "Exchange") -> None: ...
+    def computed(self, outputs: Sequence[Tensor]) -> None: ...
+
+
 class Exchange:
     """A request that waits for its answer, which is given once (`answer`), or never (`abandon`)."""
 
     __slots__ = (
-        "body", "came_s", "deadline_s", "decoded", "done", "json_size", "on_done", "on_leave", "pinned", "reply",
-        "ticket", "watch",
+        "body", "came_s", "deadline_s", "decoded", "done", "flight", "json_size", "on_done", "on_leave", "pinned",
+        "reply", "tenant", "ticket", "watch",
     )  # fmt: skip
 
     def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
@@ -58,8 +65,12 @@ class Exchange:
         self.pinned: int | None = None
         """The version that the client asked for by number."""
         self.decoded: InferenceRequest | None = None
+        self.tenant = ""
+        """Who asks: the hash of the API key; empty where anyone may."""
         self.ticket: Request | None = None
         """Its place in the queue."""
+        self.flight: Flight | None = None
+        """The computation that others may wait for too (`cache`)."""
         self.watch: Watch | None = None
         self.on_leave: Callable[[Exchange], None] | None = None
         """To be called when the client has gone."""
@@ -88,6 +99,9 @@ class Exchange:
         """Nothing more is to be done for it."""
         self.done = True
         self.body = self.decoded = self.ticket = self.on_leave = None
+        flight, self.flight = self.flight, None
+        if flight is not None:
+            flight.left(self)
         if self.watch is not None:
             self.watch.cancel()
             self.watch = None

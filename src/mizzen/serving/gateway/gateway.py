@@ -8,11 +8,13 @@ taken apart, to say what is wrong with it, or because it asks for something else
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable
 
 import msgspec
 
+from mizzen.serving.gateway.cache.responses import Tiers
 from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Worker
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, Reply
@@ -31,9 +33,15 @@ _encode = msgspec.json.Encoder().encode
 class Gateway:
     """All endpoints as one process serves them. It is the `directory.Listener`."""
 
-    def __init__(self, clock: Callable[[], float], connect: Callable[[Worker, Owner], Link] = Link) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        connect: Callable[[Worker, Owner], Link] = Link,
+        tiers: Tiers | None = None,
+    ) -> None:
         self.clock = clock
         self._connect = connect
+        self._tiers = tiers if tiers is not None else Tiers(clock)
         self.synced_once = asyncio.Event()
         """Set when the directory has told everything there was."""
         self.keyring = Keyring()
@@ -64,6 +72,8 @@ class Gateway:
             measures = service.measures
             exchange = self._exchange(service, headers, body, reply)
             exchange.pinned = pinned
+            if service.cache is not None:
+                exchange.tenant = self._tenant(service, headers)
             service.accept(exchange)
         except HttpError as error:
             self.refuse(reply, error, measures)
@@ -111,6 +121,10 @@ class Gateway:
         if verdict is Verdict.FORBIDDEN and endpoint not in self.services:
             raise _not_found(endpoint)
         raise HttpError(403, f"the API key is not for endpoint {endpoint[1]} of namespace {endpoint[0]}", "forbidden")
+
+    def _tenant(self, service: Service, headers: HeaderMap) -> str:
+        key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
+        return "" if service.endpoint.anonymous or key is None else hashlib.sha256(key.encode()).hexdigest()
 
     def _other(self, method: str, path: str, headers: HeaderMap, reply: Reply) -> None:
         asked = parse_path(path)
@@ -172,7 +186,7 @@ class Gateway:
         service = self.services.get(endpoint.key)
         if service is None:
             measures = self.measures.setdefault(endpoint.key, Measures())
-            service = self.services[endpoint.key] = Service(endpoint, self.clock, measures, self._connect)
+            service = self.services[endpoint.key] = Service(endpoint, self.clock, measures, self._connect, self._tiers)
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)
         else:

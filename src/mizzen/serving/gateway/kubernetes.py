@@ -20,11 +20,21 @@ from lightkube.resources.core_v1 import Pod, Secret
 from mizzen.kinds import InferenceEndpoint, ModelVersion, names
 from mizzen.kinds.build import Tensor
 from mizzen.kinds.meta import condition_named
-from mizzen.kinds.scalars import duration_s
+from mizzen.kinds.scalars import duration_s, quantity
+from mizzen.kinds.serve import ResponseCache
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
 from mizzen.kube.resources import meta_of
-from mizzen.serving.gateway.directory import ApiKey, Endpoint, Listener, TcpAddress, UnixAddress, Version, Worker
+from mizzen.serving.gateway.directory import (
+    ApiKey,
+    Caching,
+    Endpoint,
+    Listener,
+    TcpAddress,
+    UnixAddress,
+    Version,
+    Worker,
+)
 from mizzen.serving.tensors import Signature, TensorSpec
 
 log = logging.getLogger("mizzen.gateway")
@@ -123,8 +133,16 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
         queue_rows_max=spec.queue.max_rows,
         timeout_s=duration_s(spec.queue.timeout),
         versions=tuple(versions),
+        cache=_caching(spec.cache),
         hopeless=_hopeless(endpoint),
     )
+
+
+def _caching(cache: ResponseCache | None) -> Caching | None:
+    if cache is None:
+        return None
+    machine_bytes = int(quantity(cache.machine_size)) if cache.machine_size is not None else 0
+    return Caching(duration_s(cache.ttl), int(quantity(cache.size)), machine_bytes, cache.redis)
 
 
 def _hopeless(endpoint: InferenceEndpoint) -> str | None:

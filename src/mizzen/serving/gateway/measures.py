@@ -34,6 +34,9 @@ class Measures(msgspec.Struct):
 
     outcomes: dict[str, int] = {}
     """Requests by how they ended: `ok`, or an error's name."""
+    cache: dict[str, int] = {}
+    """Requests to an endpoint with a cache, by where their answer was found: `memory`, `machine`, `remote`, `flight`
+    (it was being computed), or `miss`; and `collision`: equal digests of different requests."""
     rows: int = 0
     """Rows answered."""
     request_s: Histogram = msgspec.field(default_factory=_seconds)
@@ -46,6 +49,9 @@ class Measures(msgspec.Struct):
 
     def outcome(self, name: str) -> None:
         self.outcomes[name] = self.outcomes.get(name, 0) + 1
+
+    def cached(self, where: str) -> None:
+        self.cache[where] = self.cache.get(where, 0) + 1
 
     def answered(self, rows: int, seconds: float) -> None:
         self.outcome("ok")

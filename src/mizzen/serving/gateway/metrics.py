@@ -34,6 +34,8 @@ class Standing(msgspec.Struct):
     requests_waiting: int = 0
     batches_running: int = 0
     workers: int = 0
+    cache_bytes: int = 0
+    cache_machine_bytes: int = 0
 
 
 class Numbers(msgspec.Struct):
@@ -80,7 +82,11 @@ class MetricsFiles:
         standing = {}
         for key, service in self._gateway.services.items():
             queue = service.statistics()
-            standing[key] = Standing(queue.rows_waiting, queue.requests_waiting, queue.batches_running, queue.workers)
+            cache = service.cache
+            standing[key] = Standing(
+                queue.rows_waiting, queue.requests_waiting, queue.batches_running, queue.workers,
+                cache.bytes_used if cache is not None else 0, cache.machine_bytes if cache is not None else 0,
+            )  # fmt: skip
         return Numbers(time.time(), self._gateway.measures, standing, self._gateway.refusals)
 
     def page(self, client: str) -> tuple[int, Headers, bytes]:
@@ -128,12 +134,16 @@ def added(parts: Iterable[Numbers]) -> Numbers:
             sum_.requests_waiting += standing.requests_waiting
             sum_.batches_running += standing.batches_running
             sum_.workers = max(sum_.workers, standing.workers)
+            sum_.cache_bytes += standing.cache_bytes
+            sum_.cache_machine_bytes = max(sum_.cache_machine_bytes, standing.cache_machine_bytes)
     return total
 
 
 def _add_measures(total: Measures, part: Measures) -> None:
     for name, count in part.outcomes.items():
         total.outcomes[name] = total.outcomes.get(name, 0) + count
+    for name, count in part.cache.items():
+        total.cache[name] = total.cache.get(name, 0) + count
     total.rows += part.rows
     for sum_, histogram in (
         (total.request_s, part.request_s), (total.queue_s, part.queue_s), (total.compute_s, part.compute_s),
@@ -158,6 +168,10 @@ def exposition(numbers: Numbers) -> str:
         [(f'{{outcome="{name}"}}', n) for name, n in sorted(numbers.refusals.items())],
     )  # fmt: skip
     lines += _family(
+        "mizzen_gateway_cache_requests_total", "counter", "Requests by where the cache found their answer, or a miss.",
+        [(_labels(key, found=name), n) for key, m in measures for name, n in sorted(m.cache.items())],
+    )  # fmt: skip
+    lines += _family(
         "mizzen_gateway_rows_total", "counter", "Rows answered.", [(_labels(key), m.rows) for key, m in measures]
     )
     for name, meaning in (
@@ -165,6 +179,8 @@ def exposition(numbers: Numbers) -> str:
         ("requests_waiting", "Requests in the queue."),
         ("batches_running", "Batches that workers have."),
         ("workers", "Workers connected."),
+        ("cache_bytes", "Answers kept in memory."),
+        ("cache_machine_bytes", "Answers kept for all gateway processes of the machine."),
     ):
         series = [(_labels(key), getattr(stands, name)) for key, stands in standing]
         lines += _family(f"mizzen_gateway_{name}", "gauge", meaning, series)

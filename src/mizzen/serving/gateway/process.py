@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -15,6 +16,8 @@ import uvloop
 from mizzen.kube.errors import ConfigurationError
 from mizzen.kube.process import log_to_standard_error, notify_ready
 from mizzen.serving.gateway.beginning import client_of
+from mizzen.serving.gateway.cache.machine import MachineCache
+from mizzen.serving.gateway.cache.responses import Remote, Tiers
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
 from mizzen.serving.gateway.http.granian import GranianServer
@@ -33,7 +36,9 @@ little longer."""
 async def run(plan: Plan) -> None:
     """Serves until SIGTERM, SIGINT or the parent's end; then answers what was taken and ends."""
     loop = asyncio.get_running_loop()
-    gateway = Gateway(time.monotonic)
+    machine = MachineCache(Path(plan.metrics_dir) / "answers", plan.slot, time.monotonic)
+    tiers = Tiers(time.monotonic, machine=machine, remote=_remote(os.environ.get("MIZZEN_CACHE_REDIS")))
+    gateway = Gateway(time.monotonic, tiers=tiers)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
     server = (GranianServer if plan.http == "granian" else LlhttpServer)(handler, plan.limits)
@@ -49,12 +54,28 @@ async def run(plan: Plan) -> None:
         _stop(loop, server)
         await ending
     metrics.write()
+    machine.close()
     announcing.cancel()
     for task in tasks:
         task.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, Exception):
             raise result
+
+
+def _remote(url: str | None) -> Remote | None:
+    """Raises `ConfigurationError` where Redis is asked for and cannot be used."""
+    if url is None:
+        return None
+    try:
+        remote: Remote = importlib.import_module("mizzen.serving.gateway.cache.remote").RemoteCache(url)
+    except ImportError as error:
+        raise ConfigurationError(
+            "MIZZEN_CACHE_REDIS: expected the package redis: pip install 'mizzen[redis]'"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"MIZZEN_CACHE_REDIS: {error}") from error
+    return remote
 
 
 async def _follow(plan: Plan, gateway: Gateway) -> None:

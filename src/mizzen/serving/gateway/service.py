@@ -21,6 +21,7 @@ from typing import cast
 
 from mizzen.policy.queue import Batch, Expired, Failed, Queue, QueueStatistics, Request
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result
+from mizzen.serving.gateway.cache.responses import ResponseCache, Tiers
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
 from mizzen.serving.gateway.errors import INTERNAL, HttpError
 from mizzen.serving.gateway.exchange import Exchange
@@ -44,9 +45,12 @@ class Service:
         clock: Callable[[], float],
         measures: Measures,
         connect: Callable[[Worker, Owner], Link] = Link,
+        tiers: Tiers | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.measures = measures
+        self.cache: ResponseCache | None = None
+        self._tiers = tiers if tiers is not None else Tiers(clock)
         self._clock = clock
         self._connect = connect
         self._loop = asyncio.get_running_loop()
@@ -77,6 +81,15 @@ class Service:
         exchange.body = None
         if decoded.timeout_us:
             exchange.deadline_s = min(exchange.deadline_s, exchange.came_s + decoded.timeout_us / 1e6)
+        if self.cache is not None:
+            self.cache.take(exchange, served)
+        else:
+            self.admit(exchange, served)
+
+    def admit(self, exchange: Exchange, served: Served) -> None:
+        """Queues a decoded request. Raises `HttpError` where it is refused at once."""
+        decoded = exchange.decoded
+        assert decoded is not None, "what is queued is decoded"
         if decoded.rows > self._queue.rows_max:
             raise HttpError(
                 413, f"inputs: expected at most {self._queue.rows_max} rows, got {decoded.rows}", "too_large"
@@ -178,6 +191,7 @@ class Service:
                 self._served[version.digest] = served
                 traffic.append(served)
         self._traffic = traffic
+        self._update_cache(endpoint)
         for digest in [digest for digest in self._served if all(served.digest != digest for served in traffic)]:
             self._move(digest)
         if self._traffic or endpoint.hopeless is not None:
@@ -202,6 +216,8 @@ class Service:
     def close(self) -> None:
         """The endpoint is gone: who waits is told so."""
         gone = HttpError(503, f"endpoint {self.endpoint.name} was deleted", "unavailable")
+        if self.cache is not None:
+            self.cache.close(gone)
         for digest in list(self._served):
             for ticket in self._queue.evict(digest):
                 self._refuse(_exchange(ticket), gone)
@@ -293,7 +309,37 @@ class Service:
         self._queue.grant(link, failure.credits)
         self._assign()
 
+    # What the cache asks for, beside `admit` (`cache.responses.Downstream`)
+
+    def succeed(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor]) -> None:
+        """Answers with outputs that no worker was asked for now."""
+        self._answer(exchange, served, outputs, self._clock())
+
+    def refuse(self, exchange: Exchange, error: HttpError) -> None:
+        """Answers with an error, unless it has been answered."""
+        self._refuse(exchange, error)
+
+    def successor(self, served: Served) -> Served | None:
+        """The version that answers what was decoded for `served`, now; `None` where none fits."""
+        same = next((other for other in self._traffic if other.digest == served.digest), None)
+        fits = (other for other in self._traffic if other.signature == served.signature)
+        return same if same is not None else next(fits, None)
+
     # Inside
+
+    def _update_cache(self, endpoint: Endpoint) -> None:
+        if endpoint.cache is None:
+            if self.cache is not None:
+                self.cache.close(
+                    HttpError(503, "the endpoint was changed; send it again", "unavailable", retry_after_s=1.0)
+                )
+                self.cache = None
+            return
+        if self.cache is None:
+            self.cache = ResponseCache(endpoint, endpoint.cache, self._tiers, self.measures, self)
+        else:
+            self.cache.update(endpoint.cache)
+        self.cache.keep_models({served.digest for served in self._traffic})
 
     def _assign_soon(self) -> None:
         if not self._assigning:
@@ -326,6 +372,8 @@ class Service:
     def _answer(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
         assert exchange.decoded is not None, "what was queued was decoded"
         rows = exchange.decoded.rows
+        if exchange.flight is not None:
+            exchange.flight.computed(outputs)
         try:
             exchange.write(served, outputs)
         except BadTensorError as error:
