@@ -19,7 +19,6 @@ of a predecessor in its own slot, or a file that is too short, or is told of dam
 all others follow as soon as they write.
 """
 
-import contextlib
 import logging
 import queue
 import shutil
@@ -94,7 +93,7 @@ class MachineTier:
         self._follow()
         waiting, size_max = list(reversed(entries)), self.bytes_max * ENTRY_SHARE_MAX
         try:
-            while waiting:
+            while True:
                 with self._environment.begin(write=True) as transaction:
                     self._expire(transaction, now)
                     size = 0.0
@@ -104,6 +103,8 @@ class MachineTier:
                         self._put(transaction, _place(entry.model_digest, digest), entry)
                     while self._used(transaction) > self.bytes_max and self._drop_oldest(transaction):
                         pass
+                if not waiting:
+                    return
         except lmdb.Error as error:
             self._heal(str(error))
 
@@ -276,30 +277,28 @@ class MachineCache:
             self.dropped += 1
 
     def _run(self) -> None:
+        batches: dict[MachineTier, list[tuple[bytes, Entry]]] = {}
+        gathered = 0
         while (work := self._work.get()) is not None:
-            batches: dict[MachineTier, list[tuple[bytes, Entry]]] = {}
-            ended = False
-            for _ in range(BATCH_MAX):
-                if work is None:
-                    ended = True
-                elif callable(work):
-                    self._write(batches)
-                    work()
-                else:
-                    tier, digest, entry = work
-                    batches.setdefault(tier, []).append((digest, entry))
-                try:
-                    work = self._work.get_nowait()
-                except queue.Empty:
-                    break
-            self._write(batches)
-            if ended:
-                return
+            if callable(work):
+                self._write(batches)
+                work()
+            else:
+                tier, digest, entry = work
+                batches.setdefault(tier, []).append((digest, entry))
+                gathered += 1
+            if gathered >= BATCH_MAX or self._work.empty():
+                self._write(batches)
+                gathered = 0
+        self._write(batches)
 
     def _write(self, batches: dict[MachineTier, list[tuple[bytes, Entry]]]) -> None:
         for tier, entries in batches.items():
-            with contextlib.suppress(OSError):
+            try:
                 tier.write(entries, self._clock())
+            except (OSError, lmdb.Error) as error:
+                self.dropped += len(entries)
+                log.warning("%s: answers are not shared between processes: %s", self._folder, error)
         batches.clear()
 
 

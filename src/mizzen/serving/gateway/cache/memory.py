@@ -53,11 +53,6 @@ class Memory:
         for digest in [key for key, entry in self._entries.items() if entry.model_digest not in digests]:
             self._drop(digest)
 
-    def expire(self, now: float) -> None:
-        """Frees what nobody may be given any more."""
-        for digest in [key for key, entry in self._entries.items() if entry.expires_s <= now]:
-            self._drop(digest)
-
     def clear(self) -> None:
         """Frees everything."""
         self._entries.clear()
