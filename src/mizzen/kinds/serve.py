@@ -1,18 +1,14 @@
 """The serve family: `InferenceEndpoint`."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, model_validator
 
+from mizzen.kinds.build import Signature
+from mizzen.kinds.graph import Graph, ModelName
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
-from mizzen.kinds.names import ModelReference
 from mizzen.kinds.pods import EnvValue, Resources
 from mizzen.kinds.scalars import Duration, Quantity
-
-
-def _checked_reference(text: str) -> str:
-    ModelReference.parse(text)
-    return text
 
 
 class Scaling(Wire):
@@ -68,10 +64,10 @@ class WorkerOptions(Wire):
 class InferenceEndpointSpec(Wire):
     """Which model is served, by how many, to whom."""
 
-    model: Annotated[str, AfterValidator(_checked_reference)] = Field(
-        json_schema_extra={"pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(@[a-z][-a-z0-9]*|:[1-9][0-9]*)$"}
-    )
-    """`name@alias` (followed as the alias moves) or `name:version` (fixed)."""
+    model: ModelName | None = None
+    """The model: `name@alias` (followed as the alias moves) or `name:version` (fixed). Either this or `graph`."""
+    graph: Graph | None = None
+    """Several models behind one URL."""
     access: Literal["api-key", "anonymous"] = "api-key"
     """Who may call: holders of an API key for this endpoint, or anyone who reaches the port."""
     scaling: Scaling = Field(default_factory=Scaling)
@@ -84,6 +80,12 @@ class InferenceEndpointSpec(Wire):
     """Keeps answers; absent: every request is computed."""
     worker: WorkerOptions = Field(default_factory=WorkerOptions)
     """The worker Pods."""
+
+    @model_validator(mode="after")
+    def _model_or_graph(self) -> Self:
+        if (self.model is None) == (self.graph is None):
+            raise ValueError("expected either model or graph")
+        return self
 
 
 class Traffic(Wire):
@@ -108,6 +110,27 @@ class Candidate(Wire):
     message: str = ""
 
 
+class NodeStatus(Wire):
+    """What a node of a graph serves, and what is on its way: as an endpoint of one model tells it."""
+
+    name: str
+    traffic: list[Traffic] = Field(default_factory=list)
+    candidate: Candidate | None = None
+    ready_replicas: int = 0
+
+
+class GraphStatus(Wire):
+    """A graph as it is served."""
+
+    signature: Signature | None = None
+    """What the graph takes and gives, derived from its models."""
+    nodes: Annotated[
+        list[NodeStatus],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+    ] = Field(default_factory=list)
+    """The nodes that are models."""
+
+
 class InferenceEndpointStatus(Status):
     """What is served, and what is on its way."""
 
@@ -115,6 +138,8 @@ class InferenceEndpointStatus(Status):
     """Where the endpoint answers: append `/infer`."""
     traffic: list[Traffic] = Field(default_factory=list)
     candidate: Candidate | None = None
+    graph: GraphStatus | None = None
+    """Of an endpoint that is a graph."""
     replicas: int = 0
     """Workers of the version that gets traffic."""
     ready_replicas: int = 0

@@ -6,7 +6,7 @@ event loop's thread; a listener is quick and does not raise.
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -40,6 +40,15 @@ class Caching(msgspec.Struct, frozen=True):
     """Whether in the gateways' Redis too, where they have one."""
 
 
+class GraphPlan(msgspec.Struct, frozen=True):
+    """An endpoint that is a graph (`graph`)."""
+
+    spec: dict[str, Any]
+    """As it is declared: the wire form of `kinds.graph.Graph`."""
+    versions: dict[str, tuple[Version, ...]] = {}
+    """What gets requests at each node that is a model, by the node's name."""
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """A model behind a URL."""
 
@@ -53,6 +62,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     """How long a request may take in all, unless it says less."""
     versions: tuple[Version, ...] = ()
     cache: Caching | None = None
+    graph: GraphPlan | None = None
+    """Instead of `versions`."""
     hopeless: str | None = None
     """Why no version will come, where that is known: requests are then refused at once and not held."""
 

@@ -46,12 +46,18 @@ class Flight(Protocol):
     def computed(self, outputs: Sequence[Tensor]) -> None: ...
 
 
+class Run(Protocol):
+    """What is under way for an exchange in a graph."""
+
+    def give_up(self) -> None: ...
+
+
 class Exchange:
     """A request that waits for its answer, which is given once (`answer`), or never (`abandon`)."""
 
     __slots__ = (
         "body", "came_s", "deadline_s", "decoded", "done", "flight", "json_size", "on_done", "on_leave", "pinned",
-        "reply", "tenant", "ticket", "watch",
+        "reply", "run", "tenant", "ticket", "unit", "watch",
     )  # fmt: skip
 
     def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
@@ -67,10 +73,14 @@ class Exchange:
         self.decoded: InferenceRequest | None = None
         self.tenant = ""
         """Who asks: the hash of the API key; empty where anyone may."""
+        self.unit: str | None = None
+        """Whom it is for, as the client says (`Mizzen-Unit`): what splitters go by."""
         self.ticket: Request | None = None
         """Its place in the queue."""
         self.flight: Flight | None = None
         """The computation that others may wait for too (`cache`)."""
+        self.run: Run | None = None
+        """Its way through a graph (`graph`)."""
         self.watch: Watch | None = None
         self.on_leave: Callable[[Exchange], None] | None = None
         """To be called when the client has gone."""
@@ -102,6 +112,9 @@ class Exchange:
         flight, self.flight = self.flight, None
         if flight is not None:
             flight.left(self)
+        run, self.run = self.run, None
+        if run is not None:
+            run.give_up()
         if self.watch is not None:
             self.watch.cancel()
             self.watch = None

@@ -9,8 +9,10 @@ taken apart, to say what is wrong with it, or because it asks for something else
 
 import asyncio
 import hashlib
+import importlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -74,6 +76,8 @@ class Gateway:
             exchange.pinned = pinned
             if service.cache is not None:
                 exchange.tenant = self._tenant(service, headers)
+            if service.endpoint.graph is not None:
+                exchange.unit = headers.get("mizzen-unit")
             service.accept(exchange)
         except HttpError as error:
             self.refuse(reply, error, measures)
@@ -184,9 +188,11 @@ class Gateway:
 
     def endpoint_changed(self, endpoint: Endpoint) -> None:
         service = self.services.get(endpoint.key)
+        if service is not None and (service.endpoint.graph is None) != (endpoint.graph is None):
+            self.endpoint_gone(endpoint.key)
+            service = None
         if service is None:
-            measures = self.measures.setdefault(endpoint.key, Measures())
-            service = self.services[endpoint.key] = Service(endpoint, self.clock, measures, self._connect, self._tiers)
+            service = self.services[endpoint.key] = self._made(endpoint)
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)
         else:
@@ -194,12 +200,35 @@ class Gateway:
             service.update(endpoint)
         for path, number in inference_paths(endpoint):
             self._inference[path] = (service, number)
+        self._refresh_graphs(endpoint.namespace)
 
     def endpoint_gone(self, key: EndpointKey) -> None:
         service = self.services.pop(key, None)
         if service is not None:
             self._unmap(service.endpoint)
             service.close()
+            self._refresh_graphs(key[0])
+
+    def _made(self, endpoint: Endpoint) -> Service:
+        measures = self.measures_of(endpoint.key)
+        if endpoint.graph is None:
+            return Service(endpoint, self.clock, measures, self._connect, self._tiers)
+        made: Service = _graphs().GraphService(endpoint, self.clock, measures, self._connect, self._tiers, self)
+        return made
+
+    def _refresh_graphs(self, namespace: str) -> None:
+        """An endpoint may be a node of another."""
+        for service in list(self.services.values()):
+            if service.endpoint.graph is not None and service.endpoint.namespace == namespace:
+                service.refresh()
+
+    def service_of(self, key: EndpointKey) -> Service | None:
+        """That endpoint's service."""
+        return self.services.get(key)
+
+    def measures_of(self, key: EndpointKey) -> Measures:
+        """Where the numbers of that endpoint, or of that node of a graph, are kept."""
+        return self.measures.setdefault(key, Measures())
 
     def worker_changed(self, worker: Worker) -> None:
         key = (worker.namespace, worker.endpoint)
@@ -235,6 +264,11 @@ class Gateway:
 
     def synced(self) -> None:
         self.synced_once.set()
+
+
+def _graphs() -> Any:
+    """Loaded when the first graph is declared: it needs numpy, which a gateway without graphs can do without."""
+    return importlib.import_module("mizzen.serving.gateway.graph.service")
 
 
 def _not_found(endpoint: EndpointKey) -> HttpError:

@@ -10,7 +10,7 @@ import binascii
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,13 @@ from mizzen.kinds import InferenceEndpoint, ModelVersion, names
 from mizzen.kinds.build import Tensor
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.scalars import duration_s, quantity
-from mizzen.kinds.serve import ResponseCache
+from mizzen.kinds.serve import ResponseCache, Traffic
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
 from mizzen.kube.resources import meta_of
 from mizzen.serving.gateway.directory import (
-    ApiKey,
-    Caching,
-    Endpoint,
-    Listener,
-    TcpAddress,
-    UnixAddress,
-    Version,
-    Worker,
-)
+    ApiKey, Caching, Endpoint, GraphPlan, Listener, TcpAddress, UnixAddress, Version, Worker,
+)  # fmt: skip
 from mizzen.serving.tensors import Signature, TensorSpec
 
 log = logging.getLogger("mizzen.gateway")
@@ -95,7 +88,9 @@ async def _synced(*informers: Informer[Any]) -> None:
 
 
 def _versions_served(endpoint: InferenceEndpoint) -> list[str]:
-    return [f"{endpoint.namespace}/{traffic.model_version}" for traffic in endpoint.status.traffic]
+    nodes = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
+    served = [*endpoint.status.traffic, *(traffic for node in nodes for traffic in node.traffic)]
+    return [f"{endpoint.namespace}/{traffic.model_version}" for traffic in served]
 
 
 def _tell_pod(listener: Listener, old: Pod | None, new: Pod | None) -> None:
@@ -119,12 +114,6 @@ def _tell_secret(listener: Listener, old: Secret | None, new: Secret | None) -> 
 def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str], ModelVersion | None]) -> Endpoint:
     """What an `InferenceEndpoint` means here."""
     spec, status = endpoint.spec, endpoint.status
-    versions = []
-    for traffic in status.traffic:
-        found = version_named(endpoint.namespace, traffic.model_version)
-        fits = found is not None and found.spec.artifact.digest == traffic.digest
-        signature = signature_of(found) if found is not None and fits else None
-        versions.append(Version(traffic.model, traffic.version, traffic.digest, traffic.percent, signature))
     return Endpoint(
         namespace=endpoint.namespace,
         name=endpoint.name,
@@ -132,10 +121,34 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
         batch_rows_max=spec.batching.max_rows,
         queue_rows_max=spec.queue.max_rows,
         timeout_s=duration_s(spec.queue.timeout),
-        versions=tuple(versions),
+        versions=_versions(endpoint.namespace, status.traffic, version_named),
         cache=_caching(spec.cache),
+        graph=_graph_plan(endpoint, version_named),
         hopeless=_hopeless(endpoint),
     )
+
+
+def _versions(
+    namespace: str, traffic: Sequence[Traffic], version_named: Callable[[str, str], ModelVersion | None]
+) -> tuple[Version, ...]:
+    versions = []
+    for part in traffic:
+        found = version_named(namespace, part.model_version)
+        fits = found is not None and found.spec.artifact.digest == part.digest
+        signature = signature_of(found) if found is not None and fits else None
+        versions.append(Version(part.model, part.version, part.digest, part.percent, signature))
+    return tuple(versions)
+
+
+def _graph_plan(
+    endpoint: InferenceEndpoint, version_named: Callable[[str, str], ModelVersion | None]
+) -> GraphPlan | None:
+    """A graph is told as it was when its status was: node by node, with what gets traffic there."""
+    if endpoint.spec.graph is None:
+        return None
+    nodes = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
+    versions = {node.name: _versions(endpoint.namespace, node.traffic, version_named) for node in nodes}
+    return GraphPlan(endpoint.spec.graph.to_wire(), versions)
 
 
 def _caching(cache: ResponseCache | None) -> Caching | None:
@@ -148,7 +161,7 @@ def _caching(cache: ResponseCache | None) -> Caching | None:
 def _hopeless(endpoint: InferenceEndpoint) -> str | None:
     """Why no version will come unless something is changed: the only candidate was given up, or there is none."""
     status = endpoint.status
-    if status.traffic:
+    if status.traffic or (status.graph is not None and all(node.traffic for node in status.graph.nodes)):
         return None
     if status.candidate is not None:
         return (

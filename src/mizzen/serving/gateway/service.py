@@ -84,9 +84,9 @@ class Service:
         if self.cache is not None:
             self.cache.take(exchange, served)
         else:
-            self.admit(exchange, served)
+            self.enqueue(exchange, served)
 
-    def admit(self, exchange: Exchange, served: Served) -> None:
+    def enqueue(self, exchange: Exchange, served: Served) -> None:
         """Queues a decoded request. Raises `HttpError` where it is refused at once."""
         decoded = exchange.decoded
         assert decoded is not None, "what is queued is decoded"
@@ -118,6 +118,11 @@ class Service:
             batch = self._queue.cancel(ticket)
             if batch is not None:
                 cast("Link", batch.worker).cancel(batch)
+
+    @property
+    def versions(self) -> list[Version]:
+        """The versions that get traffic, as far as it is known what they take."""
+        return [served.version for served in self._traffic]
 
     @property
     def ready_versions(self) -> list[Version]:
@@ -197,6 +202,9 @@ class Service:
         if self._traffic or endpoint.hopeless is not None:
             self._unpark()
         self._assign_soon()
+
+    def refresh(self) -> None:
+        """Another endpoint has changed: what concerns graphs."""
 
     def add_worker(self, worker: Worker) -> None:
         """A worker Pod is ready, or has another address."""
@@ -309,7 +317,7 @@ class Service:
         self._queue.grant(link, failure.credits)
         self._assign()
 
-    # What the cache asks for, beside `admit` (`cache.responses.Downstream`)
+    # What the cache asks for, beside `enqueue` (`cache.responses.Downstream`)
 
     def succeed(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor]) -> None:
         """Answers with outputs that no worker was asked for now."""

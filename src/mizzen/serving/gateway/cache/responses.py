@@ -43,7 +43,7 @@ class Remote(Protocol):
 class Downstream(Protocol):
     """What comes after the cache: the service and its queue."""
 
-    def admit(self, exchange: Exchange, served: Served) -> None:
+    def enqueue(self, exchange: Exchange, served: Served) -> None:
         """Queues a decoded request. Raises `HttpError` where it is refused at once."""
 
     def succeed(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor]) -> None:
@@ -144,7 +144,7 @@ class ResponseCache:
         else:
             self._measures.cached("collision")
             self._measures.cached("miss")
-            self._downstream.admit(exchange, served)
+            self._downstream.enqueue(exchange, served)
 
     @property
     def bytes_used(self) -> int:
@@ -206,7 +206,7 @@ class ResponseCache:
             return
         self._measures.cached("miss")
         try:
-            self._downstream.admit(exchange, served)
+            self._downstream.enqueue(exchange, served)
         except HttpError:
             exchange.flight = None
             flight.leader = None
@@ -224,7 +224,7 @@ class ResponseCache:
             return
         self._measures.cached("miss")
         try:
-            self._downstream.admit(exchange, flight.served)
+            self._downstream.enqueue(exchange, flight.served)
         except HttpError as error:
             self._downstream.refuse(exchange, error)
 
