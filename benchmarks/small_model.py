@@ -13,7 +13,7 @@ def small_model() -> bytes:
     random = np.random.default_rng(0)
     x = random.normal(size=(500, 20)).astype(np.float32)
     y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
-    model = MLPClassifier(hidden_layer_sizes=(32,), max_iter=30, random_state=0, tol=1e-2).fit(x, y)
+    model = MLPClassifier(hidden_layer_sizes=(32,), max_iter=200, random_state=0, tol=1e-2).fit(x, y)
     proto = to_onnx(model, x[:1], options={"zipmap": False}, target_opset=17)
     encoded: bytes = proto.SerializeToString()
     return encoded

@@ -5,13 +5,9 @@ Mizzen's (`/version`, `gitVersion`) and must pass on all others; once the gap is
 taken out.
 """
 
-NO_CEL = "rules in CEL are kept with the definition and not evaluated (docs/scope.md)"
 LOOPBACK = "where all Pods are on one machine, they are at loopback addresses, and Services must find them there"
 
 GAPS: dict[str, str] = {
-    "test_crd::test_rules_in_cel": NO_CEL,
-    "test_crd::test_transition_rules_in_cel": NO_CEL,
-    "test_crd::test_rules_in_cel_are_compiled": NO_CEL,
     "test_services::test_slices_that_are_wrong[loopback]": LOOPBACK,
 }
 """`test_file::test_name[parameters]` -> why it fails."""

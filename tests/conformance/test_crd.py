@@ -426,42 +426,6 @@ def test_metadata_names_may_be_narrowed(define, ns: Namespace) -> None:
     assert error.causes[0][0] == "metadata.name"
 
 
-# CEL
-
-
-def test_rules_in_cel(define, ns: Namespace) -> None:
-    """x-kubernetes-validations: a rule that is false refuses with its message, reason and path."""
-    spec = fields(low={"type": "integer"}, high={"type": "integer"}) | {
-        "x-kubernetes-validations": [
-            {"rule": "self.low <= self.high", "message": "low is above high", "fieldPath": ".low"},
-        ]
-    }
-    group = define(schema(spec))
-    things = ns(f"{group}/v1/widgets")
-    things.create(custom(group, "one", {"low": 1, "high": 2}))
-    with refused(422, "Invalid", "low is above high") as error:
-        things.create(custom(group, "two", {"low": 3, "high": 2}))
-    assert error.causes == [("spec.low", "FieldValueInvalid")]
-
-
-def test_transition_rules_in_cel(define, ns: Namespace) -> None:
-    """A rule with oldSelf holds for changes: an immutable field."""
-    rule = {"rule": "self == oldSelf", "message": "is immutable"}
-    group = define(schema(fields(fixed={"type": "string", "x-kubernetes-validations": [rule]})))
-    things = ns(f"{group}/v1/widgets")
-    things.create(custom(group, "one", {"fixed": "a"}))
-    things.patch("one", {"metadata": {"labels": {"l": "1"}}})
-    with refused(422, "Invalid", "is immutable"):
-        things.patch("one", {"spec": {"fixed": "b"}})
-
-
-def test_rules_in_cel_are_compiled(api: Api, unique) -> None:
-    """A rule that does not compile is refused with the definition."""
-    spec = fields(a={"type": "integer"}) | {"x-kubernetes-validations": [{"rule": "self.nope >"}]}
-    with refused(422, "Invalid", "compilation failed"):
-        api.resource(CRDS).create(crd(f"{unique()}.example.com", schema(spec)))
-
-
 # Versions
 
 

@@ -65,7 +65,10 @@ def test_a_version_that_fails_says_why_and_the_old_one_stays() -> None:
     assert failed.deployments == (one,)
     condition = condition_named(failed.status.conditions, "Ready")
     assert condition is not None
-    assert condition.message == "version 2 did not come up: corrupt model; late:1 stays served"
+    assert (
+        condition.message
+        == "version 2 did not come up: corrupt model; late:1 stays served; next try at 2026-01-01T00:02:00Z"
+    )
 
 
 def test_other_namespaces_have_their_own_paths() -> None:

@@ -18,9 +18,10 @@ import pytest
 from tests.e2e.machine import PROJECT, Machine
 
 KILLS = 200
-BURST = 5
+BURST = 20
 """Kills at random moments, after which everything must heal by itself before the next burst."""
-HEALED_WITHIN_S = 90.0
+HEALED_WITHIN_S = 120.0
+"""A worker that is killed again and again is started again after a minute at the latest, as a crash loop is."""
 PAUSE_S_MAX = 0.8
 """Kills come at random moments, up to this long apart."""
 RETRY_S = 0.1
@@ -72,7 +73,7 @@ def victims(machine: Machine) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_nothing_acknowledged_is_lost_and_everything_heals() -> None:
     """200 kills of random processes at random moments, while requests are answered and objects are written."""
     moments = random.Random(SEED)
@@ -113,8 +114,8 @@ def test_nothing_acknowledged_is_lost_and_everything_heals() -> None:
         try:
             killed = 0
             while killed < KILLS:
-                if killed % (8 * BURST) == 0:
-                    number = killed // (8 * BURST)
+                if killed % (2 * BURST) == 0:
+                    number = killed // (2 * BURST)
                     machine.mizzen("apply", "-f", "-", "--code", str(PROJECT), text=_training(number))
                 for _ in range(BURST):
                     pause.wait(moments.uniform(0, PAUSE_S_MAX))
@@ -126,7 +127,8 @@ def test_nothing_acknowledged_is_lost_and_everything_heals() -> None:
         for load in loads:
             load.join(timeout=180)
             assert not load.is_alive()
-        machine.mizzen("wait", "ie/thing", "--timeout", "120s")
+        said = machine.mizzen("wait", "ie/thing", "--timeout", "120s", code=None, timeout_s=150)
+        assert "condition met" in said, said + _state(machine)
         assert [load.failed for load in loads] == [[], [], []]
         assert len(loads[0].done) + len(loads[1].done) > 100, "there was load"
         kept = set(machine.mizzen("get", "configmaps", "-o", "name").split())
@@ -160,10 +162,18 @@ def _expect_healed(machine: Machine, url: str, key: str, body: bytes, pause: thr
         except (OSError, urllib.error.HTTPError, subprocess.TimeoutExpired) as error:
             problem = str(error)
         pause.wait(RETRY_S)
-    state = machine.kubectl("get", "--raw", "/readyz?verbose", code=None) + machine.kubectl(
-        "get", "all,mizzen,endpointslices", "-o", "wide", code=None
-    )
-    pytest.fail(f"expected everything to heal within {HEALED_WITHIN_S:.0f} s: {problem}\n{state}")
+    pytest.fail(f"expected everything to heal within {HEALED_WITHIN_S:.0f} s: {problem}\n{_state(machine)}")
+
+
+def _state(machine: Machine) -> str:
+    """What there is to see where something did not heal."""
+    return "\n".join(
+        machine.kubectl(*words, code=None)
+        for words in (
+            ("get", "--raw", "/readyz?verbose"), ("get", "all,mizzen,endpointslices", "-o", "wide"),
+            ("describe", "ie/thing"),
+        )
+    )  # fmt: skip
 
 
 def _training(number: int) -> str:

@@ -17,7 +17,7 @@ KEYWORDS = {
     "description", "type", "format", "enum", "minimum", "maximum", "minLength", "maxLength", "pattern", "minItems",
     "maxItems", "required", "properties", "items", "additionalProperties", "default", "oneOf", "anyOf",
     "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string", "x-kubernetes-list-type",
-    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-map-keys", "x-kubernetes-validations",
 }  # fmt: skip
 
 

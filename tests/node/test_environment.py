@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.node.builders import container, pod
 
@@ -42,6 +42,7 @@ EXPANSIONS = {
     "$((VAR_A)": "$((VAR_A)",
     "foo\\$(VAR_A)": "foo\\A",
     "$(VAR_A)(VAR_B)": "A(VAR_B)",
+    "$($$)": "$($$)",
     "": "",
 }
 
@@ -53,6 +54,7 @@ def test_expansion_is_kubernetes_own(text: str) -> None:
 
 @given(st.text(alphabet="ab$() "))
 def test_expansion_of_nothing_known_only_unescapes(text: str) -> None:
+    assume("$(" not in text.replace("$$", ""))  # what stands in a reference that is not known stays as it is
     assert expand(text, {}) == text.replace("$$", "$")
 
 

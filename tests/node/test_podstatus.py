@@ -83,7 +83,7 @@ def test_a_crashing_container_says_so_while_it_waits() -> None:
     assert status["phase"] == "Running"
     assert status["containerStatuses"][0]["restartCount"] == 1
     assert (
-        "back-off 10s restarting failed container=main pod=p_default("
+        "back-off 1s restarting failed container=main pod=p_default("
         in (status["containerStatuses"][0]["state"]["waiting"]["message"])
     )
 

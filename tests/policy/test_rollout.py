@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mizzen.kinds.serve import Traffic
-from mizzen.policy.rollout import CRASHES_MAX, Plan, Version, Workers, decide
+from mizzen.policy.rollout import CRASHES_MAX, RETRY_S_FIRST, Plan, Version, Workers, decide
 
 T0, T1 = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 ONE = Version("churn-1", "churn", 1, "sha256:" + "1" * 64)
@@ -34,16 +34,35 @@ def test_it_takes_over_when_all_its_workers_are_ready() -> None:
     assert (switched.traffic, switched.deployments, switched.switched) == (TWO, (TWO,), True)
 
 
-def test_a_version_that_does_not_come_up_is_given_up_and_not_tried_again() -> None:
+def test_a_version_that_does_not_come_up_is_given_up_and_left_alone() -> None:
     late = plan(workers={"churn-2": Workers(wanted=2, ready=0, age_s=61.0, trouble="OOMKilled")})
     assert (late.traffic, late.deployments, late.gave_up) == (ONE, (ONE,), True)
     assert late.candidate is not None
     assert (late.candidate.phase, late.candidate.message) == ("Failed", "OOMKilled")
     crashed = plan(workers={"churn-2": Workers(wanted=2, ready=0, restarts=CRASHES_MAX)})
     assert crashed.gave_up
-    again = plan(previous=late)
-    assert (again.deployments, again.candidate) == ((ONE,), late.candidate)
+    again = plan(previous=late, candidate_age_s=RETRY_S_FIRST - 1)
+    assert (again.deployments, again.candidate, again.look_again_s) == ((ONE,), late.candidate, 1.0)
     assert plan(previous=late, spec_changed=True).deployments == (ONE, TWO), "a changed endpoint is a new try"
+
+
+def test_a_version_that_was_given_up_is_tried_again_after_ever_longer_waits() -> None:
+    """A minute, two, four, … an hour; what is still seen of the workers that failed does not count."""
+    failed, waits = plan(workers={"churn-2": Workers(wanted=2, ready=0, restarts=CRASHES_MAX)}), []
+    for _ in range(9):
+        wait_s = failed.look_again_s
+        assert wait_s is not None
+        waits.append(wait_s)
+        gone = Workers(wanted=2, ready=0, restarts=CRASHES_MAX)
+        tried = plan(previous=failed, candidate_age_s=wait_s, workers={"churn-2": gone})
+        assert tried.candidate is not None
+        assert (tried.candidate.phase, tried.deployments) == ("Starting", (ONE, TWO))
+        failed = plan(previous=tried, workers={"churn-2": Workers(wanted=2, ready=0, age_s=61.0)})
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+    assert failed.candidate is not None
+    assert failed.candidate.attempts == 10
+    another = plan(ONE, SERVING_ONE, failed)
+    assert another.candidate is None, "another version begins anew"
 
 
 def test_what_cannot_be_told_changes_nothing() -> None:

@@ -19,7 +19,7 @@ from mizzen.kube.process import stop_on_signals
 from mizzen.kube.resources import untyped
 from mizzen.local.supervisor import doctor as doctors
 from mizzen.local.supervisor.home import Home, HomeError
-from mizzen.local.supervisor.processes import StartError, recorded
+from mizzen.local.supervisor.processes import StartError, memory_bytes, recorded
 from mizzen.local.supervisor.supervisor import PARTS, Addresses, Settings, Supervisor, addresses_of
 from mizzen.local.supervisor.supervisor import down as end_all
 from mizzen.sdk.lookup import OURS
@@ -121,10 +121,7 @@ def status(home: options.Home = None, kubeconfig: options.Kubeconfig = None) -> 
     parts = [(name, recorded(place, name)) for name in ("supervisor", *reversed(PARTS))]
     output.table(
         ("process", "state", "pid", "memory"),
-        [
-            (name, *(("Running", p.pid, f"{p.memory_info().rss >> 20} MiB") if p else ("down", "", "")))
-            for name, p in parts
-        ],
+        [(name, *(("Running", p.pid, f"{memory_bytes(p) >> 20} MiB") if p else ("down", "", ""))) for name, p in parts],
     )
     if addresses is None and kubeconfig is None:
         raise CommandError(f"{place.root}: nothing is up here. `mizzen up` starts it.", UNAVAILABLE)

@@ -65,7 +65,7 @@ async def _pods(client: Client, words: list[str], namespace: str) -> list[str]:
     pods = await client.list(Pod, namespace, labels=selector)
     names = [pod.metadata.name for pod in pods if pod.metadata is not None and pod.metadata.name]
     if not names:
-        raise CommandError(f"{info}/{name} has no Pods now (looked for {selector})", NOT_FOUND)
+        raise CommandError(f"{info.named(name)} has no Pods now (looked for {selector})", NOT_FOUND)
     return sorted(names)
 
 
@@ -79,7 +79,7 @@ async def _selector(client: Client, info: ResourceInfo, name: str, namespace: st
     wanted = ((obj.get("spec") or {}).get("selector") or {}).get("matchLabels")
     if wanted:
         return ",".join(f"{key}={value}" for key, value in wanted.items())
-    raise CommandError(f"{info}/{name} has no Pods of its own", NOT_FOUND)
+    raise CommandError(f"{info.named(name)} has no Pods of its own", NOT_FOUND)
 
 
 async def _copy(

@@ -56,7 +56,7 @@ async def _apply(
             await applying.with_code(client, manifests, code)
             async with aclosing(applying.apply(client, manifests, namespace=namespace, dry_run=dry_run)) as results:
                 async for done in results:
-                    print(f"{done.info}/{done.name} {done.change}{' (dry run)' if dry_run else ''}")
+                    print(f"{done.info.named(done.name)} {done.change}{' (dry run)' if dry_run else ''}")
         except (applying.ApplyError, UnknownResourceError) as error:
             raise CommandError(str(error), USAGE) from error
 
@@ -120,8 +120,9 @@ async def _get(
             if index and name is None:
                 print()
             shown = await tables.table_of(
-                client, info, place, name=name, labels=selector, wide=form == "wide", all_namespaces=everywhere
-            )
+                client, info, place, name=name, labels=selector, wide=form == "wide", all_namespaces=everywhere,
+                with_kind=len(wanted) > 1,
+            )  # fmt: skip
             if shown.rows:
                 output.table(shown.headers, shown.rows)
             else:
@@ -146,7 +147,8 @@ async def _documents(
         objects += [{"apiVersion": info.api_version, "kind": info.kind, **obj} for obj in listed]
     if form == "name":
         for obj in objects:
-            print(f"{obj['kind'].lower()}/{obj['metadata']['name']}")
+            group = obj["apiVersion"].rpartition("/")[0]
+            print(f"{obj['kind'].lower()}{'.' if group else ''}{group}/{obj['metadata']['name']}")
         return
     for obj in objects:
         obj["metadata"].pop("managedFields", None)
@@ -220,7 +222,7 @@ async def _delete(
                 continue
             if wait:
                 await waiting.wait_until_gone(client, info, name, namespace=where, timeout_s=timeout_s)
-            print(f"{info}/{name} deleted")
+            print(f"{info.named(name)} deleted")
         if missing:
             raise typer.Exit(NOT_FOUND)
 
@@ -247,7 +249,7 @@ async def _wait(
         for info, name in await _named(client, words):
             if condition == "delete":
                 await waiting.wait_until_gone(client, info, name, namespace=place, timeout_s=timeout_s)
-                print(f"{info}/{name} is gone")
+                print(f"{info.named(name)} is gone")
                 continue
             type_, _, state = condition.partition("=")
 
@@ -265,7 +267,7 @@ async def _wait(
                 timeout_s=timeout_s,
                 on_change=tell,
             )
-            print(f"{info}/{name} condition met")
+            print(f"{info.named(name)} condition met")
 
 
 @app.command()

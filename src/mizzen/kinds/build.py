@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mizzen.kinds.data import CODE_DIGEST, PYTHON_ENTRYPOINT
 from mizzen.kinds.meta import AGE, DNS_LABEL, MESSAGE, READY, REASON, PrinterColumn, Resource, Status, Timestamp, Wire
@@ -160,6 +160,14 @@ class ConversionCheck(Wire):
 
 class ModelVersionSpec(Wire):
     """Fixed once made."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {"rule": "self == oldSelf", "message": "is fixed once made: make another version"}
+            ]
+        }
+    )
 
     model: str = Field(pattern=DNS_LABEL)
     version: int = Field(ge=1)

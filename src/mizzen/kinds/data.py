@@ -130,7 +130,7 @@ class LoadReport(Wire):
     version: int | None = None
     """The table version that this run committed."""
     digest: str | None = None
-    """SHA-256 over the version's schema and data files: the same rows written anew have another digest."""
+    """SHA-256 over the version's schema and its rows: the same rows have the same digest, however they were written."""
     location: str | None = None
     """URL of the Delta table."""
     rows: int | None = None

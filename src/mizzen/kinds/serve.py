@@ -108,6 +108,8 @@ class Candidate(Wire):
     phase: Literal["Starting", "Failed"]
     since: Timestamp
     message: str = ""
+    attempts: int = 1
+    """How often it was brought up; after each failure it is left alone for longer, from a minute to an hour."""
 
 
 class NodeStatus(Wire):

@@ -53,6 +53,11 @@ class ResourceInfo:
         parts += [self.plural, *filter(None, (name, subresource))]
         return "/".join(parts)
 
+    def named(self, name: str) -> str:
+        """An object in words, as kubectl has it: `deployment.apps/web`."""
+        kind = self.kind.lower()
+        return f"{kind}.{self.group}/{name}" if self.group else f"{kind}/{name}"
+
     def __str__(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 

@@ -1,8 +1,9 @@
 """Which model version of an endpoint gets traffic, and which worker Deployments there should be.
 
 One rule: a new version takes over only when all its workers are ready; until then the old one keeps the traffic and its
-workers. A version that does not come up in time, or that crashes again and again, is given up and never gets a request;
-it is tried anew only when the endpoint is changed or another version is asked for.
+workers. A version that does not come up in time, or that crashes again and again, is given up and never gets a request.
+It is tried anew when the endpoint is changed, and by itself after ever longer waits: what it failed for may have been
+the machine.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from typing import Literal
 from mizzen.kinds.serve import Candidate, Traffic
 
 CRASHES_MAX = 3
-"""Restarts of a candidate's worker after which it is given up before its time: it will not come up by trying again."""
+"""Restarts of a candidate's worker after which it is given up before its time."""
+RETRY_S_FIRST, RETRY_S_MAX = 60.0, 3600.0
+"""How long a version that was given up is left alone: doubled each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Plan:
     deployments: tuple[Version, ...]
     switched: bool = False
     gave_up: bool = False
+    look_again_s: float | None = None
+    """When time alone may change the decision."""
 
 
 def decide(
@@ -55,6 +60,7 @@ def decide(
     target: Version | None,
     current: Traffic | None,
     candidate: Candidate | None,
+    candidate_age_s: float = 0.0,
     workers: Mapping[str, Workers],
     replicas: int,
     start_timeout_s: float,
@@ -64,25 +70,37 @@ def decide(
     """What should be served and run.
 
     `target` is what the endpoint asks for, `None` where that cannot be told (the reason is told elsewhere); `current`
-    what has the traffic; `workers` by `ModelVersion` name; `spec_changed` whether the endpoint changed since the
-    candidate was judged.
+    what has the traffic; `candidate_age_s` how long the candidate has been in its phase; `workers` by `ModelVersion`
+    name; `spec_changed` whether the endpoint changed since the candidate was judged.
     """
     serving = None if current is None else version_of(current)
     kept = () if serving is None else (serving,)
     if target is None or target == serving:
         return Plan(serving, None, kept)
-    same = candidate is not None and candidate.model_version == target.name and candidate.digest == target.digest
-    if candidate is not None and same and candidate.phase == "Failed" and not spec_changed:
-        return Plan(serving, candidate, kept)
-    seen = workers.get(target.name)
+    if candidate is not None and (candidate.model_version, candidate.digest) != (target.name, target.digest):
+        candidate = None
+    failed = candidate is not None and candidate.phase == "Failed"
+    if candidate is not None and failed and not spec_changed:
+        left_s = retry_after_s(candidate.attempts) - candidate_age_s
+        if left_s > 0:
+            return Plan(serving, candidate, kept, look_again_s=left_s)
+    seen = None if failed else workers.get(target.name)
+    attempts = 1 if candidate is None or spec_changed else candidate.attempts + failed
     if seen is not None and seen.wanted == replicas and seen.ready >= replicas and seen.template_current:
         return Plan(target, None, (target,), switched=True)
     trouble = seen.trouble if seen is not None else ""
     if seen is not None and (seen.age_s > start_timeout_s or seen.restarts >= CRASHES_MAX):
         why = trouble or f"{seen.ready} of {replicas} workers ready after {seen.age_s:.0f} s"
-        return Plan(serving, _candidate(target, "Failed", now, why), kept, gave_up=True)
-    since = candidate.since if candidate is not None and same and candidate.phase == "Starting" else now
-    return Plan(serving, _candidate(target, "Starting", since, trouble), (*kept, target))
+        given_up = _candidate(target, "Failed", now, why, attempts)
+        return Plan(serving, given_up, kept, gave_up=True, look_again_s=retry_after_s(attempts))
+    since = now if candidate is None or failed else candidate.since
+    starting = _candidate(target, "Starting", since, trouble, attempts)
+    return Plan(serving, starting, (*kept, target), look_again_s=start_timeout_s)
+
+
+def retry_after_s(attempts: int) -> float:
+    """How long a version that was given up so often is left alone."""
+    return float(min(RETRY_S_FIRST * 2 ** min(attempts - 1, 16), RETRY_S_MAX))
 
 
 def version_of(traffic: Traffic) -> Version:
@@ -90,7 +108,9 @@ def version_of(traffic: Traffic) -> Version:
     return Version(traffic.model_version, traffic.model, traffic.version, traffic.digest)
 
 
-def _candidate(target: Version, phase: Literal["Starting", "Failed"], since: str, message: str) -> Candidate:
+def _candidate(
+    target: Version, phase: Literal["Starting", "Failed"], since: str, message: str, attempts: int
+) -> Candidate:
     return Candidate(
         model_version=target.name,
         version=target.version,
@@ -98,4 +118,5 @@ def _candidate(target: Version, phase: Literal["Starting", "Failed"], since: str
         phase=phase,
         since=since,
         message=message,
+        attempts=attempts,
     )

@@ -182,7 +182,7 @@ async def differences(client: Client, manifests: Sequence[Manifest], *, namespac
         before = await _live(client, info, metadata["name"], metadata.get("namespace"))
         after = await client.apply(obj, field_manager=FIELD_MANAGER, force=True, dry_run=True)
         old = _yaml(before).splitlines() if before is not None else []
-        title = f"{info}/{metadata['name']}"
+        title = info.named(metadata["name"])
         parts += difflib.unified_diff(
             old, _yaml(after).splitlines(), f"{title} (now)", f"{title} (applied)", lineterm=""
         )

@@ -29,12 +29,18 @@ async def table_of(
     labels: str | None = None,
     wide: bool = False,
     all_namespaces: bool = False,
+    with_kind: bool = False,
 ) -> Shown:
     """The table of one resource. Raises `NotFound` for a name that is not there."""
     path = info.path(None if all_namespaces else namespace, name)
     params = {"labelSelector": labels} if labels else {}
     document = await client.request("GET", path, params={**params, "includeObject": "Metadata"}, accept=TABLE)
-    return shown(document, wide=wide, with_namespace=all_namespaces and info.namespaced)
+    found = shown(document, wide=wide, with_namespace=all_namespaces and info.namespaced)
+    if with_kind and "Name" in found.headers:
+        index = found.headers.index("Name")
+        for row in found.rows:
+            row[index] = info.named(row[index])
+    return found
 
 
 def shown(document: dict[str, Any], *, wide: bool, with_namespace: bool) -> Shown:

@@ -11,13 +11,12 @@ from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Pod
 
 from mizzen.controllers.endpoint.decide import decide, resolve
-from mizzen.controllers.endpoint.workers import deployment_for, deployment_name, must_apply, observed
+from mizzen.controllers.endpoint.workers import deployment_for, deployment_name, labels, must_apply, observed
 from mizzen.controllers.indexes import MODEL, model_of
 from mizzen.controllers.jobs import MANAGED_BY
 from mizzen.controllers.platform import FIELD_MANAGER, Platform, ResourceController
 from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
-from mizzen.kinds.names import LABEL_DIGEST, LABEL_ENDPOINT, ModelReference
-from mizzen.kinds.scalars import duration_s
+from mizzen.kinds.names import LABEL_ENDPOINT, ModelReference
 from mizzen.kube.errors import NotFound
 from mizzen.kube.resources import Key, meta_of
 from mizzen.kube.runtime import Result, Watch, labelled
@@ -77,9 +76,7 @@ class EndpointController(ResourceController):
         self.platform.tell(endpoint, decision.events)
         for name in found.keys() - wanted:
             await self._delete(endpoint, name)
-        candidate = decision.status.candidate
-        waits = candidate is not None and candidate.phase == "Starting"
-        return Result(after_s=duration_s(endpoint.spec.worker.start_timeout)) if waits else None
+        return Result(after_s=decision.look_again_s) if decision.look_again_s is not None else None
 
     def _target(self, endpoint: InferenceEndpoint) -> Version | tuple[str, str]:
         reference = ModelReference.parse(endpoint.spec.model)
@@ -98,7 +95,7 @@ class EndpointController(ResourceController):
         for version in versions:
             deployment = found.get(deployment_name(endpoint.name, version))
             if deployment is not None:
-                own = [pod for pod in pods if _serves(pod, version)]
+                own = [pod for pod in pods if _serves(pod, endpoint, version)]
                 seen[version.name] = observed(deployment, own, self.platform.now())
         return seen
 
@@ -117,5 +114,6 @@ def _endpoint_of(obj: Deployment | Pod) -> Iterable[str]:
     return [str(key) for key in labelled(LABEL_ENDPOINT)(obj)]
 
 
-def _serves(pod: Pod, version: Version) -> bool:
-    return meta_of(pod).labels.get(LABEL_DIGEST) == version.digest.removeprefix("sha256:")[:16]
+def _serves(pod: Pod, endpoint: InferenceEndpoint, version: Version) -> bool:
+    """Versions of one model may be the same bytes: it is not the digest alone that tells their Pods apart."""
+    return labels(endpoint, version).items() <= meta_of(pod).labels.items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from mizzen.controllers.conditions import Happened, Moment
 from mizzen.controllers.endpoint.workers import selector
@@ -11,6 +12,7 @@ from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.scalars import duration_s
 from mizzen.kinds.serve import InferenceEndpointStatus, Traffic
+from mizzen.kube.resources import format_time
 from mizzen.policy import rollout
 from mizzen.policy.rollout import Plan, Version, Workers
 
@@ -24,6 +26,8 @@ class Decision:
     status: InferenceEndpointStatus
     deployments: tuple[Version, ...]
     events: tuple[Happened, ...] = ()
+    look_again_s: float | None = None
+    """When time alone may change the decision."""
 
 
 def resolve(
@@ -65,6 +69,7 @@ def decide(
         target=target if isinstance(target, Version) else None,
         current=current,
         candidate=status.candidate,
+        candidate_age_s=_seconds_between(status.candidate.since, now) if status.candidate is not None else 0.0,
         workers=workers,
         replicas=spec.scaling.replicas,
         start_timeout_s=duration_s(spec.worker.start_timeout),
@@ -79,7 +84,11 @@ def decide(
     _serve(endpoint, status, plan, workers, settings)
     serving = workers.get(plan.traffic.name) if plan.traffic is not None else None
     _state_ready(endpoint, status, plan, target, serving.trouble if serving is not None else "", moment)
-    return Decision(status, plan.deployments, _events(endpoint, plan, target))
+    return Decision(status, plan.deployments, _events(endpoint, plan, target), plan.look_again_s)
+
+
+def _seconds_between(since: str, now: str) -> float:
+    return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
 
 
 def _serve(
@@ -132,7 +141,9 @@ def _state_ready(
         reason, message = target
         moment.state(status, READY, "False", reason, message + meanwhile)
     elif candidate is not None and candidate.phase == "Failed":
-        message = f"version {candidate.version} did not come up: {candidate.message}{meanwhile}"
+        wait = timedelta(seconds=rollout.retry_after_s(candidate.attempts))
+        again = format_time(datetime.fromisoformat(candidate.since) + wait)
+        message = f"version {candidate.version} did not come up: {candidate.message}{meanwhile}; next try at {again}"
         moment.state(status, READY, "False", "VersionFailed", message)
     elif candidate is not None:
         said = f" ({candidate.message})" if candidate.message else ""

@@ -49,8 +49,7 @@ def labels(endpoint: InferenceEndpoint, version: Version) -> dict[str, str]:
 
 def selector(endpoint: InferenceEndpoint, version: Version) -> str:
     """The label selector of the version's Pods, for the scale subresource."""
-    digest = version.digest.removeprefix("sha256:")[:16]
-    return f"{LABEL_ENDPOINT}={endpoint.name},{LABEL_DIGEST}={digest}"
+    return ",".join(f"{name}={value}" for name, value in labels(endpoint, version).items() if name not in MANAGED_BY)
 
 
 def deployment_for(endpoint: InferenceEndpoint, version: Version, settings: PlatformSettings) -> Deployment:

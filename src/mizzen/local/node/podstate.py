@@ -17,8 +17,10 @@ from mizzen.local.node.moments import Moment
 from mizzen.local.node.podspec import ContainerSpec, PodSpec, ProbeKind
 from mizzen.local.node.probes import ProbeState, answered, attempted, begun, confirmed
 
-BACKOFF_FIRST_S = 10.0
-BACKOFF_MAX_S = 300.0
+BACKOFF_FIRST_S = 1.0
+BACKOFF_MAX_S = 60.0
+"""The kubelet's shorter back-off (its feature ReduceDefaultCrashLoopBackOffDecay): one machine has no fleet to protect,
+and its owner waits."""
 BACKOFF_RESET_S = 600.0
 """A container that ran this long starts again at once when it ends, as if for the first time."""
 
@@ -170,7 +172,7 @@ def must_end(pod: PodSpec, state: PodState, now: float) -> PodState:
 
 
 def next_delay_s(state: ContainerState) -> float:
-    """The back-off that the next attempt will bring at its end: none, 10 s, 20 s, … 5 min."""
+    """The back-off that the next attempt will bring at its end: none, 1 s, 2 s, … 1 min."""
     if state.exit is None:
         return 0.0
     if state.delay_s == 0.0 or state.exit.finished.steady - state.exit.started.steady > BACKOFF_RESET_S:

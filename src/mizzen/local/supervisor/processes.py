@@ -186,6 +186,15 @@ def recorded(home: Home, name: str) -> psutil.Process | None:
     return process if alive else None
 
 
+def memory_bytes(process: psutil.Process) -> int:
+    """Resident memory of a part with its own processes; Pods have sessions of their own."""
+    total, session = 0, os.getsid(process.pid)
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            total += one.memory_info().rss if os.getsid(one.pid) == session else 0
+    return total
+
+
 def end_recorded(home: Home, names: Sequence[str], grace_s: float) -> list[str]:
     """Ends the recorded processes that still live, with all their descendants in their session; their names."""
     living = {name: process for name in names if (process := recorded(home, name)) is not None}

@@ -9,9 +9,9 @@ import re
 from typing import Any
 
 from mizzen.local.apiserver.errors import Cause
-from mizzen.local.apiserver.schema import formats
+from mizzen.local.apiserver.schema import cel_rules, formats
 from mizzen.local.apiserver.schema.causes import forbidden, invalid, not_supported, required
-from mizzen.local.apiserver.schema.nodes import CLASSES
+from mizzen.local.apiserver.schema.nodes import CLASSES, RULES
 from mizzen.local.apiserver.schema.structural import prune, validate
 from mizzen.local.apiserver.types import Json
 
@@ -50,7 +50,7 @@ def check_schema(schema: Json, path: str) -> list[Cause]:
     found = sorted(_structural(schema, path, "root"), key=lambda cause: (cause.field, cause.message))
     if schema.get("nullable"):
         found.append(forbidden(f"{path}.nullable", "nullable cannot be true at the root"))
-    return found or _lists(schema, path) + _defaults(schema, path, "")
+    return found or _rules(schema, path) or _lists(schema, path) + _defaults(schema, path, "")
 
 
 def _supported(schema: Any, path: str) -> list[Cause]:
@@ -74,6 +74,14 @@ def _supported(schema: Any, path: str) -> list[Cause]:
         found.append(invalid(f"{path}.x-kubernetes-preserve-unknown-fields", False, "must be true or undefined"))
     for place, sub in _children(schema, path):
         found += _supported(sub, place)
+    return found
+
+
+def _rules(schema: Json, path: str) -> list[Cause]:
+    """Rules that are no CEL. They come first: defaults are held against them."""
+    found = list(cel_rules.check_declared(schema.get(RULES) or [], path))
+    for place, sub in _children(schema, path):
+        found += _rules(sub, place)
     return found
 
 

@@ -18,6 +18,7 @@ from mizzen.local.apiserver.schema.nodes import (
     enum_values,
     is_multiple,
     is_whole,
+    items_before,
     number_range,
     repeated,
     same,
@@ -161,7 +162,7 @@ def _number(schema: Json, value: float, path: str, found: Found) -> None:
 def _list(node: Node, value: list[Any], path: str, old: Any, found: Found) -> None:
     schema = node.schema
     if node.items is not None:
-        before = _items_before(schema, old)
+        before = items_before(schema, old)
         for index, item in enumerate(value):
             found.merge(explain(node.items, item, f"{path}[{index}]", before(index, item)))
     shortest, longest = schema.get("minItems"), schema.get("maxItems")
@@ -178,19 +179,6 @@ def _list(node: Node, value: list[Any], path: str, old: Any, found: Found) -> No
             else:
                 found.causes.append(causes.duplicate(place, key))
     found.matches += 1
-
-
-def _items_before(schema: Json, old: Any) -> Any:
-    """Finds the item that was there before, which only lists of type `map` can tell: by the item's keys."""
-    keys = schema.get("x-kubernetes-list-map-keys")
-    if not isinstance(old, list) or not keys or schema.get("x-kubernetes-list-type") != "map":
-        return lambda index, item: MISSING  # noqa: ARG005
-
-    def key_of(item: Any) -> Any:
-        return repr([item.get(key) for key in keys]) if isinstance(item, dict) else MISSING
-
-    known = {key_of(item): item for item in old}
-    return lambda index, item: known.get(key_of(item), MISSING)  # noqa: ARG005
 
 
 def _object(node: Node, value: Json, path: str, old: Any, found: Found) -> None:

@@ -26,6 +26,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "number": (int, float),
     "boolean": (bool,),
 }
+RULES = "x-kubernetes-validations"
 META_FIELDS = frozenset({"apiVersion", "kind", "metadata"})
 MISSING: Any = object()
 _ZERO: dict[str, Any] = {"string": "", "integer": 0, "boolean": False, "object": {}}
@@ -40,7 +41,7 @@ class Node:
 
     __slots__ = (
         "additional", "check", "default", "defaults", "embedded", "fill", "items", "left_out", "native", "null",
-        "null_item", "null_value", "nullable", "preserve", "properties", "schema", "table", "times",
+        "null_item", "null_value", "nullable", "preserve", "properties", "ruled", "schema", "table", "times",
     )  # fmt: skip
 
     def __init__(self, schema: Json, *, native: bool) -> None:
@@ -68,6 +69,8 @@ class Node:
         self.times: tuple[tuple[str, int], ...] = ()
         """The properties of a built-in type that are times, and how many digits of a second they are written with."""
         self.table: Table = {}
+        self.ruled = bool(schema.get(RULES))
+        """Whether there are rules in CEL here or further down (see `cel_rules`)."""
 
     def accepts(self, value: Any) -> bool:
         """Whether the value is valid."""
@@ -123,6 +126,9 @@ def _node(schema: Json, native: bool, made: dict[int, Node]) -> Node:
             node.null_item = node.items.default
     for name in node.null & node.properties.keys():
         node.properties[name].table[NoneType] = None
+    node.ruled = node.ruled or any(
+        sub is not None and sub.ruled for sub in (*node.properties.values(), node.additional, node.items)
+    )
     node.table.update(_table(node, made))
     return node
 
@@ -199,6 +205,19 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(same, left, right))
     return bool(left == right)
+
+
+def items_before(schema: Json, old: Any) -> Callable[[int, Any], Any]:
+    """Finds the item that was there before, which only lists of type `map` can tell: by the item's keys."""
+    keys = schema.get("x-kubernetes-list-map-keys")
+    if not isinstance(old, list) or not keys or schema.get("x-kubernetes-list-type") != "map":
+        return lambda index, item: MISSING  # noqa: ARG005
+
+    def key_of(item: Any) -> Any:
+        return repr([item.get(key) for key in keys]) if isinstance(item, dict) else MISSING
+
+    known = {key_of(item): item for item in old}
+    return lambda index, item: known.get(key_of(item), MISSING)  # noqa: ARG005
 
 
 def is_micro_time(schema: Json) -> bool:

@@ -3,19 +3,24 @@
 The three functions take a schema as it is stored and never change what they are given: `default` and `prune` answer the
 same object where there was nothing to do, and else one that shares what did not change. Schemas are compiled (`nodes`)
 when first seen and the result is kept while they are in use.
-
-Not here: rules in CEL (`x-kubernetes-validations`) are accepted in a schema and not evaluated.
 """
 
 from typing import Any
 
 from mizzen.local.apiserver.errors import Cause
+from mizzen.local.apiserver.schema import causes, cel_rules
 from mizzen.local.apiserver.schema.defaults import copied
 from mizzen.local.apiserver.schema.explain import explain
 from mizzen.local.apiserver.schema.formats import utc
 from mizzen.local.apiserver.schema.nodes import META_FIELDS, MISSING, Node, compiled
 from mizzen.local.apiserver.types import Json
 
+_RULES_NOT_ASKED = causes.invalid(
+    causes.NO_FIELD,
+    None,
+    "some validation rules were not checked because the object was invalid; correct the existing errors to complete "
+    "validation",
+)
 _COMPILED_MAX = 512
 _compiled: dict[int, tuple[Json, Node]] = {}
 
@@ -42,9 +47,10 @@ def validate(schema: Json, obj: Any, path: str = "", old: Any = MISSING) -> list
     `old` is what was stored before an update: errors in parts that did not change are not reported.
     """
     node = node_of(schema)
-    if node.accepts(obj):
-        return []
-    return explain(node, obj, path, old).causes
+    found = [] if node.accepts(obj) else explain(node, obj, path, old).causes
+    if not node.ruled:
+        return found
+    return [*found, _RULES_NOT_ASKED] if found else cel_rules.check(node, obj, old)
 
 
 def default(schema: Json, obj: Json) -> Json:

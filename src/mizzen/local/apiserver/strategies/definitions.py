@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from mizzen.local.apiserver.errors import Cause
+from mizzen.local.apiserver.schema import cel_rules
 from mizzen.local.apiserver.schema import crd as definitions
 from mizzen.local.apiserver.strategies.base import Strategy, Surroundings, timestamp
 from mizzen.local.apiserver.types import Json
@@ -20,6 +21,11 @@ class DefinitionStrategy(Strategy):
 
     def prepare_update(self, obj: Json, old: Json, around: Surroundings) -> None:
         _establish(obj, around)
+
+    def warnings(self, obj: Json, old: Json | None) -> Iterable[str]:
+        if old is not None and obj["spec"] == old["spec"]:
+            return ()
+        return cel_rules.not_asked(obj["spec"].get("versions"))
 
     def validate(self, obj: Json, around: Surroundings) -> Iterable[Cause]:
         return definitions.check_crd(obj)

@@ -1,1 +1,1 @@
-"""What keeps Pods there: ReplicaSets, Deployments and Jobs."""
+"""What keeps Pods there: ReplicaSets and Deployments."""
