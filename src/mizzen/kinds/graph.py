@@ -59,7 +59,7 @@ class Member(Use):
 
     dependency: Literal["Hard", "Soft"] = "Hard"
     """What a failure means: `Hard`, that the request fails; `Soft`, that the member is left out; one has to be left."""
-    weight: float = Field(default=1.0, gt=0.0)
+    weight: float = Field(default=1.0, ge=0.001)
     """How much it counts in `mean`, `sum` and `vote`."""
 
 
@@ -67,9 +67,10 @@ class Ensemble(Wire):
     """All members at once, on the same inputs."""
 
     members: list[Member] = Field(min_length=1)
-    combine: Combiner | dict[str, Combiner] | None = Field(default=None, union_mode="left_to_right")
-    """How members' outputs of one name become one: for all of them, or by output name. Absent: their outputs are put
-    side by side, and must differ in name."""
+    combine: Combiner | None = None
+    """How members' outputs of one name become one. Absent: their outputs are put side by side, and differ in name."""
+    combine_outputs: dict[str, Combiner] = Field(default_factory=dict)
+    """The same by output, where each is to be combined in a way of its own; others are left out."""
 
 
 class Case(Use):
@@ -141,6 +142,8 @@ class GraphNode(Wire):
             raise ValueError("switch: expected `when` in every case but the last: what follows would never be reached")
         if self.splitter is not None and not any(share.weight for share in self.splitter.shares):
             raise ValueError("splitter.shares: expected a weight above 0, found none")
+        if self.ensemble is not None and self.ensemble.combine is not None and self.ensemble.combine_outputs:
+            raise ValueError("ensemble: expected either combine or combineOutputs, found both")
         if self.outputs and (self.model is not None or self.endpoint is not None):
             raise ValueError("outputs: expected none: a model gives what it gives; choose where it is used")
         return self

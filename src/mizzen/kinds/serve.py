@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mizzen.kinds.build import Signature
 from mizzen.kinds.graph import Graph, ModelName
@@ -63,6 +63,14 @@ class WorkerOptions(Wire):
 
 class InferenceEndpointSpec(Wire):
     """Which model is served, by how many, to whom."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {"rule": "has(self.model) != has(self.graph)", "message": "expected either model or graph"}
+            ]
+        }
+    )
 
     model: ModelName | None = None
     """The model: `name@alias` (followed as the alias moves) or `name:version` (fixed). Either this or `graph`."""

@@ -23,6 +23,10 @@ def double():
     return played(lambda x: 2 * x)
 
 
+def size_of(x):
+    return np.abs(x)
+
+
 def add(number: float, **more):
     return played(lambda x: x + number, **more)
 
@@ -101,7 +105,7 @@ async def test_a_condition_looks_at_text_and_at_what_a_step_before_gave(stage):
         a=m(2), b=m(3),
     )  # fmt: skip
     shape.nodes[0].sequence[1].inputs = {"country": "inputs.country", "x": "inputs.x"}
-    models = {"score": played(lambda x: np.abs(x), gives=["outlier"]), "a": add(100), "b": add(200)}
+    models = {"score": played(size_of, gives=["outlier"]), "a": add(100), "b": add(200)}
     stage.serve(shape, models=models)
     asked = stage.ask(x=[1.0, -5.0, 2.0], country=("BYTES", np.array(["BE", "BE", "NL"], object)))
     assert await outputs_of(asked) == {"y": [201.0, 95.0, 102.0]}
@@ -157,6 +161,7 @@ async def test_the_graph_says_what_it_takes_and_gives(stage):
     reply = got(stage, "/v2/models/g")
     assert reply.json["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 1]}]
     assert reply.json["outputs"] == [{"name": "z", "datatype": "FP32", "shape": [-1, 1]}]
+    await turn()
     assert got(stage, "/v2/models/g/ready").json == {"name": "g", "ready": True}
 
 

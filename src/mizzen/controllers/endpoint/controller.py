@@ -10,12 +10,16 @@ from typing import Any
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Pod
 
-from mizzen.controllers.endpoint.decide import decide, resolve
+from mizzen.controllers.endpoint.decide import Decision, decide, resolved
+from mizzen.controllers.endpoint.graph import Seen, circle_from, decide_graph
 from mizzen.controllers.endpoint.workers import deployment_for, deployment_name, labels, must_apply, observed
 from mizzen.controllers.indexes import MODEL, model_of
 from mizzen.controllers.jobs import MANAGED_BY
 from mizzen.controllers.platform import FIELD_MANAGER, Platform, ResourceController
+from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
+from mizzen.kinds.build import Signature
+from mizzen.kinds.graph import Graph
 from mizzen.kinds.names import LABEL_ENDPOINT, ModelReference
 from mizzen.kube.errors import NotFound
 from mizzen.kube.resources import Key, meta_of
@@ -38,6 +42,7 @@ class EndpointController(ResourceController):
         self._versions = informers.of(ModelVersion)
         self._deployments = informers.of(Deployment, labels=MANAGED_BY)
         self._endpoints.add_index("model", _model_of)
+        self._endpoints.add_index("asked", _asked)
         self._versions.add_index(MODEL, model_of)
         self._deployments.add_index("endpoint", _endpoint_of)
         platform.pods.add_index("endpoint", _endpoint_of)
@@ -45,6 +50,7 @@ class EndpointController(ResourceController):
     def watches(self) -> Sequence[Watch[Any]]:
         return (
             Watch(self._endpoints),
+            Watch(self._endpoints, lambda endpoint: self._asking(f"{endpoint.namespace}/{endpoint.name}")),
             Watch(self._models, lambda model: self._of_model(f"{model.namespace}/{model.name}")),
             Watch(self._versions, lambda version: self._of_model(f"{version.namespace}/{version.spec.model}")),
             Watch(self._deployments, labelled(LABEL_ENDPOINT)),
@@ -54,6 +60,10 @@ class EndpointController(ResourceController):
     def _of_model(self, model: str) -> Iterable[Key]:
         return [Key(endpoint.namespace, endpoint.name) for endpoint in self._endpoints.by_index("model", model)]
 
+    def _asking(self, name: str) -> Iterable[Key]:
+        """The graphs of which that endpoint is a node."""
+        return [Key(endpoint.namespace, endpoint.name) for endpoint in self._endpoints.by_index("asked", name)]
+
     async def reconcile(self, key: Key) -> Result | None:
         endpoint = self._endpoints.at(key)
         if endpoint is None or endpoint.metadata.deletion_timestamp is not None:
@@ -61,10 +71,8 @@ class EndpointController(ResourceController):
         settings = self.settings_or_none(endpoint)
         if settings is None:
             return Result(after_s=SETTINGS_RETRY_S)
-        target = self._target(endpoint)
         found = {meta_of(one).name: one for one in self._deployments.by_index("endpoint", str(key))}
-        workers = self._workers(endpoint, target, found)
-        decision = decide(endpoint, target, workers, settings, self.platform.now_text())
+        decision = self._decision(endpoint, found, settings)
         wanted: set[str] = set()
         for version in decision.deployments:
             deployment = deployment_for(endpoint, version, settings)
@@ -78,18 +86,61 @@ class EndpointController(ResourceController):
             await self._delete(endpoint, name)
         return Result(after_s=decision.look_again_s) if decision.look_again_s is not None else None
 
-    def _target(self, endpoint: InferenceEndpoint) -> Version | tuple[str, str]:
-        reference = ModelReference.parse(endpoint.spec.model)
-        versions = self._versions.by_index(MODEL, f"{endpoint.namespace}/{reference.name}")
+    def _decision(
+        self, endpoint: InferenceEndpoint, found: dict[str, Deployment], settings: PlatformSettings
+    ) -> Decision:
+        now = self.platform.now_text()
+        if endpoint.spec.graph is not None:
+            return decide_graph(endpoint, self._around(endpoint, endpoint.spec.graph, found), settings, now)
+        target = self._target(endpoint.namespace, endpoint.spec.model or "", "spec.model")
+        return decide(endpoint, target, self._workers(endpoint, [target], found), settings, now)
+
+    def _around(self, endpoint: InferenceEndpoint, graph: Graph, found: dict[str, Deployment]) -> Seen:
+        """What is known around a graph."""
+        namespace, targets, endpoints = endpoint.namespace, {}, {}
+        for index, node in enumerate(graph.nodes):
+            if node.model is not None:
+                targets[node.name] = self._target(namespace, node.model, f"spec.graph.nodes[{index}].model")
+            elif node.endpoint is not None:
+                endpoints[node.name] = self._signature_of(namespace, node.endpoint)
+        serving = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
+        versions = [version_of(traffic) for node in serving for traffic in node.traffic]
+        versions += [target for target in targets.values() if isinstance(target, Version)]
+        known = {version.name: self._versions.get(namespace, version.name) for version in versions}
+        asked = {other.name: tuple(endpoints_of(other)) for other in self._endpoints.list(namespace)}
+        return Seen(
+            targets=targets,
+            signatures={name: version.spec.signature for name, version in known.items() if version is not None},
+            endpoints=endpoints,
+            workers=self._workers(endpoint, versions, found),
+            circle=circle_from(endpoint.name, asked),
+        )
+
+    def _signature_of(self, namespace: str, name: str) -> Signature | tuple[str, str]:
+        """What another endpoint takes and gives, or why that is not known."""
+        endpoint = self._endpoints.get(namespace, name)
+        if endpoint is None:
+            return "EndpointMissing", f"endpoint: expected an existing InferenceEndpoint, found no {name}"
+        if endpoint.status.graph is not None and endpoint.status.graph.signature is not None:
+            return endpoint.status.graph.signature
+        for traffic in endpoint.status.traffic:
+            version = self._versions.get(namespace, traffic.model_version)
+            if version is not None:
+                return version.spec.signature
+        return "EndpointNotServing", f"endpoint: expected {name} to serve a version, it does not yet"
+
+    def _target(self, namespace: str, text: str, path: str) -> Version | tuple[str, str]:
+        reference = ModelReference.parse(text)
+        versions = self._versions.by_index(MODEL, f"{namespace}/{reference.name}")
         by_number = {version.spec.version: version for version in versions}
-        return resolve(endpoint, self._models.get(endpoint.namespace, reference.name), by_number)
+        return resolved(text, path, self._models.get(namespace, reference.name), by_number)
 
     def _workers(
-        self, endpoint: InferenceEndpoint, target: Version | tuple[str, str], found: dict[str, Deployment]
+        self, endpoint: InferenceEndpoint, asked: Iterable[Version | tuple[str, str]], found: dict[str, Deployment]
     ) -> dict[str, Workers]:
         """What is seen of the workers of the versions in question, by ModelVersion name."""
         versions = [version_of(traffic) for traffic in endpoint.status.traffic]
-        versions += [target] if isinstance(target, Version) else []
+        versions += [target for target in asked if isinstance(target, Version)]
         pods = self.platform.pods.by_index("endpoint", f"{endpoint.namespace}/{endpoint.name}")
         seen: dict[str, Workers] = {}
         for version in versions:
@@ -107,7 +158,19 @@ class EndpointController(ResourceController):
 
 
 def _model_of(endpoint: InferenceEndpoint) -> Iterable[str]:
-    return [f"{endpoint.namespace}/{ModelReference.parse(endpoint.spec.model).name}"]
+    nodes = endpoint.spec.graph.models if endpoint.spec.graph is not None else []
+    texts = {endpoint.spec.model, *(node.model for node in nodes)}
+    return [f"{endpoint.namespace}/{ModelReference.parse(text).name}" for text in texts if text is not None]
+
+
+def endpoints_of(endpoint: InferenceEndpoint) -> list[str]:
+    """The endpoints that its graph asks."""
+    nodes = endpoint.spec.graph.nodes if endpoint.spec.graph is not None else []
+    return [node.endpoint for node in nodes if node.endpoint is not None]
+
+
+def _asked(endpoint: InferenceEndpoint) -> Iterable[str]:
+    return [f"{endpoint.namespace}/{name}" for name in endpoints_of(endpoint)]
 
 
 def _endpoint_of(obj: Deployment | Pod) -> Iterable[str]:

@@ -34,9 +34,16 @@ def resolve(
     endpoint: InferenceEndpoint, model: Model | None, versions: Mapping[int, ModelVersion]
 ) -> Version | tuple[str, str]:
     """The version the endpoint asks for, or (reason, message) why there is none. `versions`: the model's, by number."""
-    reference = ModelReference.parse(endpoint.spec.model)
+    return resolved(endpoint.spec.model or "", "spec.model", model, versions)
+
+
+def resolved(
+    text: str, path: str, model: Model | None, versions: Mapping[int, ModelVersion]
+) -> Version | tuple[str, str]:
+    """The version that a reference at `path` means."""
+    reference = ModelReference.parse(text)
     if model is None:
-        return "ModelMissing", f"spec.model: expected an existing Model, found no {reference.name}"
+        return "ModelMissing", f"{path}: expected an existing Model, found no {reference.name}"
     number = reference.version
     if reference.alias is not None:
         alias = next((alias for alias in model.status.aliases if alias.name == reference.alias), None)
@@ -49,7 +56,7 @@ def resolve(
     version = versions.get(number or 0)
     if version is None:
         have = ", ".join(map(str, sorted(versions))) or "none"
-        return "VersionMissing", f"spec.model: expected a version of {reference.name} ({have}), got {number}"
+        return "VersionMissing", f"{path}: expected a version of {reference.name} ({have}), got {number}"
     return Version(version.name, version.spec.model, version.spec.version, version.spec.artifact.digest)
 
 
@@ -69,14 +76,14 @@ def decide(
         target=target if isinstance(target, Version) else None,
         current=current,
         candidate=status.candidate,
-        candidate_age_s=_seconds_between(status.candidate.since, now) if status.candidate is not None else 0.0,
+        candidate_age_s=seconds_between(status.candidate.since, now) if status.candidate is not None else 0.0,
         workers=workers,
         replicas=spec.scaling.replicas,
         start_timeout_s=duration_s(spec.worker.start_timeout),
         spec_changed=status.observed_generation != moment.generation,
         now=now,
     )
-    status.candidate = plan.candidate
+    status.candidate, status.graph = plan.candidate, None
     if isinstance(target, Version):
         moment.state(status, RESOLVED, "True", "Resolved", f"{spec.model} is {target.model}:{target.version}")
     else:
@@ -87,8 +94,15 @@ def decide(
     return Decision(status, plan.deployments, _events(endpoint, plan, target), plan.look_again_s)
 
 
-def _seconds_between(since: str, now: str) -> float:
+def seconds_between(since: str, now: str) -> float:
+    """Of two times in RFC 3339."""
     return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
+
+
+def url_of(endpoint: InferenceEndpoint, settings: PlatformSettings) -> str:
+    """Where it answers."""
+    prefix = "" if endpoint.namespace == "default" else f"/namespaces/{endpoint.namespace}"
+    return f"{settings.gateway_url}{prefix}/v2/models/{endpoint.name}"
 
 
 def _serve(
@@ -99,8 +113,7 @@ def _serve(
     settings: PlatformSettings,
 ) -> None:
     """What gets traffic, and the numbers of its workers."""
-    prefix = "" if endpoint.namespace == "default" else f"/namespaces/{endpoint.namespace}"
-    status.url = f"{settings.gateway_url}{prefix}/v2/models/{endpoint.name}"
+    status.url = url_of(endpoint, settings)
     serving = plan.traffic
     if serving is None:
         status.traffic, status.serving, status.replicas, status.ready_replicas, status.selector = [], None, 0, 0, ""

@@ -15,8 +15,9 @@ value.
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -198,16 +199,7 @@ class _Compiler:
 
     def _logic(self, node: ast.BoolOp) -> _Value:
         values = [self._of_kind(value, "truth") for value in node.values]
-        combine = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-        parts = [value.compute for value in values]
-
-        def compute(columns: Columns) -> Array:
-            found = parts[0](columns)
-            for part in parts[1:]:
-                found = combine(found, part(columns))
-            return found
-
-        return _Value("truth", all(value.single for value in values), compute)
+        return _all_of(values) if isinstance(node.op, ast.And) else _any_of(values)
 
     def _unary(self, node: ast.UnaryOp) -> _Value:
         if isinstance(node.op, ast.Not):
@@ -243,9 +235,7 @@ class _Compiler:
                 raise _wrong(other, "expected == != < <= > >= or in")
             found.append(_compared(_COMPARISON[type(op)], left, right))
             left = right
-        single = all(value.single for value in found)
-        parts = [value.compute for value in found]
-        return _Value("truth", single, lambda columns: np.logical_and.reduce([part(columns) for part in parts]))
+        return _all_of(found)
 
     def _membership(self, left: _Value, op: ast.cmpop, other: ast.expr) -> _Value:
         if not isinstance(other, ast.List | ast.Tuple | ast.Set):
@@ -271,9 +261,9 @@ class _Compiler:
         if len(node.args) != 1 or node.keywords:
             raise _wrong(node, f"expected {name}(…) with one argument")
         if name in _REDUCTIONS:
-            kind, reduce = _REDUCTIONS[name]
+            kind, sum_up = _REDUCTIONS[name]
             value = self._of_kind(node.args[0], kind)
-            return _Value(kind, True, lambda columns: reduce(_wide(value.compute(columns)), axis=1, keepdims=True))
+            return _Value(kind, True, lambda columns: sum_up(_wide(value.compute(columns)), axis=1, keepdims=True))
         kind, apply = _ELEMENTWISE[name]
         value = self._of_kind(node.args[0], "number")
         return _Value(kind, value.single, lambda columns: apply(_wide(value.compute(columns))))
@@ -302,6 +292,16 @@ def _compared(apply: Callable[[Any, Any], Any], left: _Value, right: _Value) -> 
         left.single and right.single,
         lambda columns: np.asarray(apply(left.compute(columns), right.compute(columns)), np.bool_),
     )
+
+
+def _all_of(values: Sequence[_Value]) -> _Value:
+    single = all(value.single for value in values)
+    return _Value("truth", single, lambda columns: reduce(np.logical_and, [value.compute(columns) for value in values]))
+
+
+def _any_of(values: Sequence[_Value]) -> _Value:
+    single = all(value.single for value in values)
+    return _Value("truth", single, lambda columns: reduce(np.logical_or, [value.compute(columns) for value in values]))
 
 
 def _wide(values: Array) -> Array:

@@ -176,13 +176,11 @@ class _Typing:
             if any(way.place != OWN and asked[way.place].soft for way in given):
                 raise GraphError(f"{path}.outputs", "expected Hard members: an answer cannot lack an output")
             return _made(node, path, own, asked, given)
-        if ensemble.combine is None:
+        combined: dict[str, Combiner] = dict(ensemble.combine_outputs)
+        if ensemble.combine is not None:
+            combined = dict.fromkeys(asked[0].node.outputs, ensemble.combine)
+        if not combined:
             return _made(node, path, own, asked, _side_by_side(asked, ensemble.members, path))
-        names = list(asked[0].node.outputs)
-        if isinstance(ensemble.combine, dict):
-            combined: dict[str, Combiner] = ensemble.combine
-        else:
-            combined = dict.fromkeys(names, ensemble.combine)
         outputs: Ports = {}
         for name, combiner in combined.items():
             types = [_output(one, name, f"{path}.ensemble.members[{i}]") for i, one in enumerate(asked)]

@@ -26,7 +26,15 @@ from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
 from mizzen.kube.resources import meta_of
 from mizzen.serving.gateway.directory import (
-    ApiKey, Caching, Endpoint, GraphPlan, Listener, TcpAddress, UnixAddress, Version, Worker,
+    ApiKey,
+    Caching,
+    Endpoint,
+    GraphPlan,
+    Listener,
+    TcpAddress,
+    UnixAddress,
+    Version,
+    Worker,
 )  # fmt: skip
 from mizzen.serving.tensors import Signature, TensorSpec
 
