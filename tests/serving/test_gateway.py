@@ -61,6 +61,23 @@ async def test_who_may_not_is_told_no_more_than_they_may_know(stage, name, key, 
         assert reply.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize("headers", [{}, {"x_api_key": "not told yet"}, {"x_api_key": KEY}])
+@pytest.mark.parametrize("what", ["/infer", "/ready", ""])
+async def test_before_everything_was_told_nobody_is_refused_for_good(headers, what):
+    """A gateway that has just started does not know every key and endpoint; those it knows it serves."""
+    stage = Stage()
+    stage.gateway.key_changed("all", api_key(hashed(KEY)))
+    path = f"/v2/models/m{what}"
+
+    def ask():
+        return stage.call(1.0, path=path, **headers).reply if what == "/infer" else stage.get(path, **headers)
+
+    reply = ask()
+    assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+    stage.gateway.synced()
+    assert ask().status == (404 if headers.get("x_api_key") == KEY else 401)
+
+
 @pytest.mark.parametrize("headers", [{"authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {SCOPED}"},
                                      {"x_api_key": KEY}])  # fmt: skip
 async def test_who_may_is_answered(stage, headers):

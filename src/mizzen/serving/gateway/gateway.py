@@ -117,18 +117,26 @@ class Gateway:
         verdict = self.keyring.judge(key, endpoint)
         if verdict is Verdict.ALLOWED:
             return
+        if not self.synced_once.is_set():
+            raise _not_synced()
         if verdict is Verdict.NO_KEY:
             message = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             raise HttpError(401, message, "unauthenticated")
         if verdict is Verdict.UNKNOWN_KEY:
             raise HttpError(401, "the API key is not known", "unauthenticated")
         if verdict is Verdict.FORBIDDEN and endpoint not in self.services:
-            raise _not_found(endpoint)
+            raise self._not_found(endpoint)
         raise HttpError(403, f"the API key is not for endpoint {endpoint[1]} of namespace {endpoint[0]}", "forbidden")
 
     def _tenant(self, service: Service, headers: HeaderMap) -> str:
         key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
         return "" if service.endpoint.anonymous or key is None else hashlib.sha256(key.encode()).hexdigest()
+
+    def _not_found(self, endpoint: EndpointKey) -> HttpError:
+        """That something is not there can be said only once everything that is there was told."""
+        if not self.synced_once.is_set():
+            return _not_synced()
+        return HttpError(404, f"no endpoint {endpoint[1]} in namespace {endpoint[0]}", "not_found")
 
     def _other(self, method: str, path: str, headers: HeaderMap, reply: Reply) -> None:
         asked = parse_path(path)
@@ -145,7 +153,7 @@ class Gateway:
             if service is None or not service.endpoint.anonymous:
                 self._admit(headers, endpoint)
             if service is None:
-                raise _not_found(endpoint)
+                raise self._not_found(endpoint)
             body = self._of_model(asked, service)
         reply.response_bytes(200, JSON_HEADERS, _encode(body))
 
@@ -154,7 +162,7 @@ class Gateway:
             return {"live": True}
         if asked.what == "ready":
             if not self.synced_once.is_set():
-                raise HttpError(503, "the gateway has not yet heard which endpoints there are", "not_ready")
+                raise _not_synced()
             return {"ready": True}
         return {"name": "mizzen", "version": __version__, "extensions": ["binary_tensor_data"]}
 
@@ -271,5 +279,6 @@ def _graphs() -> Any:
     return importlib.import_module("mizzen.serving.gateway.graph.service")
 
 
-def _not_found(endpoint: EndpointKey) -> HttpError:
-    return HttpError(404, f"no endpoint {endpoint[1]} in namespace {endpoint[0]}", "not_found")
+def _not_synced() -> HttpError:
+    message = "the gateway has not yet heard which endpoints and keys there are"
+    return HttpError(503, message, "not_ready", retry_after_s=1.0)

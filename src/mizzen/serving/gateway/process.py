@@ -28,6 +28,8 @@ from mizzen.serving.gateway.metrics import MetricsFiles
 from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
 
 log = logging.getLogger("mizzen.gateway")
+PATIENCE_S = 5.0
+"""So long connections wait at the socket until it is known what is served; then who comes is told that it is not."""
 STOP_TIMEOUT_S = 32.0
 """Requests that were taken are answered within their time, 30 s unless an endpoint says otherwise. The parent's is a
 little longer."""
@@ -44,6 +46,7 @@ async def run(plan: Plan) -> None:
     server = (GranianServer if plan.http == "granian" else LlhttpServer)(handler, plan.limits)
     tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
     announcing = loop.create_task(_announce(gateway))
+    await asyncio.wait([announcing, *tasks], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
     await server.start(plan.slot, plan.listen_fd)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, loop, server)
