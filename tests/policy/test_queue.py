@@ -2,7 +2,7 @@
 
 import pytest
 
-from mizzen.policy.queue import Batch, Expired, Failed, Phase, Queue, Refusal, Request
+from mizzen.policy.queue import Batch, Expired, Failed, GiveUp, Phase, Queue, Refused, Request, Rules
 
 LANE = "sha256:1"
 
@@ -10,20 +10,20 @@ LANE = "sha256:1"
 class Story:
     """A queue with a clock, told in a few words."""
 
-    def __init__(self, batch_rows_max: int = 8, rows_max: int = 100) -> None:
-        self.queue = Queue(batch_rows_max, rows_max)
+    def __init__(self, batch_rows_max: int = 8, rows_max: int = 100, **rules) -> None:
+        self.queue = Queue(Rules(batch_rows_max=batch_rows_max, rows_max=rows_max, **rules))
         self.now = 0.0
 
     def offer(self, rows: int = 1, timeout_s: float = 30.0, group: str = "g", lane: str = LANE, **kwargs) -> Request:
         request = Request(rows, self.now + timeout_s, group, **kwargs)
-        refusal = self.queue.offer(request, lane, self.now)
-        assert refusal is None
+        assert self.queue.offer(request, lane, self.now) == []
         return request
 
-    def refused(self, rows: int = 1) -> Refusal:
-        refusal = self.queue.offer(Request(rows, self.now + 30.0, "g"), LANE, self.now)
-        assert refusal is not None
-        return refusal
+    def refused(self, rows: int = 1, timeout_s: float = 30.0, **kwargs) -> Refused:
+        request = Request(rows, self.now + timeout_s, "g", **kwargs)
+        (refused,) = self.queue.offer(request, LANE, self.now)
+        assert refused.request is request
+        return refused
 
     def assign(self) -> list[Batch]:
         commands = self.queue.assign(self.now)
@@ -35,9 +35,14 @@ class Story:
         return batch
 
     def answer(self, batch: Batch) -> list[Request]:
-        wanted = self.queue.answered(batch, self.now)
+        """Those who still wanted it, in time."""
+        wanted = [request for request in batch.requests if request.phase is Phase.RUNNING]
+        late = [command.request for command in self.queue.answered(batch, self.now) if isinstance(command, Expired)]
         self.queue.grant(batch.worker, 1)
-        return wanted
+        return [request for request in wanted if request not in late]
+
+    def lose(self, worker: str) -> list[Failed]:
+        return self.queue.lost(worker, self.now)
 
     def fail(self, batch: Batch, message: str = "no") -> list[Failed]:
         failed = self.queue.failed(batch, message)
@@ -101,14 +106,6 @@ def test_batches_hold_one_group_and_at_most_so_many_rows_in_order():
     assert found == [[requests[0], requests[2]], [requests[1]], [requests[3]]]
 
 
-def test_a_request_larger_than_a_batch_runs_alone():
-    story = Story(batch_rows_max=4)
-    small, large, last = story.offer(rows=1), story.offer(rows=9), story.offer(rows=1)
-    for worker in range(3):
-        story.queue.join(worker, LANE, 1)
-    assert [batch.requests for batch in story.assign()] == [[small], [large], [last]]
-
-
 def test_the_earliest_deadline_goes_first():
     story = Story(batch_rows_max=1)
     late, soon = story.offer(timeout_s=30), story.offer(timeout_s=3)
@@ -139,13 +136,13 @@ def test_expiry_tells_whether_any_worker_was_there():
     running = story.offer(timeout_s=1)
     batch = story.one_batch()
     story.now = 2.0
-    assert story.queue.expire(story.now) == [Expired(running, worker_seen=True)]
+    assert story.queue.expire(story.now) == [Expired(running, worker_seen=True), GiveUp(batch)]
     assert story.answer(batch) == [], "the answer comes too late and is nobody's"
     assert story.queue.deadline_s() is None
 
 
 def test_a_full_queue_refuses_and_takes_again_when_there_is_room():
-    story = Story(rows_max=10)
+    story = Story(batch_rows_max=10, rows_max=10)
     story.offer(rows=10)
     story.refused()
     story.queue.join("w", LANE, 1)
@@ -172,7 +169,8 @@ def test_retry_after_is_what_waits_at_the_measured_rate():
         batch = story.one_batch()
     assert story.queue.rows_waiting == 290
     story.offer(rows=10)
-    assert story.queue.drain_rows_per_s(story.now) == pytest.approx(100.0)
+    (lane,) = story.queue.statistics().lanes
+    assert lane.drain_per_s == pytest.approx(100.0)
     assert story.refused().retry_after_s == pytest.approx(3.0)
 
 
@@ -183,26 +181,10 @@ def test_retry_after_is_the_next_deadline_while_nothing_is_answered():
     assert story.refused().retry_after_s == pytest.approx(7.0)
 
 
-def test_a_rate_measured_before_an_idle_time_is_forgotten():
-    story = Story(rows_max=10)
-    story.queue.join("w", LANE, 1)
-    story.offer()
-    batch = story.one_batch()
-    for _ in range(5):
-        story.offer()
-        story.now += 1.0
-        story.answer(batch)
-        batch = story.one_batch()
-    assert story.queue.drain_rows_per_s(story.now) == pytest.approx(1.0)
-    story.answer(batch)
-    story.offer()
-    assert story.queue.drain_rows_per_s(story.now) == 0.0
-
-
 def test_who_leaves_the_queue_is_not_run():
     story = Story()
     gone, stays = story.offer(), story.offer()
-    assert story.queue.cancel(gone) is None
+    assert story.queue.cancel(gone) == []
     story.queue.join("w", LANE, 1)
     assert story.one_batch().requests == [stays]
 
@@ -212,9 +194,9 @@ def test_a_running_batch_is_given_up_when_the_last_of_it_has_left():
     requests = [story.offer(), story.offer()]
     story.queue.join("w", LANE, 1)
     batch = story.one_batch()
-    assert story.queue.cancel(requests[0]) is None
-    assert story.queue.cancel(requests[1]) is batch
-    story.queue.returned(batch)
+    assert story.queue.cancel(requests[0]) == []
+    assert story.queue.cancel(requests[1]) == [GiveUp(batch)]
+    story.queue.returned(batch, story.now)
     assert story.queue.statistics().requests_waiting == 0
 
 
@@ -251,7 +233,7 @@ def test_a_lost_workers_batch_is_run_once_more_each_request_alone():
     requests = [story.offer() for _ in range(3)]
     story.queue.join("a", LANE, 1)
     story.one_batch()
-    assert story.queue.lost("a") == []
+    assert story.lose("a") == []
     story.queue.join("b", LANE, 1)
     for request in requests:
         batch = story.one_batch()
@@ -264,9 +246,9 @@ def test_who_was_with_a_lost_worker_stays_alone_though_it_is_given_back_unrun():
     suspect = story.offer()
     story.queue.join("a", LANE, 1)
     story.one_batch()
-    story.queue.lost("a")
+    story.lose("a")
     story.queue.join("b", LANE, 1)
-    story.queue.returned(story.one_batch())
+    story.queue.returned(story.one_batch(), story.now)
     other = story.offer()
     story.queue.join("c", LANE, 1)
     story.queue.grant("b", 1)
@@ -278,10 +260,10 @@ def test_a_request_that_kills_two_workers_fails_and_takes_no_other_with_it():
     killer, innocent = story.offer(), story.offer()
     story.queue.join("a", LANE, 1)
     story.one_batch()
-    story.queue.lost("a")
+    story.lose("a")
     story.queue.join("b", LANE, 1)
     assert story.one_batch().requests == [killer]
-    (failed,) = story.queue.lost("b")
+    (failed,) = story.lose("b")
     assert (failed.request, failed.lost) == (killer, True)
     story.queue.join("c", LANE, 1)
     assert story.answer(story.one_batch()) == [innocent]
@@ -296,7 +278,7 @@ def test_a_draining_worker_gets_no_more_and_what_it_gives_back_waits_in_its_old_
     story.queue.grant("a", 1)
     assert story.assign() == []
     assert story.queue.workers(LANE) == 0
-    story.queue.returned(batch)
+    story.queue.returned(batch, story.now)
     story.queue.join("b", LANE, 1)
     batch = story.one_batch()
     assert batch.requests == [first]
@@ -309,7 +291,7 @@ def test_what_waits_for_one_version_can_be_moved_to_another_and_keeps_its_order(
     first, second = story.offer(lane="v1"), story.offer(lane="v1")
     third = story.offer(lane="v2")
     for request in story.queue.evict("v1"):
-        story.queue.offer_again(request, "v2")
+        story.queue.offer_again(request, "v2", story.now)
     story.queue.join("w", "v2", 1)
     assert story.one_batch().requests == [first, second, third]
     assert story.queue.rows_waiting == 0
@@ -329,8 +311,8 @@ def test_places_left_behind_do_not_gather():
     stays = story.offer(timeout_s=1e9)
     for _ in range(10_000):
         story.queue.cancel(story.offer(timeout_s=1e6))
-    lane = story.queue._lanes[LANE]
-    assert sum(len(group.heap) for group in lane._groups.values()) <= 130
+    (flow,) = story.queue._lanes[LANE].band(1).flows.values()
+    assert sum(len(line.heap) for line in flow.lines.values()) <= 130
     assert story.queue.statistics().requests_waiting == 1
     story.queue.join("w", LANE, 1)
     assert story.one_batch().requests == [stays]

@@ -113,12 +113,14 @@ def test_one_key_in_two_secrets_opens_what_either_says():
     keyring = Keyring()
     keyring.put("a", api_key(hashed("k"), "default", ["x"]))
     keyring.put("b", api_key(hashed("k"), "team"))
-    verdicts = [keyring.judge("k", key) for key in (("default", "x"), ("default", "y"), ("team", "y"), ("else", "y"))]
+    verdicts = [
+        keyring.judge("k", key)[0] for key in (("default", "x"), ("default", "y"), ("team", "y"), ("else", "y"))
+    ]
     assert verdicts == [Verdict.ALLOWED, Verdict.FORBIDDEN, Verdict.ALLOWED, Verdict.FOREIGN]
     keyring.remove("b")
-    assert keyring.judge("k", ("team", "y")) is Verdict.FOREIGN
+    assert keyring.judge("k", ("team", "y"))[0] is Verdict.FOREIGN
     keyring.put("a", api_key(hashed("new"), "default", ["x"]))
-    assert [keyring.judge(key, ("default", "x")) for key in ("k", "new")] == [Verdict.UNKNOWN_KEY, Verdict.ALLOWED]
+    assert [keyring.judge(key, ("default", "x"))[0] for key in ("k", "new")] == [Verdict.UNKNOWN_KEY, Verdict.ALLOWED]
     assert len(keyring) == 1
 
 
@@ -133,7 +135,7 @@ def test_where_a_key_is_shown(authorization, x_api_key, shown):
 
 @pytest.mark.parametrize("key", ["", None, "x" * 2000])
 def test_no_key_is_no_key(key):
-    assert Keyring().judge(key, ("default", "m")) is Verdict.NO_KEY
+    assert Keyring().judge(key, ("default", "m"))[0] is Verdict.NO_KEY
 
 
 # Paths

@@ -137,7 +137,7 @@ async def linked() -> AsyncIterator[tuple[Link, Notes, Place]]:
 
 
 def batch() -> Batch:
-    return Batch("lane", "worker", [Request(1, 1.0, None)], 1)
+    return Batch("lane", "worker", [Request(1, 1.0, None)])
 
 
 async def test_the_talk_in_full():

@@ -2,13 +2,29 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mizzen.kinds.build import Signature
 from mizzen.kinds.graph import Graph, ModelName
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
 from mizzen.kinds.pods import EnvValue, Resources
-from mizzen.kinds.scalars import Duration, Quantity
+from mizzen.kinds.scalars import Duration, Quantity, duration_s, quantity
+
+
+def _not_zero(text: str) -> str:
+    if duration_s(text) <= 0:
+        raise ValueError("expected a duration of more than 0")
+    return text
+
+
+def _some_bytes(text: str) -> str:
+    if quantity(text) < 1:
+        raise ValueError("expected a quantity of at least 1")
+    return text
+
+
+SomeTime = Annotated[Duration, AfterValidator(_not_zero)]
+SomeBytes = Annotated[Quantity, AfterValidator(_some_bytes)]
 
 
 class Scaling(Wire):
@@ -22,26 +38,64 @@ class Batching(Wire):
     """How waiting requests are put together for a worker. An idle worker is given what waits at once."""
 
     max_rows: int = Field(default=256, ge=1, le=1_000_000)
-    """Rows of one batch at most; a larger request is run alone."""
+    """Rows of one batch at most; a larger request is run in parts."""
+    max_bytes: SomeBytes = "32Mi"
+    """Bytes of the inputs of one batch at most; a larger request is run in parts."""
+    max_delay: Duration = "0s"
+    """How long an idle worker waits for a batch to fill; worth it only where a call costs much and a row little."""
+    target_latency: SomeTime | None = None
+    """How long a request should take while the workers keep up: batches are kept small enough for it, by what they were
+    measured to take. Without it they are as large as `maxRows` and `maxBytes` let them be.
+    """
+
+
+class TenantShare(Wire):
+    """A caller's part of an endpoint that several callers use."""
+
+    api_key: str = Field(min_length=1, max_length=253)
+    """Name of the caller's API key (its Secret)."""
+    weight: float = Field(default=1.0, ge=0.001, le=1000)
+    """Its share of the workers and of the queue while several callers wait; 1 for callers that are not named."""
+    priority: int = Field(default=1, ge=1, le=10)
+    """The most urgent priority that its requests may have."""
 
 
 class QueueLimits(Wire):
-    """What may wait while all workers are busy or none is ready. In each gateway process."""
+    """What may wait while all workers are busy or none is ready, and who is next. In each gateway process."""
 
     max_rows: int = Field(default=8192, ge=1)
     """Rows that may wait; beyond, requests are refused at once with 429 and a Retry-After."""
-    timeout: Duration = "30s"
+    max_bytes: SomeBytes = "256Mi"
+    """Bytes of inputs that may wait; beyond, likewise."""
+    timeout: SomeTime = "30s"
     """How long a request may take in all, unless it says less: then 504, or 503 where no worker was there."""
+    priority_levels: int = Field(default=1, ge=1, le=10)
+    """Requests may ask for priority 1 (most urgent) to this (`parameters.priority`)."""
+    default_priority: int = Field(default=1, ge=1, le=10)
+    """The priority of requests that ask for none, or for one that there is not."""
+    tenants: Annotated[
+        list[TenantShare],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["apiKey"]}),
+    ] = Field(default_factory=list, max_length=1000)
+    """Callers whose share or priority is not that of all others."""
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> Self:
+        if self.default_priority > self.priority_levels:
+            raise ValueError(
+                f"defaultPriority: expected at most priorityLevels, {self.priority_levels}, got {self.default_priority}"
+            )
+        return self
 
 
 class ResponseCache(Wire):
     """Answers kept for requests that come again: only for models that answer the same to the same."""
 
-    ttl: Duration = "5m"
+    ttl: SomeTime = "5m"
     """How long an answer may be given again. A new version begins with none of the old one's."""
     size: Quantity = "64Mi"
     """Memory for answers in each gateway process; who was asked for least recently goes first."""
-    machine_size: Quantity | None = None
+    machine_size: SomeBytes | None = None
     """Disk for answers that the gateway processes of one machine share; absent: they do not."""
     redis: bool = False
     """Whether answers are shared through the Redis that the gateways are told of (`MIZZEN_CACHE_REDIS`), if any."""

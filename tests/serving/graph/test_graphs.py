@@ -358,6 +358,7 @@ async def test_each_hop_is_counted_at_its_node_and_told_to_the_hook(stage):
     await outputs_of(stage.ask(x=[1.0, 2.0, 3.0]))
     assert told == [("a", "ok"), ("b", "ok")]
     measures = stage.gateway.measures
+    assert stage.gateway.services["default", "g"].statistics().workers == 2
     assert {key[1]: (numbers.outcomes, numbers.rows) for key, numbers in measures.items()} == {
         "g": ({"ok": 1}, 3), "g/a": ({"ok": 1}, 3), "g/b": ({"ok": 1}, 3),
     }  # fmt: skip

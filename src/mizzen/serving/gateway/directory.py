@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from mizzen.policy.queue import Rules
 from mizzen.serving.tensors import Signature
 
 EndpointKey = tuple[str, str]
@@ -49,6 +50,17 @@ class GraphPlan(msgspec.Struct, frozen=True):
     """What gets requests at each node that is a model, by the node's name."""
 
 
+class Tenant(msgspec.Struct, frozen=True):
+    """A caller with a share of its own."""
+
+    name: str
+    """Of its API key's Secret."""
+    weight: float = 1.0
+    """Its share of the workers while several callers wait."""
+    priority: int = 1
+    """The most urgent priority that its requests may have."""
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """A model behind a URL."""
 
@@ -60,6 +72,13 @@ class Endpoint(msgspec.Struct, frozen=True):
     queue_rows_max: int = 8192
     timeout_s: float = 30.0
     """How long a request may take in all, unless it says less."""
+    batch_bytes_max: int = 32 << 20
+    queue_bytes_max: int = 256 << 20
+    batch_delay_s: float = 0.0
+    latency_target_s: float | None = None
+    priority_levels: int = 1
+    priority_default: int = 1
+    tenants: tuple[Tenant, ...] = ()
     versions: tuple[Version, ...] = ()
     cache: Caching | None = None
     graph: GraphPlan | None = None
@@ -70,6 +89,22 @@ class Endpoint(msgspec.Struct, frozen=True):
     @property
     def key(self) -> EndpointKey:
         return self.namespace, self.name
+
+    @property
+    def rules(self) -> Rules:
+        """Its queue's."""
+        return Rules(
+            rows_max=self.queue_rows_max,
+            bytes_max=self.queue_bytes_max,
+            batch_rows_max=self.batch_rows_max,
+            batch_bytes_max=self.batch_bytes_max,
+            batch_delay_s=self.batch_delay_s,
+            latency_target_s=self.latency_target_s,
+            priority_levels=self.priority_levels,
+            priority_default=self.priority_default,
+            weights={tenant.name: tenant.weight for tenant in self.tenants},
+            priority_floors={tenant.name: tenant.priority for tenant in self.tenants},
+        )
 
 
 class UnixAddress(msgspec.Struct, frozen=True, tag="unix"):

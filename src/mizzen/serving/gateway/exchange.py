@@ -11,6 +11,7 @@ from typing import Protocol
 from mizzen.policy.queue import Request
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.served import Served
+from mizzen.serving.gateway.split import Split
 from mizzen.serving.oip import InferenceRequest, error_body
 from mizzen.serving.oip.response import BINARY_TYPE
 from mizzen.serving.tensors import Tensor
@@ -57,7 +58,7 @@ class Exchange:
 
     __slots__ = (
         "body", "came_s", "deadline_s", "decoded", "done", "flight", "json_size", "on_done", "on_leave", "pinned",
-        "reply", "run", "tenant", "ticket", "unit", "watch",
+        "reply", "run", "split", "tenant", "ticket", "unit", "watch",
     )  # fmt: skip
 
     def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
@@ -70,13 +71,15 @@ class Exchange:
         self.deadline_s = deadline_s
         self.pinned: int | None = None
         """The version that the client asked for by number."""
-        self.decoded: InferenceRequest | None = None
         self.tenant = ""
-        """Who asks: the hash of the API key; empty where anyone may."""
+        """Who asks: the name of the API key; empty where anyone may."""
+        self.decoded: InferenceRequest | None = None
         self.unit: str | None = None
         """Whom it is for, as the client says (`Mizzen-Unit`): what splitters go by."""
         self.ticket: Request | None = None
         """Its place in the queue."""
+        self.split: Split | None = None
+        """Where it is larger than a batch: its parts."""
         self.flight: Flight | None = None
         """The computation that others may wait for too (`cache`)."""
         self.run: Run | None = None
@@ -108,7 +111,7 @@ class Exchange:
     def abandon(self) -> None:
         """Nothing more is to be done for it."""
         self.done = True
-        self.body = self.decoded = self.ticket = self.on_leave = None
+        self.body = self.decoded = self.ticket = self.split = self.on_leave = None
         flight, self.flight = self.flight, None
         if flight is not None:
             flight.left(self)

@@ -8,7 +8,6 @@ taken apart, to say what is wrong with it, or because it asks for something else
 """
 
 import asyncio
-import hashlib
 import importlib
 import logging
 from collections.abc import Callable
@@ -69,13 +68,11 @@ class Gateway:
                 self._other(method, path, headers, reply)
                 return None
             service, pinned = target
-            if not service.endpoint.anonymous:
-                self._admit(headers, service.endpoint.key)
+            tenant = "" if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
             measures = service.measures
             exchange = self._exchange(service, headers, body, reply)
+            exchange.tenant = tenant
             exchange.pinned = pinned
-            if service.cache is not None:
-                exchange.tenant = self._tenant(service, headers)
             if service.endpoint.graph is not None:
                 exchange.unit = headers.get("mizzen-unit")
             service.accept(exchange)
@@ -112,11 +109,12 @@ class Gateway:
             )
         return Exchange(reply, body, int(json_size), now, now + timeout_s)
 
-    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> None:
+    def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> str:
+        """Returns the name of the caller's API key. Raises `HttpError` where it may not call."""
         key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
-        verdict = self.keyring.judge(key, endpoint)
+        verdict, tenant = self.keyring.judge(key, endpoint)
         if verdict is Verdict.ALLOWED:
-            return
+            return tenant
         if not self.synced_once.is_set():
             raise _not_synced()
         if verdict is Verdict.NO_KEY:
@@ -127,10 +125,6 @@ class Gateway:
         if verdict is Verdict.FORBIDDEN and endpoint not in self.services:
             raise self._not_found(endpoint)
         raise HttpError(403, f"the API key is not for endpoint {endpoint[1]} of namespace {endpoint[0]}", "forbidden")
-
-    def _tenant(self, service: Service, headers: HeaderMap) -> str:
-        key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
-        return "" if service.endpoint.anonymous or key is None else hashlib.sha256(key.encode()).hexdigest()
 
     def _not_found(self, endpoint: EndpointKey) -> HttpError:
         """That something is not there can be said only once everything that is there was told."""

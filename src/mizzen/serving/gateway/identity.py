@@ -35,6 +35,8 @@ class Keyring:
         """By hash, then by the Secret's name."""
         self._opens: dict[str, frozenset[tuple[str, str | None]]] = {}
         """By hash: (namespace, endpoint), the endpoint `None` for all of the namespace."""
+        self._tenants: dict[str, dict[str, str]] = {}
+        """By hash, then by namespace: the Secret's name there, the first by name where there are several."""
 
     def put(self, name: str, key: ApiKey) -> None:
         """A Secret is there or has changed."""
@@ -53,24 +55,27 @@ class Keyring:
     def __len__(self) -> int:
         return len(self._hash_of)
 
-    def judge(self, key: str | None, endpoint: EndpointKey) -> Verdict:
-        """What becomes of who shows this key and calls this endpoint, whether or not it exists."""
+    def judge(self, key: str | None, endpoint: EndpointKey) -> tuple[Verdict, str]:
+        """What becomes of who shows this key and calls this endpoint, whether or not it exists; and who that is."""
         if not key or len(key) > KEY_CHARACTERS_MAX:
-            return Verdict.NO_KEY
-        opens = self._opens.get(hashlib.sha256(key.encode()).hexdigest())
+            return Verdict.NO_KEY, ""
+        hash_ = hashlib.sha256(key.encode()).hexdigest()
+        opens = self._opens.get(hash_)
         if opens is None:
-            return Verdict.UNKNOWN_KEY
+            return Verdict.UNKNOWN_KEY, ""
+        tenant = self._tenants[hash_].get(endpoint[0], "")
         if endpoint in opens or (endpoint[0], None) in opens:
-            return Verdict.ALLOWED
-        if any(namespace == endpoint[0] for namespace, _ in opens):
-            return Verdict.FORBIDDEN
-        return Verdict.FOREIGN
+            return Verdict.ALLOWED, tenant
+        return (Verdict.FORBIDDEN if tenant else Verdict.FOREIGN), tenant
 
     def _index(self, hash_: str) -> None:
         keys = self._keys[hash_]
         if not keys:
-            del self._keys[hash_], self._opens[hash_]
+            del self._keys[hash_], self._opens[hash_], self._tenants[hash_]
             return
+        self._tenants[hash_] = {
+            key.namespace: name.rpartition("/")[2] for name, key in sorted(keys.items(), reverse=True)
+        }
         opens: set[tuple[str, str | None]] = set()
         for key in keys.values():
             opens.update((key.namespace, name) for name in ((None,) if key.endpoints is None else key.endpoints))

@@ -32,10 +32,11 @@ from mizzen.serving.gateway.directory import (
     GraphPlan,
     Listener,
     TcpAddress,
+    Tenant,
     UnixAddress,
     Version,
     Worker,
-)  # fmt: skip
+)
 from mizzen.serving.tensors import Signature, TensorSpec
 
 log = logging.getLogger("mizzen.gateway")
@@ -122,13 +123,21 @@ def _tell_secret(listener: Listener, old: Secret | None, new: Secret | None) -> 
 def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str], ModelVersion | None]) -> Endpoint:
     """What an `InferenceEndpoint` means here."""
     spec, status = endpoint.spec, endpoint.status
+    batching, queue = spec.batching, spec.queue
     return Endpoint(
         namespace=endpoint.namespace,
         name=endpoint.name,
         anonymous=spec.access == "anonymous",
-        batch_rows_max=spec.batching.max_rows,
-        queue_rows_max=spec.queue.max_rows,
-        timeout_s=duration_s(spec.queue.timeout),
+        batch_rows_max=batching.max_rows,
+        queue_rows_max=queue.max_rows,
+        timeout_s=duration_s(queue.timeout),
+        batch_bytes_max=int(quantity(batching.max_bytes)),
+        queue_bytes_max=int(quantity(queue.max_bytes)),
+        batch_delay_s=duration_s(batching.max_delay),
+        latency_target_s=duration_s(batching.target_latency) if batching.target_latency is not None else None,
+        priority_levels=queue.priority_levels,
+        priority_default=queue.default_priority,
+        tenants=tuple(Tenant(tenant.api_key, tenant.weight, tenant.priority) for tenant in queue.tenants),
         versions=_versions(endpoint.namespace, status.traffic, version_named),
         cache=_caching(spec.cache),
         graph=_graph_plan(endpoint, version_named),

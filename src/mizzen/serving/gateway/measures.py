@@ -39,6 +39,10 @@ class Measures(msgspec.Struct):
     (it was being computed), or `miss`; and `collision`: equal digests of different requests."""
     rows: int = 0
     """Rows answered."""
+    rows_unwanted: int = 0
+    """Rows computed for which nobody waited any more."""
+    workers_lost: int = 0
+    """Workers that were lost while they ran something."""
     request_s: Histogram = msgspec.field(default_factory=_seconds)
     """From the whole request read to its answer, of those answered well."""
     queue_s: Histogram = msgspec.field(default_factory=_seconds)

@@ -145,6 +145,8 @@ def _add_measures(total: Measures, part: Measures) -> None:
     for name, count in part.cache.items():
         total.cache[name] = total.cache.get(name, 0) + count
     total.rows += part.rows
+    total.rows_unwanted += part.rows_unwanted
+    total.workers_lost += part.workers_lost
     for sum_, histogram in (
         (total.request_s, part.request_s), (total.queue_s, part.queue_s), (total.compute_s, part.compute_s),
         (total.batch_rows, part.batch_rows),
@@ -174,6 +176,14 @@ def exposition(numbers: Numbers) -> str:
     lines += _family(
         "mizzen_gateway_rows_total", "counter", "Rows answered.", [(_labels(key), m.rows) for key, m in measures]
     )
+    lines += _family(
+        "mizzen_gateway_rows_unwanted_total", "counter", "Rows computed for which nobody waited any more.",
+        [(_labels(key), m.rows_unwanted) for key, m in measures],
+    )  # fmt: skip
+    lines += _family(
+        "mizzen_gateway_workers_lost_total", "counter", "Workers lost while they ran something.",
+        [(_labels(key), m.workers_lost) for key, m in measures],
+    )  # fmt: skip
     for name, meaning in (
         ("rows_waiting", "Rows in the queue."),
         ("requests_waiting", "Requests in the queue."),

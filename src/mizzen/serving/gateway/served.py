@@ -17,7 +17,9 @@ from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, ro
 class Served:
     """One version of one endpoint's model."""
 
-    __slots__ = ("_fixed", "_output_names", "batchable", "decoder", "digest", "encoder", "signature", "version")
+    __slots__ = (
+        "_fixed", "_output_names", "batchable", "by_size", "decoder", "digest", "encoder", "signature", "version",
+    )  # fmt: skip
 
     def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
         self.version = version
@@ -27,6 +29,8 @@ class Served:
         self.decoder = RequestDecoder(signature)
         self.encoder = ResponseEncoder(endpoint, str(version.version), signature)
         self._fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
+        self.by_size = not self._fixed or any(spec.datatype == "BYTES" for spec in signature.inputs)
+        """Whether rows differ in size, so that what they cost is counted in bytes."""
         self._output_names = [spec.name for spec in signature.outputs]
 
     def group(self, request: InferenceRequest) -> Hashable:

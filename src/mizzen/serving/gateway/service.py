@@ -1,9 +1,12 @@
 """One endpoint's live state in this process: the shell around its queue.
 
 Events come from three sides, all on the event loop: exchanges from clients (`accept`, `leave`), workers through their
-links, and the directory (`update`, `add_worker`, …). Each is told to the queue (`mizzen.policy.queue`), and what the
-queue says is done: batches are sent, answers split and encoded, refusals and expiries answered. There is one timer, at
-the earliest deadline, and no task.
+links, and the directory (`update`, `add_worker`, …). Each is told to the queue (`mizzen.policy.queue`), and what it
+commands is done: batches are sent, answers taken apart and encoded, refusals and expiries answered. There is one timer,
+at the earliest deadline, and no task.
+
+The stations of an exchange, each in one place: `accept` (version, decoding), `enqueue` (a decoded request waits; what
+answers without a worker stands before it), `_send`, `_deliver`, and its end (`ends`).
 
 Requests that came in one turn of the event loop are assigned together at its end, so that what came at once is one
 batch.
@@ -19,15 +22,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from mizzen.policy.queue import Batch, Expired, Failed, Queue, QueueStatistics, Request
+from mizzen.policy.queue import Batch, Command, Expired, Failed, GiveUp, Queue, QueueStatistics, Request
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result
 from mizzen.serving.gateway.cache.responses import ResponseCache, Tiers
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
-from mizzen.serving.gateway.errors import INTERNAL, HttpError
+from mizzen.serving.gateway.ends import Ends, expired, failed, refused
+from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.served import Served, joined
+from mizzen.serving.gateway.split import Split
 from mizzen.serving.oip import BadRequestError
 from mizzen.serving.tensors import BadTensorError, Signature, Tensor
 
@@ -54,7 +59,8 @@ class Service:
         self._clock = clock
         self._connect = connect
         self._loop = asyncio.get_running_loop()
-        self._queue = Queue(endpoint.batch_rows_max, endpoint.queue_rows_max)
+        self._queue = Queue(endpoint.rules)
+        self._ends = Ends(endpoint.name, measures)
         self._served: dict[str, Served] = {}
         """By digest: what gets traffic, and what got it while answers are due."""
         self._traffic: list[Served] = []
@@ -87,23 +93,33 @@ class Service:
             self.enqueue(exchange, served)
 
     def enqueue(self, exchange: Exchange, served: Served) -> None:
-        """Queues a decoded request. Raises `HttpError` where it is refused at once."""
+        """The decoded request waits for a worker of that version. Raises `HttpError` where there is no place for it."""
         decoded = exchange.decoded
         assert decoded is not None, "what is queued is decoded"
-        if decoded.rows > self._queue.rows_max:
+        queue = self._queue
+        if decoded.rows > queue.rules.rows_max:
             raise HttpError(
-                413, f"inputs: expected at most {self._queue.rows_max} rows, got {decoded.rows}", "too_large"
+                413, f"inputs: expected at most {queue.rules.rows_max} rows, got {decoded.rows}", "too_large"
             )
-        group = served.group(decoded)
-        ticket = Request(decoded.rows, exchange.deadline_s, group, exchange, alone=not served.batchable)
-        refusal = self._queue.offer(ticket, served.digest, self._clock())
-        if refusal is not None:
-            waiting = self._queue.rows_waiting
-            raise HttpError(
-                429, f"the queue is full: {waiting} rows wait, of at most {self._queue.rows_max}", "queue_full",
-                retry_after_s=refusal.retry_after_s,
-            )  # fmt: skip
+        size = 0
+        for tensor in decoded.inputs:
+            size += len(tensor.data)
+        ticket = Request(
+            decoded.rows, exchange.deadline_s, served.group(decoded), exchange, size=size, by_size=served.by_size,
+            tenant=exchange.tenant, priority=decoded.priority, alone=not served.batchable,
+        )  # fmt: skip
+        refusals = queue.offer(ticket, served.digest, self._clock())
+        if refusals:
+            for refusal in refusals:
+                error = refused(
+                    _exchange(refusal.request), refusal, queue.rules, queue.rows_waiting, queue.bytes_waiting
+                )
+                if refusal.request is ticket:
+                    raise error
+                self._ends.refuse(_exchange(refusal.request), error)
         exchange.ticket = ticket
+        if ticket.parts is not None:
+            exchange.split = Split(ticket.parts, decoded.inputs)
         self._wake_at(exchange.deadline_s)
         self._assign_soon()
 
@@ -112,12 +128,9 @@ class Service:
         if exchange.done:
             return
         ticket = exchange.ticket
-        exchange.abandon()
-        self.measures.outcome("cancelled")
+        self._ends.leave(exchange)
         if ticket is not None:
-            batch = self._queue.cancel(ticket)
-            if batch is not None:
-                cast("Link", batch.worker).cancel(batch)
+            self._perform(self._queue.cancel(ticket))
 
     @property
     def versions(self) -> list[Version]:
@@ -155,7 +168,7 @@ class Service:
         return None
 
     def _park(self, exchange: Exchange) -> None:
-        if len(self._parked) >= self._queue.rows_max:
+        if len(self._parked) >= self._queue.rules.rows_max:
             latest_s = max(0.0, self._parked[0].deadline_s - self._clock())
             raise HttpError(
                 429, f"the queue is full: {len(self._parked)} requests wait for a model", "queue_full",
@@ -171,7 +184,7 @@ class Service:
                 try:
                     self.accept(exchange)
                 except HttpError as error:
-                    self._refuse(exchange, error)
+                    self._ends.refuse(exchange, error)
 
     def statistics(self) -> QueueStatistics:
         """How its queue stands; what is parked counts as waiting."""
@@ -183,8 +196,7 @@ class Service:
     def update(self, endpoint: Endpoint) -> None:
         """The endpoint is declared so from now on. Requests that wait go with the traffic where they fit."""
         self.endpoint = endpoint
-        self._queue.batch_rows_max = endpoint.batch_rows_max
-        self._queue.rows_max = endpoint.queue_rows_max
+        self._queue.rules = endpoint.rules
         traffic = []
         for version in sorted(endpoint.versions, key=lambda version: -version.percent):
             old = self._served.get(version.digest)
@@ -228,9 +240,9 @@ class Service:
             self.cache.close(gone)
         for digest in list(self._served):
             for ticket in self._queue.evict(digest):
-                self._refuse(_exchange(ticket), gone)
+                self._ends.refuse(_exchange(ticket), gone)
         for exchange in self._parked:
-            self._refuse(exchange, gone)
+            self._ends.refuse(exchange, gone)
         self._parked.clear()
         for uid in list(self._links):
             self.remove_worker(uid)
@@ -247,17 +259,23 @@ class Service:
         successor = self._traffic[0] if self._traffic else None
         fits = successor is not None and successor.signature == old.signature
         staying = bool(self._queue.workers(digest)) or successor is None
-        for ticket in self._queue.evict(digest):
-            exchange = _exchange(ticket)
-            if fits and successor is not None and exchange.pinned is None:
-                self._queue.offer_again(ticket, successor.digest)
-            elif staying:
-                self._queue.offer_again(ticket, digest)
-            else:
-                message = f"version {old.version.version} was replaced while the request waited; send it again"
-                self._refuse(exchange, HttpError(503, message, "unavailable", retry_after_s=1.0))
+        if fits or not staying:
+            for ticket in self._queue.evict(digest):
+                self._move_one(ticket, old, successor if fits else None, staying=staying)
         if not self._queue.is_used(digest):
             del self._served[digest]  # no answer of that version is due
+
+    def _move_one(self, ticket: Request, old: Served, successor: Served | None, *, staying: bool) -> None:
+        exchange = _exchange(ticket)
+        if successor is not None and exchange.pinned is None:
+            self._queue.offer_again(ticket, successor.digest, self._clock())
+        elif staying:
+            self._queue.offer_again(ticket, old.digest, self._clock())
+        else:
+            message = f"version {old.version.version} was replaced while the request waited; send it again"
+            self._ends.refuse(exchange, HttpError(503, message, "unavailable", retry_after_s=1.0))
+            return
+        exchange.split = Split(ticket.parts, _inputs(ticket)) if ticket.parts is not None else None
 
     # What workers say (`link.Owner`)
 
@@ -280,7 +298,9 @@ class Service:
         self._queue.drain(link)
 
     def worker_lost(self, link: Link) -> None:
-        self._fail(self._queue.lost(link))
+        before = self._queue.workers_lost
+        self._perform(self._queue.lost(link, self._clock()))
+        self.measures.workers_lost += self._queue.workers_lost - before
         hello = link.hello
         if hello is not None and hello.digest in self._served:
             served = self._served[hello.digest]
@@ -290,30 +310,26 @@ class Service:
 
     def batch_answered(self, link: Link, batch: Batch, frame: Frame, result: Result) -> None:
         served = self._served[batch.lane]
-        measures, now = self.measures, self._clock()
-        measures.batch(batch.rows, result.compute_s)
+        now = self._clock()
+        self.measures.batch(batch.rows, result.compute_s)
         try:
             parts = served.parts(batch, frame.tensors)
         except BadTensorError as error:
-            self._fail(self._queue.failed(batch, str(error)))
+            self._perform(self._queue.failed(batch, str(error)))
         else:
-            self._queue.answered(batch, now)
+            commands = self._queue.answered(batch, now, result.wait_s)
+            if commands:
+                self._perform(commands)
             for ticket, outputs in zip(batch.requests, parts, strict=True):
-                exchange = _exchange(ticket)
-                if not exchange.done:
-                    try:
-                        self._answer(exchange, served, outputs, now)
-                    except Exception:
-                        log.exception("%s: an answer failed for a reason that is a bug", self.endpoint.name)
-                        self._refuse(exchange, INTERNAL)
+                self._deliver(ticket, outputs, served, now)
         self._queue.grant(link, result.credits)
         self._assign()
 
     def batch_failed(self, link: Link, batch: Batch, failure: Failure) -> None:
         if failure.code is ErrorCode.FAILED:
-            self._fail(self._queue.failed(batch, failure.message))
+            self._perform(self._queue.failed(batch, failure.message))
         else:
-            self._queue.returned(batch)
+            self._queue.returned(batch, self._clock())
         self._queue.grant(link, failure.credits)
         self._assign()
 
@@ -321,11 +337,11 @@ class Service:
 
     def succeed(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor]) -> None:
         """Answers with outputs that no worker was asked for now."""
-        self._answer(exchange, served, outputs, self._clock())
+        self._ends.answer(exchange, served, outputs, self._clock())
 
     def refuse(self, exchange: Exchange, error: HttpError) -> None:
         """Answers with an error, unless it has been answered."""
-        self._refuse(exchange, error)
+        self._ends.refuse(exchange, error)
 
     def successor(self, served: Served) -> Served | None:
         """The version that answers what was decoded for `served`, now; `None` where none fits."""
@@ -349,6 +365,23 @@ class Service:
             self.cache.update(endpoint.cache)
         self.cache.keep_models({served.digest for served in self._traffic})
 
+    def _deliver(self, ticket: Request, outputs: Sequence[Tensor], served: Served, now: float) -> None:
+        """A request's outputs are here, or those of a part of it."""
+        exchange = _exchange(ticket)
+        split = exchange.split
+        if exchange.done or ticket is not (exchange.ticket if split is None else split.parts[ticket.index]):
+            self.measures.rows_unwanted += ticket.rows
+            return
+        whole: Sequence[Tensor] | None = outputs
+        if split is not None:
+            try:
+                whole = split.put(ticket, outputs)
+            except BadTensorError as error:
+                self._ends.refuse(exchange, HttpError(500, str(error), "bad_output"))
+                return
+        if whole is not None:
+            self._ends.answer(exchange, served, whole, now)
+
     def _assign_soon(self) -> None:
         if not self._assigning:
             self._assigning = True
@@ -356,56 +389,40 @@ class Service:
 
     def _assign(self) -> None:
         self._assigning = False
-        for command in self._queue.assign(self._clock()):
+        commands = self._queue.assign(self._clock())
+        if commands:
+            self._perform(commands)
+        held_until_s = self._queue.held_until_s()
+        if held_until_s is not None:
+            self._wake_at(held_until_s)
+
+    def _perform(self, commands: Sequence[Command]) -> None:
+        """Does what the queue says."""
+        for command in commands:
             if isinstance(command, Batch):
                 self._send(command)
-            else:
-                self._expire(command)
+            elif isinstance(command, GiveUp):
+                cast("Link", command.batch.worker).cancel(command.batch)
+            elif isinstance(command, Expired):
+                exchange = _exchange(command.request)
+                error = expired(exchange, worker_seen=command.worker_seen, needed_s=command.needed_s)
+                self._ends.refuse(exchange, error)
+            elif isinstance(command, Failed):
+                self._ends.refuse(_exchange(command.request), failed(command))
 
     def _send(self, batch: Batch) -> None:
         link = cast("Link", batch.worker)
         now = self._clock()
-        exchanges = [_exchange(ticket) for ticket in batch.requests]
-        heads, data = joined([_inputs(exchange) for exchange in exchanges])
+        heads, data = joined([_inputs(ticket) for ticket in batch.requests])
         try:
             link.run(batch, heads, data)
         except FrameError as error:
-            self._fail(self._queue.failed(batch, str(error)))
+            self._perform(self._queue.failed(batch, str(error)))
             self._queue.grant(link, 1)
             self._assign_soon()
         else:
-            for exchange in exchanges:
-                self.measures.waited(now - exchange.came_s)
-
-    def _answer(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
-        assert exchange.decoded is not None, "what was queued was decoded"
-        rows = exchange.decoded.rows
-        if exchange.flight is not None:
-            exchange.flight.computed(outputs)
-        try:
-            exchange.write(served, outputs)
-        except BadTensorError as error:
-            self._refuse(exchange, HttpError(500, str(error), "bad_output"))
-        else:
-            self.measures.answered(rows, now - exchange.came_s)
-
-    def _refuse(self, exchange: Exchange, error: HttpError) -> None:
-        if exchange.done:
-            return
-        self.measures.outcome(error.outcome)
-        exchange.refuse(error)
-
-    def _fail(self, failures: list[Failed]) -> None:
-        for failure in failures:
-            outcome = "worker_lost" if failure.lost else "failed"
-            self._refuse(_exchange(failure.request), HttpError(500, failure.message, outcome))
-
-    def _expire(self, expired: Expired) -> None:
-        exchange = _exchange(expired.request)
-        self._refuse(exchange, _too_late(exchange, worker_seen=expired.worker_seen))
-        batch = expired.request.batch
-        if batch is not None and all(_exchange(ticket).done for ticket in batch.requests):
-            cast("Link", batch.worker).cancel(batch)
+            for ticket in batch.requests:
+                self.measures.waited(now - _exchange(ticket).came_s)
 
     # The timer
 
@@ -419,11 +436,10 @@ class Service:
     def _on_time(self) -> None:
         self._timer, self._timer_at_s = None, float("inf")
         now = self._clock()
-        for expired in self._queue.expire(now):
-            self._expire(expired)
+        self._perform(self._queue.expire(now))
         for exchange in self._parked:
             if exchange.deadline_s <= now:
-                self._refuse(exchange, _too_late(exchange, worker_seen=False))
+                self._ends.refuse(exchange, expired(exchange, worker_seen=False))
         self._parked = deque(exchange for exchange in self._parked if not exchange.done)
         deadlines = [exchange.deadline_s for exchange in self._parked]
         queued = self._queue.deadline_s()
@@ -431,21 +447,16 @@ class Service:
             deadlines.append(queued)
         if deadlines:
             self._wake_at(max(min(deadlines), now + TIMER_S_MIN))
+        self._assign()
 
 
 def _exchange(ticket: Request) -> Exchange:
     return cast("Exchange", ticket.payload)
 
 
-def _inputs(exchange: Exchange) -> list[Tensor]:
+def _inputs(ticket: Request) -> Sequence[Tensor]:
+    exchange = _exchange(ticket)
+    if exchange.split is not None:
+        return exchange.split.inputs[ticket.index]
     assert exchange.decoded is not None, "what is queued was decoded"
     return exchange.decoded.inputs
-
-
-def _too_late(exchange: Exchange, *, worker_seen: bool) -> HttpError:
-    waited_ms = 1000 * (exchange.deadline_s - exchange.came_s)
-    if worker_seen:
-        return HttpError(504, f"no answer within the request's time of {waited_ms:.0f} ms", "timeout")
-    return HttpError(
-        503, f"no worker was ready within the request's time of {waited_ms:.0f} ms", "no_worker", retry_after_s=1.0
-    )

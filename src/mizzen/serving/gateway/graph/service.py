@@ -11,9 +11,10 @@ reason, which the controller tells as a condition as well.
 
 import dataclasses
 import hashlib
+import operator
 import random
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Protocol
 
 import msgspec
@@ -135,7 +136,7 @@ class GraphService(Service):
         """How all its queues stand."""
         found = [super().statistics(), *(node.statistics() for node in self._nodes.values())]
         names = [field.name for field in dataclasses.fields(QueueStatistics)]
-        return QueueStatistics(**{name: sum(getattr(one, name) for one in found) for name in names})
+        return QueueStatistics(**{name: reduce(operator.add, [getattr(one, name) for one in found]) for name in names})
 
     # What the directory says
 

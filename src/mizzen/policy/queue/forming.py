@@ -1,0 +1,101 @@
+"""A batch while it is put together: from the head, what fits with it is added in the order of `fairness`.
+
+A batch has room for so many rows and bytes, and for nobody with whom it would be late for one that it has. Who cannot
+be answered in time even alone is taken out and not run. The loop in `_take_from` is the queue's hottest: it takes what
+it can from one flow before it looks at the others again.
+"""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mizzen.policy.queue.fairness import Band, Line
+from mizzen.policy.queue.request import Request
+
+
+@dataclass(slots=True)
+class Late:
+    """A request that was given up. `needed_s`: what a worker would have needed, where its time was not over."""
+
+    request: Request
+    needed_s: float
+
+
+class Forming:
+    """One batch to be."""
+
+    __slots__ = (
+        "_cost", "_cost_s", "_deadline_s", "_late", "_now", "_ready_s", "_remove", "_size", "requests", "rows",
+        "rows_max", "size_max",
+    )  # fmt: skip
+
+    def __init__(
+        self, ready_s: float, cost_s: float, now: float, late: list[Late], remove: Callable[[Request], None]
+    ) -> None:
+        """A batch of cost `c` is answered by `ready_s + cost_s * c`. Who is taken out is told to `remove`."""
+        self.requests: list[Request] = []
+        self.rows = 0
+        self.rows_max = self.size_max = float("inf")
+        self._size = self._cost = 0
+        self._deadline_s = float("inf")
+        """The first of all in it."""
+        self._ready_s = ready_s
+        self._cost_s = cost_s
+        self._now = now
+        self._late = late
+        self._remove = remove
+
+    def take(self, head: Request) -> bool:
+        """The first one; `False` where it is late."""
+        finish_s = self._ready_s + self._cost_s * head.cost
+        if finish_s >= head.deadline_s:
+            self._late.append(Late(head, finish_s - self._now if head.deadline_s > self._now else 0.0))
+            return False
+        self.requests.append(head)
+        self.rows += head.rows
+        self._size += head.size
+        self._cost += head.cost
+        self._deadline_s = min(self._deadline_s, head.deadline_s)
+        return True
+
+    def fill(self, band: Band) -> None:
+        """Adds what fits from that band."""
+        group = self.requests[0].group
+        aside = []
+        while self.rows < self.rows_max and (flow := band.first()) is not None:
+            line = flow.lines.get(group)
+            if line is None or not self._take_from(line, band):
+                aside.append(band.put_aside())
+        for flow in aside:
+            band.put_back(flow)
+
+    def _take_from(self, line: Line, band: Band) -> bool:
+        """Takes from the first flow until another is first; `False` where that flow has no more for this batch."""
+        flow, heap = line.flow, line.heap
+        until, ready_s, cost_s = band.second_tag(), self._ready_s, self._cost_s
+        while (head := line.head()) is not None:
+            cost, deadline_s = head.cost, head.deadline_s
+            finish_s = ready_s + cost_s * (self._cost + cost)
+            if finish_s >= deadline_s and ready_s + cost_s * cost >= deadline_s:
+                heapq.heappop(heap)
+                self._remove(head)
+                self.take(head)
+                continue
+            rows, size = self.rows + head.rows, self._size + head.size
+            if (
+                head.alone
+                or rows > self.rows_max
+                or size > self.size_max
+                or finish_s >= min(deadline_s, self._deadline_s)
+            ):
+                return False
+            heapq.heappop(heap)
+            self.requests.append(head)
+            self.rows, self._size = rows, size
+            self._cost += cost
+            self._deadline_s = min(self._deadline_s, deadline_s)
+            band.charge(flow, cost)
+            self._remove(head)
+            if flow.tag >= until:
+                break
+        return head is not None

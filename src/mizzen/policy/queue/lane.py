@@ -1,0 +1,335 @@
+"""What waits for one model version, and who can run it. A part of `mizzen.policy.queue`, which has the theory."""
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+
+from mizzen.policy.queue.fairness import STALE_MIN, Band, Flow, Group
+from mizzen.policy.queue.forecast import Forecast
+from mizzen.policy.queue.forming import Forming, Late
+from mizzen.policy.queue.request import GONE, WAITING, Batch, Request, order
+from mizzen.policy.queue.rules import Rules
+
+PASSED_MAX = 15
+"""So many batches in a row may pass a band over in which something waits; then one is headed by it."""
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """Who runs batches: how many more it will take, and what it has."""
+
+    credits: int
+    running: list[Batch] = field(default_factory=list)
+    draining: bool = False
+    free_s: float = 0.0
+    """When it is expected to be done with what it has."""
+
+
+class Lane:
+    """The requests and workers of one model version."""
+
+    def __init__(self, key: str, rules: Rules) -> None:
+        self.key = key
+        self.rules = rules
+        self.rows = self.size = self.cost = self.count = 0
+        """Of all that waits, in bands or to be run again."""
+        self.workers: dict[Hashable, Worker] = {}
+        self.idle: dict[Hashable, None] = {}
+        """Workers with a credit and nothing to do; the longest idle first."""
+        self.spare: dict[Hashable, None] = {}
+        """Workers that are busy and have a credit left."""
+        self.forecast = Forecast()
+        self._bands: list[Band] = [Band()]
+        """The most urgent first."""
+        self._groups: dict[Hashable, Group] = {}
+        self._again: deque[list[Request]] = deque()
+        """Batches to be run as they are, before all others: halves of failed ones, requests of lost workers."""
+        self._held_since_s = 0.0
+        """Since when what waits could have been a batch: the lane was empty until then, or a batch was taken."""
+
+    def __bool__(self) -> bool:
+        """Whether there is any reason to keep it."""
+        return bool(self.workers or self.count)
+
+    # What waits
+
+    def add(self, request: Request, now: float) -> None:
+        """It waits in its line."""
+        bands = self._bands
+        while len(bands) < request.priority:
+            bands.append(Band())
+        band = bands[request.priority - 1]
+        flow = band.flows.get(request.tenant)
+        if flow is None:
+            flow = band.flow(request.tenant)
+        line = flow.lines.get(request.group)
+        if line is None:
+            group = self._groups.get(request.group)
+            if group is None:
+                group = self._groups[request.group] = Group()
+            line = flow.line(request.group, group)
+        else:
+            group = line.group
+            if not group.count:
+                group = line.group = self._groups.setdefault(request.group, group)
+        request.phase, request.lane, request.home, request.batch = WAITING, self.key, line, None
+        band.count += 1
+        flow.cost += request.cost
+        flow.count += 1
+        if flow.count == 1:
+            band.came(flow, self.rules.weights.get(request.tenant, 1.0))
+        group.count += 1
+        group.rows += request.rows
+        group.size += request.size
+        flow.push(request, line)
+        if not self.count:
+            self._held_since_s = now
+        self.count += 1
+        self.rows += request.rows
+        self.size += request.size
+        self.cost += request.cost
+
+    def add_again(self, requests: list[Request], *, first: bool = False) -> None:
+        """They wait to be run as one batch, just so."""
+        for request in requests:
+            request.phase, request.lane, request.home, request.batch = WAITING, self.key, None, None
+            self.count += 1
+            self.rows += request.rows
+            self.size += request.size
+            self.cost += request.cost
+        (self._again.appendleft if first else self._again.append)(requests)
+
+    def remove(self, request: Request) -> None:
+        """A waiting request waits no more; its place stays in its line's heap. It is gone unless it is run now."""
+        request.phase = GONE
+        self.count -= 1
+        self.rows -= request.rows
+        self.size -= request.size
+        self.cost -= request.cost
+        line = request.home
+        if line is not None:
+            request.home = None
+            line.count -= 1
+            flow, group = line.flow, line.group
+            band = flow.band
+            band.count -= 1
+            flow.count -= 1
+            flow.cost -= request.cost
+            if not flow.count:
+                flow.emptied()
+                band.went(flow)
+            group.count -= 1
+            group.rows -= request.rows
+            group.size -= request.size
+            if not group.count:
+                del self._groups[request.group]
+            if len(line.heap) > STALE_MIN:
+                line.tidy()
+        if not self.count:
+            self.forecast.pace.emptied()
+
+    def late(self, now: float) -> Iterator[Request]:
+        """All whose time is over, waiting or running. Each is to be taken out before the next is asked for."""
+        for flow in self._flows():
+            while (head := flow.first()) is not None and head.deadline_s <= now:
+                yield head
+        for request in list(self._others()):
+            if request.deadline_s <= now and request.phase is not GONE:
+                yield request
+
+    def deadline_s(self) -> float | None:
+        """The first deadline of all that wait or run."""
+        heads = (flow.first() for flow in self._flows())
+        deadlines = (request.deadline_s for request in itertools.chain(heads, self._others()) if request is not None)
+        return min(deadlines, default=None)
+
+    def waiting(self) -> list[Request]:
+        """All that wait, in order of their deadlines."""
+        lines = (line for flow in self._flows() for line in flow.lines.values())
+        grouped = (entry[2] for line in lines for entry in line.heap if entry[2].home is line)
+        return sorted((*grouped, *self._waiting_again()), key=order)
+
+    def evict(self) -> list[Request]:
+        """Takes out all that wait, in order of their deadlines."""
+        waiting = self.waiting()
+        for request in waiting:
+            self.remove(request)
+        for band in self._bands:
+            for flow in band.flows.values():
+                flow.lines.clear()  # no place is left behind: they may come back
+        self._again.clear()
+        return waiting
+
+    def last_of(self, flow: Flow) -> Request | None:
+        """One of the flow's last requests."""
+        lasts = (line.last() for line in reversed(flow.lines.values()))
+        return next((last for last in lasts if last is not None), None)
+
+    def band(self, priority: int) -> Band | None:
+        """The requests of that priority; `None` where there never were any."""
+        return self._bands[priority - 1] if priority <= len(self._bands) else None
+
+    def least_urgent(self) -> int:
+        """The lowest priority in which something waits; 0 where nothing does."""
+        return next((index for index in range(len(self._bands), 0, -1) if self._bands[index - 1].count), 0)
+
+    # What is run next
+
+    def take(self, start_s: float, now: float, late: list[Late]) -> list[Request]:
+        """What a worker is given that can begin at `start_s`; empty where nothing waits.
+
+        Who cannot be answered in time is not given but added to `late`.
+        """
+        self._held_since_s = now
+        while self._again:
+            if requests := self._take_again(self._again.popleft(), now, late):
+                return requests
+        durations = self.forecast.durations
+        fixed_s, cost_s = durations.upper() if durations.trusted(now) else (0.0, 0.0)
+        batch = Forming(start_s + fixed_s, cost_s, now, late, self.remove)
+        while (band := self._next_band()) is not None:
+            flow = band.first()
+            head = flow.first() if flow is not None else None
+            if flow is None or head is None or head.home is None:
+                break
+            heapq.heappop(head.home.heap)
+            taken = batch.take(head)
+            if taken:
+                self._headed_by(band)
+                band.start = flow.tag
+                band.charge(flow, head.cost)
+            self.remove(head)
+            if not taken:
+                continue
+            if not head.alone and self.count:
+                batch.rows_max, batch.size_max = self.batch_max(head)
+                for other in (band, *(other for other in self._bands if other is not band)):
+                    if other.count:
+                        batch.fill(other)
+            break
+        return batch.requests
+
+    def _take_again(self, batch: list[Request], now: float, late: list[Late]) -> list[Request]:
+        requests = []
+        for request in batch:
+            if request.phase is WAITING and request.home is None:
+                self.remove(request)
+                if request.deadline_s <= now:
+                    late.append(Late(request, 0.0))
+                else:
+                    requests.append(request)
+        return requests
+
+    def _next_band(self) -> Band | None:
+        """The most urgent one with something waiting, unless another was passed over too often."""
+        if len(self._bands) == 1:
+            return self._bands[0] if self._bands[0].count else None
+        chosen: Band | None = None
+        for band in self._bands:
+            if band.count and (chosen is None or (band.passed >= PASSED_MAX and band.passed > chosen.passed)):
+                chosen = band
+        return chosen
+
+    def _first(self) -> Request | None:
+        band = self._next_band()
+        flow = band.first() if band is not None else None
+        return flow.first() if flow is not None else None
+
+    def _headed_by(self, chosen: Band) -> None:
+        if len(self._bands) > 1:
+            for band in self._bands:
+                band.passed = band.passed + 1 if band.count and band is not chosen else 0
+
+    def batch_max(self, request: Request) -> tuple[float, float]:
+        """Rows and bytes of a batch of requests such as this one."""
+        rules = self.rules
+        if rules.latency_target_s is None:
+            return rules.batch_rows_max, rules.batch_bytes_max
+        cost_max = self.forecast.durations.cost_max(rules.latency_target_s / 2)
+        if request.by_size:
+            return rules.batch_rows_max, min(rules.batch_bytes_max, cost_max)
+        return min(rules.batch_rows_max, cost_max), rules.batch_bytes_max
+
+    def has_full_batch(self) -> bool:
+        """Whether what comes next is a batch that nothing fits into any more."""
+        head = self._first()
+        if head is None or head.alone:
+            return False
+        group = self._groups[head.group]
+        rows_max, size_max = self.batch_max(head)
+        return group.rows >= rows_max or group.size >= size_max
+
+    def held_until_s(self) -> float | None:
+        """Until when an idle worker waits for what waits to become a full batch; `None`: it does not wait.
+
+        Never so long that what is first would be late.
+        """
+        delay_s = self.rules.batch_delay_s
+        head = self._first()
+        if not delay_s or head is None or self._again or self.has_full_batch():
+            return None
+        fixed_s, cost_s = self.forecast.durations.upper()
+        return min(self._held_since_s + delay_s, head.deadline_s - max(delay_s, fixed_s + cost_s * head.cost))
+
+    # How long it will take
+
+    def per_s(self) -> float:
+        """Cost that its workers work off each second; 0 while that is not known."""
+        return self.forecast.per_s(sum([not worker.draining for worker in self.workers.values()]))
+
+    def ahead(self, request: Request) -> float:
+        """The cost that is likely run before that request if it comes now."""
+        cost = float(sum(band.cost for band in self._bands[: request.priority - 1]))
+        band = self.band(request.priority)
+        if band is None:
+            return cost
+        flow = band.flows.get(request.tenant)
+        own, waiting = 0.0, 0
+        weight = self.rules.weights.get(request.tenant, 1.0)
+        others_weight = band.weight
+        if flow is not None and flow.count:
+            own = flow.cost_before(request.deadline_s)
+            waiting = flow.cost
+            others_weight -= flow.weight
+        others = min(band.cost - waiting, (own + request.cost) * others_weight / weight)
+        return cost + own + others
+
+    def free_s(self, now: float) -> float:
+        """When a worker is expected to be free."""
+        return now if self.idle else min((max(now, worker.free_s) for worker in self.workers.values()), default=now)
+
+    # Workers
+
+    def place(self, key: Hashable) -> None:
+        """A worker's credits or batches have changed."""
+        self.idle.pop(key, None)
+        self.spare.pop(key, None)
+        worker = self.workers.get(key)
+        if worker is not None and worker.credits > 0:
+            if not worker.running:
+                self.idle[key] = None
+            elif not worker.running[-1].suspect:
+                self.spare[key] = None
+
+    # Inside
+
+    def _flows(self) -> Iterator[Flow]:
+        for band in self._bands:
+            for flow in band.flows.values():
+                if flow.count:
+                    yield flow
+
+    def _waiting_again(self) -> Iterator[Request]:
+        for requests in self._again:
+            for request in requests:
+                if request.phase is WAITING and request.home is None:
+                    yield request
+
+    def _others(self) -> Iterator[Request]:
+        """Who waits to be run again, and who runs."""
+        yield from self._waiting_again()
+        for worker in self.workers.values():
+            for batch in worker.running:
+                yield from batch.live()
