@@ -18,6 +18,8 @@ from mizzen.policy.graph.combining import combined_type
 from mizzen.policy.graph.expression import Condition, ExpressionError, compiled, names_in
 from mizzen.policy.graph.ports import GraphError, Ports, Type, joined, met, named, ports_of
 
+HOPS_MAX = 256
+"""Models that one request may be sent to, at most: a node may be used often, and what it asks too."""
 OWN = -1
 """As the place a tensor comes from: what the node itself was given."""
 
@@ -59,13 +61,21 @@ class Typed:
     by_row: bool = False
     """Whether each row may go its own way: the first dimension of all it takes and gives counts rows."""
 
+    @property
+    def hops(self) -> int:
+        """Models and endpoints that are asked at most, each time that this node is."""
+        return _hops(self, {})
+
 
 def typed(graph: Graph, leaves: Mapping[str, Signature]) -> Typed:
     """The graph's first node; `leaves` are the signatures of its models and endpoints, by the node's name.
 
     Raises `GraphError` where something does not fit.
     """
-    return _Typing(graph, leaves).node(graph.nodes[0].name, {})
+    root = _Typing(graph, leaves).node(graph.nodes[0].name, {})
+    if root.hops > HOPS_MAX:
+        raise GraphError("graph", f"expected a request to be sent to at most {HOPS_MAX} models, found {root.hops}")
+    return root
 
 
 class _Typing:
@@ -227,6 +237,13 @@ class _Typing:
                 f"go different ways; found {named(own)}; {named(outputs)}",
             )
         return Typed(node, path, own, outputs, uses, (), {}, by_row)
+
+
+def _hops(node: Typed, known: dict[int, int]) -> int:
+    found = known.get(id(node))
+    if found is None:
+        found = known[id(node)] = sum(_hops(asked.node, known) for asked in node.uses) if node.uses else 1
+    return found
 
 
 def _made(node: GraphNode, path: str, own: Ports, asked: list[Asked], given: Iterable[Way]) -> Typed:
