@@ -1,8 +1,8 @@
 """Exact Shapley values of a decision forest, against a background: interventional TreeSHAP.
 
 A leaf is reached where every condition on the way to it holds. The conditions on one feature together are a literal.
-For a row x and a background row b, a mixed row reaches the leaf exactly where each literal is met by the feature's value
-that was taken: so where some literal is met by neither, no coalition reaches it; a literal met by both does not matter;
+For a row x and a background row b, a mixed row reaches the leaf exactly where each literal is met by the value that was
+taken: so where some literal is met by neither, no coalition reaches it; a literal met by both does not matter;
 one met by x only needs its feature from x, one met by b only needs it from b. With p of the former kind and q of the
 latter, the leaf of value v is the game  v * [all p in S, none of q in S],  whose Shapley values are
 
@@ -40,7 +40,7 @@ Bools = NDArray[np.bool_]
 class Forest:
     """A forest as arrays: nodes of all trees, and the ways to their leaves.
 
-    `pair_*`: one entry for each node on the way to each leaf, sorted by leaf and then feature; `literal_*`: one for each
+    `pair_*`: one entry for each node on the way to each leaf, by leaf and then feature; `literal_*`: one for each
     feature on the way to each leaf. Leaves without any condition (a tree that is one leaf) are in `constant`.
     """
 
