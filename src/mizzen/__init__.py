@@ -1,7 +1,7 @@
 """Mizzen: the whole machine-learning platform as one Python package.
 
-`mizzen.Client` has the verbs of the command line; `mizzen.deploy` puts a fitted estimator behind a URL. Both are
-imported when first used, since `import mizzen` is part of starting every process.
+`mizzen.Client` has the verbs of the command line; `mizzen.deploy` puts a trained model behind a URL, or a class of your
+own (`mizzen.PythonModel`). They are imported when first used, since `import mizzen` is part of starting every process.
 """
 
 import importlib
@@ -9,9 +9,14 @@ from typing import Any
 
 from mizzen.version import __version__
 
-__all__ = ["Client", "Endpoint", "__version__", "deploy"]
+__all__ = ["Client", "Endpoint", "PythonModel", "__version__", "deploy"]
 
-_WHERE = {"Client": "mizzen.sdk.client", "Endpoint": "mizzen.sdk.deploying", "deploy": "mizzen.sdk.deploying"}
+_WHERE = {
+    "Client": "mizzen.sdk.client",
+    "Endpoint": "mizzen.sdk.deploying",
+    "PythonModel": "mizzen.registry.python_model",
+    "deploy": "mizzen.sdk.deploying",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mizzen.data.lake.code import ALWAYS_IGNORED, bundle, code_path, load_function, put_bundle, unpack
+from mizzen.data.entrypoint import load_function
+from mizzen.data.lake.code import ALWAYS_IGNORED, bundle, code_path, put_bundle, unpack
 from mizzen.data.lake.errors import CodeError, DigestMismatch, ObjectMissing
 from mizzen.data.lake.objects import Store, digest_of
 

@@ -214,12 +214,23 @@ class Stack:
         self.tell()
 
     def worker(
-        self, digest: str, name: str = "m", version: int = 1, *, tcp: bool = False, told: bool = True, **task
+        self,
+        digest: str,
+        name: str = "m",
+        version: int = 1,
+        *,
+        tcp: bool = False,
+        told: bool = True,
+        environment: dict[str, str] | None = None,
+        **task,
     ) -> WorkerProcess:
         """Starts a worker. The gateway is told at once, and connects when it can."""
         self._count += 1
         uid = f"w{self._count}"
-        environment = {"MIZZEN_PORT_HEALTH": str(free_port()), "MIZZEN_HEALTH_HOST": "127.0.0.1"}
+        environment = {
+            "MIZZEN_PORT_HEALTH": str(free_port()), "MIZZEN_HEALTH_HOST": "127.0.0.1",
+            "MIZZEN_CACHE_DIR": str(self.root / "cache"), **(environment or {}),
+        }  # fmt: skip
         if tcp:
             port = free_port()
             environment["MIZZEN_PORT_FRAMES"] = str(port)

@@ -11,14 +11,18 @@ from mizzen.serving.frames import (
     PROTOCOL_VERSION,
     Cancel,
     Drain,
+    End,
     ErrorCode,
     Failure,
     Frame,
     FrameError,
     FrameReader,
+    Generate,
     Grant,
     Hello,
     Kind,
+    More,
+    Part,
     Result,
     Run,
     TensorHead,
@@ -50,6 +54,10 @@ ALL = [
     (Failure(8, ErrorCode.FAILED, "division by zero", 1), []),
     (Cancel(9), []),
     (Drain("bye"), []),
+    (Generate(10, 4, {"temperature": 0.5, "n": 3, "echo": True, "stop": "."}, heads(*TENSORS[:2])), TENSORS[:2]),
+    (Part(10, 0.5, heads(TENSORS[1])), [TENSORS[1]]),
+    (More(10, 4), []),
+    (End(10, 1, 0.5, 0.25), []),
 ]
 
 
@@ -65,6 +73,15 @@ def test_frames_are_read_as_written_however_they_are_cut(data):
         found += reader.feed(wire[start:end])
     expected = [(h, [(t.name, t.datatype, t.shape, bytes(t.data)) for t in ts]) for h, ts in chosen]
     assert seen(found) == expected
+
+
+def test_a_greeting_from_before_streams_is_still_read():
+    """Fields at the end have defaults, and what is beyond the last known one is passed over."""
+    older = [PROTOCOL_VERSION, "pod", "m", 3, "sha256:" + "0" * 64, msgspec.to_builtins(HELLO.signature), 2]
+    for header in (older, [*older, 8, [[1, 0.25]], "of a later day"]):
+        (found,) = FrameReader().feed(mangled(header, Kind.HELLO))
+        streams, profile = (0, ()) if header is older else (8, ((1, 0.25),))
+        assert found.header == msgspec.structs.replace(HELLO, streams=streams, profile=profile)
 
 
 def test_one_byte_at_a_time():
@@ -133,7 +150,7 @@ def mangled(header: list, kind: Kind, data: bytes = b"") -> bytes:
         ((7).to_bytes(4, "little") + bytes(4), "expected a frame of 8 to"),
         ((1 << 31).to_bytes(4, "little") + bytes(4), "expected a frame of 8 to"),
         ((12).to_bytes(4, "little") + bytes(8), "a multiple of 8, got 12"),
-        ((8).to_bytes(4, "little") + b"\x09\x00\x00\x00", "expected a frame of kind 1 to 7, got 9"),
+        ((8).to_bytes(4, "little") + b"\x0c\x00\x00\x00", "expected a frame of kind 1 to 11, got 12"),
         ((8).to_bytes(4, "little") + b"\x06\xff\x00\x00", "expected a header of at most 0 bytes, got 255"),
         (mangled(["five"], Kind.CANCEL), "expected the header of CANCEL"),
         (mangled([1, [["x", "FP32", [2], -8]]], Kind.RUN), "tensor 'x': expected -8 bytes"),

@@ -85,7 +85,7 @@ class Job:
     def environment(self, entrypoint: str, **task: Any) -> dict[str, str]:
         known = {
             "namespace": "ns", "name": "job", "run": "run-1", "storeUrl": self.store.url, "code": self.code,
-            "entrypoint": f"train:{entrypoint}", "model": "line", "datasets": [{"name": "things", "version": 1}],
+            "entrypoint": entrypoint if ":" in entrypoint else f"train:{entrypoint}", "model": "line", "datasets": [{"name": "things", "version": 1}],
             "parameters": {"rate": 0.1}, "seed": 7,
         }  # fmt: skip
         return {

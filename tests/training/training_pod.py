@@ -15,7 +15,8 @@ from pathlib import Path
 from mizzen.data.lake.objects import Store
 from mizzen.data.pod import read_task, run_to_exit_code
 from mizzen.kinds.build import Lineage, ModelVersion, TrainingReport
-from mizzen.registry.registering import Prepared, register
+from mizzen.registry.prepared import Prepared
+from mizzen.registry.registering import register
 from mizzen.training.running import run
 from mizzen.training.task import TrainingTask
 

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
@@ -111,14 +110,3 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     del frame
     signal.signal(number, signal.SIG_IGN)  # once is enough: what follows is putting things away
     raise Terminated
-
-
-def described(error: BaseException, folder: Path) -> str:
-    """An exception of the user's code in one line: type, message, and the innermost place inside their folder."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
-    text = f"{type(error).__name__}: {error}".replace("\n", " ").rstrip(": ")
-    if not own:
-        return text
-    place = Path(own[-1].filename).relative_to(folder)
-    return f"{text} ({place}:{own[-1].lineno}, in {own[-1].name})"

@@ -14,6 +14,9 @@ Datatype = Literal[
 ]
 """The Open Inference Protocol's tensor element types."""
 
+ModelFormat = Literal["onnx", "python", "skops", "lightgbm", "xgboost", "torch"]
+"""How a model is stored, and which runtime serves it."""
+
 ALIAS = r"^[a-z][-a-z0-9]*$"
 Digest = Annotated[str, Field(pattern=CODE_DIGEST)]
 
@@ -50,6 +53,9 @@ class ModelSpec(Wire):
     description: str = ""
     gates: list[Gate] = Field(default_factory=list)
     """All must pass before the alias `production` moves by itself; with none, every new version is taken."""
+    trusted_types: list[str] = Field(default_factory=list)
+    """Types, as `module.Class`, that a version may hold which is stored in its library's own format (skops). To approve
+    one is to run its code: a version that needs others is held back, and names them."""
     aliases: dict[Annotated[str, Field(pattern=ALIAS)], Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Aliases pinned by hand to a version number. A pinned alias does not move by itself until it is taken out here."""
 
@@ -115,11 +121,22 @@ class Signature(Wire):
 
 
 class Artifact(Wire):
-    """The model's bytes in the store."""
+    """The model in the store."""
 
     digest: Digest
-    format: Literal["onnx"] = "onnx"
+    """Of the model's bytes; where it has several parts, of the document that names each by its digest."""
+    format: ModelFormat = "onnx"
     bytes: int = Field(ge=1)
+    """Of all parts."""
+    code: Digest | None = None
+    """Of a Python model: the code bundle."""
+    entrypoint: str | None = Field(default=None, pattern=PYTHON_ENTRYPOINT)
+    """Of a Python model: the class, `module:Class`."""
+    requirements: Digest | None = None
+    """Of a model with an environment of its own: its lock file."""
+    untrusted_types: list[str] = Field(default_factory=list)
+    """Types that loading it would make and that are not known to be harmless: it is served only when the model's
+    `spec.trustedTypes` names them all."""
 
 
 class DatasetVersion(Wire):
@@ -221,7 +238,11 @@ class TrainingJobSpec(PodOptions):
     model: str = Field(pattern=DNS_LABEL)
     """The `Model` that gets the new version."""
     entrypoint: str = Field(pattern=PYTHON_ENTRYPOINT)
-    """A function `module:function` of the code bundle: takes the context, returns the trained model with metrics."""
+    """A function `module:function` of the code bundle: takes the context, returns the trained model with metrics. Or a
+    class `module:Class` with `predict`, which is made a version as it is."""
+    requirements: str | None = None
+    """A lock file of the code bundle (`requirements.txt`, `pylock.toml`, `uv.lock`): a Python model that this makes is
+    served in an environment of its own with these packages."""
     code: str | None = Field(default=None, pattern=CODE_DIGEST)
     """Digest of the code bundle; `mizzen apply` fills it with the manifest's folder."""
     datasets: list[DatasetVersion] = Field(default_factory=list)

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from mizzen.kinds.build import Signature
+from mizzen.kinds.build import ModelFormat, Signature
 from mizzen.kinds.graph import Graph, ModelName
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
 from mizzen.kinds.pods import EnvValue, Resources
@@ -111,6 +111,9 @@ class WorkerOptions(Wire):
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
     ] = Field(default_factory=list)
     node_selector: dict[str, str] = Field(default_factory=dict)
+    warm_up_rows: list[Annotated[int, Field(ge=1, le=1_000_000)]] | None = None
+    """Batch sizes that a worker has run before it is ready, beside the model's example; by default the powers of two up
+    to `batching.maxRows`."""
     start_timeout: Duration = "2m"
     """A new version whose workers are not ready after this long is given up; the old one stays."""
 
@@ -159,6 +162,38 @@ class Traffic(Wire):
     version: int
     digest: str
     percent: int = Field(ge=0, le=100)
+    format: ModelFormat = "onnx"
+    trusted_types: list[str] = Field(default_factory=list)
+    """Types in it that the model's owner had approved when it was taken."""
+    memory_bytes: int | None = None
+    """Memory that a worker of it takes, measured after its warm-up: the most of those that told."""
+
+
+class Crash(Wire):
+    """How a worker's process last ended other than well."""
+
+    reason: str
+    """`OOMKilled`, `Killed` (by a signal) or `Failed`."""
+    message: str
+    at: Timestamp | None = None
+
+
+class WorkerStatus(Wire):
+    """One worker process, as it was last seen."""
+
+    pod: str
+    model_version: str
+    ready: bool = False
+    restarts: int = 0
+    runtime: str = ""
+    """The library that computes, with its version."""
+    provider: str = ""
+    """What it computes on: `CPU`, `CUDA`."""
+    threads: int | None = None
+    memory_bytes: int | None = None
+    """After the warm-up; pages that it shares with others are counted in part."""
+    warm_up_s: float | None = None
+    last_crash: Crash | None = None
 
 
 class Candidate(Wire):
@@ -209,6 +244,8 @@ class InferenceEndpointStatus(Status):
     ready_replicas: int = 0
     selector: str = ""
     """Label selector of the workers, for the scale subresource."""
+    workers: list[WorkerStatus] = Field(default_factory=list)
+    """The worker processes of all versions, by name of their Pod; the first fifty."""
     serving: str | None = None
     """The version that gets traffic, for the table of `kubectl get`: `late-arrival:3`."""
 

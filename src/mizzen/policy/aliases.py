@@ -23,6 +23,8 @@ class VersionFacts:
     digest: str
     metrics: Mapping[str, float]
     gates: Sequence[GateResult] = ()
+    held_back: GateResult | None = None
+    """A gate that is not of the model's making and that this version fails: types in it that nobody approved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def decide(spec: ModelSpec, versions: Sequence[VersionFacts], before: Sequence[A
         pinned = aliases[PRODUCTION].version if PRODUCTION in aliases else 0
         for version, facts in known.items():
             if version > pinned or version not in gates:
-                gates[version] = judge_all(spec.gates, facts.metrics, by_alias)
+                gates[version] = _judged(spec, facts, by_alias)
     return Aliases(tuple(aliases[name] for name in sorted(aliases)), gates, tuple(problems))
 
 
@@ -81,7 +83,7 @@ def _advanced(
         by_alias = {name: known[alias.version].metrics for name, alias in aliases.items()}
         if current is not None:
             by_alias[PRODUCTION] = known[current.version].metrics
-        results = judge_all(spec.gates, facts.metrics, by_alias)
+        results = _judged(spec, facts, by_alias)
         gates[version] = results
         if all(result.passed for result in results):
             reason = "; ".join(result.message for result in results) or "the model has no gates"
@@ -89,6 +91,11 @@ def _advanced(
     if current is not None and current.pinned:
         return current.model_copy(update={"pinned": False})
     return current
+
+
+def _judged(spec: ModelSpec, facts: VersionFacts, by_alias: Mapping[str, Mapping[str, float]]) -> Sequence[GateResult]:
+    held_back = [facts.held_back] if facts.held_back is not None else []
+    return [*held_back, *judge_all(spec.gates, facts.metrics, by_alias)]
 
 
 def _moved(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mizzen.kinds.build import ModelFormat
 from mizzen.kinds.serve import Candidate, Traffic
 
 CRASHES_MAX = 3
@@ -26,6 +27,9 @@ class Version:
     model: str
     version: int
     digest: str
+    format: ModelFormat = "onnx"
+    trusted: tuple[str, ...] = ()
+    """Types of it that the model's owner approved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,10 @@ def retry_after_s(attempts: int) -> float:
 
 def version_of(traffic: Traffic) -> Version:
     """The version that has the traffic: known from the status alone, so that it outlives its object."""
-    return Version(traffic.model_version, traffic.model, traffic.version, traffic.digest)
+    return Version(
+        traffic.model_version, traffic.model, traffic.version, traffic.digest, traffic.format,
+        tuple(traffic.trusted_types),
+    )  # fmt: skip
 
 
 def _candidate(

@@ -6,6 +6,7 @@ further apart than that. Rows are run in one batch and the first ones also alone
 for a single row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,20 +49,31 @@ def check(source: str, expected: Answers, session: ort.InferenceSession, inputs:
     Raises `ConversionDiffers` where that is more than the tolerance.
     """
     feed = inputs.feed(rows)
-    found = _run(session, feed)
+    alone = [
+        _run(session, {name: values[index : index + 1] for name, values in feed.items()})
+        for index in range(min(_ALONE, len(rows)))
+    ]
+    return check_answers(source, expected, _run(session, feed), alone, "the ONNX model")
+
+
+def check_answers(
+    source: str, expected: Answers, found: Answers, alone: Sequence[Answers], what: str
+) -> ConversionCheck:
+    """How far `found`, the answers to all rows at once, and `alone`, those to the first rows one by one, are from
+    `expected`. Raises `ConversionDiffers` where that is more than the tolerance.
+    """
+    rows = len(next(iter(expected.values())))
     largest, tolerance, worst = _compared(expected, found)
-    alone = min(_ALONE, len(rows))
-    for index in range(alone):
-        single = _run(session, {name: values[index : index + 1] for name, values in feed.items()})
+    for index, single in enumerate(alone):
         one, _, where = _compared({name: values[index : index + 1] for name, values in expected.items()}, single)
         if one > largest:
             largest, worst = one, Difference(where.output, index, where.expected, where.found)
     if not largest <= tolerance:  # NaN differs too
         raise ConversionDiffers(
-            f"the ONNX model differs from {source}: {worst.output} of row {worst.row} is {worst.found}, "
-            f"expected {worst.expected} within {tolerance:.1g} ({len(rows)} rows compared)"
+            f"{what} differs from {source}: {worst.output} of row {worst.row} is {worst.found}, "
+            f"expected {worst.expected} within {tolerance:.1g} ({rows} rows compared)"
         )
-    return ConversionCheck(rows=len(rows), max_abs_difference=float(largest), tolerance=float(tolerance))
+    return ConversionCheck(rows=rows, max_abs_difference=float(largest), tolerance=float(tolerance))
 
 
 def _run(session: ort.InferenceSession, feed: dict[str, NDArray[Any]]) -> Answers:

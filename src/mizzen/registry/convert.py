@@ -45,12 +45,7 @@ def convert(original: Original, example: Any, holdout: Any | None = None) -> Con
     that is no rows.
     """
     rows = Rows(example)
-    held_out = Rows(holdout, "holdout") if holdout is not None else rows
-    if held_out.width != rows.width or held_out.names != rows.names:
-        raise ModelUnfit(
-            f"holdout: expected the example's columns ({rows.names or rows.width}), "
-            f"got {held_out.names or held_out.width}"
-        )
+    held_out = holdout_of(rows, holdout)
     attempts = [*_attempts(original, rows)]
     held_out = sampled(held_out)
     expected = original.answers(held_out)
@@ -67,6 +62,17 @@ def convert(original: Original, example: Any, holdout: Any | None = None) -> Con
         first = rows.take(np.arange(min(len(rows), EXAMPLE_ROWS_MAX)))
         return Converted(model, signature_of(inputs, outputs), checked, inputs.feed(first))
     raise failure if failure is not None else ConversionFailed(f"{original.source_type}: no converter")
+
+
+def holdout_of(rows: Rows, holdout: Any | None) -> Rows:
+    """The rows for the check: the example's where there are no others. Raises `ModelUnfit` for other columns."""
+    held_out = Rows(holdout, "holdout") if holdout is not None else rows
+    if held_out.width != rows.width or held_out.names != rows.names:
+        raise ModelUnfit(
+            f"holdout: expected the example's columns ({rows.names or rows.width}), "
+            f"got {held_out.names or held_out.width}"
+        )
+    return held_out
 
 
 def _attempts(original: Original, rows: Rows) -> Iterator[tuple[Inputs, Callable[[], bytes]]]:

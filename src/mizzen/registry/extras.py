@@ -8,7 +8,12 @@ from typing import Any
 
 from mizzen.registry.errors import ConversionFailed
 
-_NEEDS = {"convert": "mizzen[sklearn]", "scikit": "mizzen[sklearn]"}
+_NEEDS = {
+    "convert": "mizzen[sklearn]",
+    "scikit": "mizzen[sklearn]",
+    "native": "mizzen[sklearn]",
+    "torch_program": "mizzen[torch]",
+}
 
 
 def part(name: str) -> Any:
@@ -20,5 +25,5 @@ def part(name: str) -> Any:
         return importlib.import_module(f"mizzen.registry.{name}")
     except ModuleNotFoundError as error:
         raise ConversionFailed(
-            f"{error.name} is not installed, which the conversion to ONNX needs: install {_NEEDS[name]}"
+            f"{error.name} is not installed, which this model needs: install {_NEEDS[name]}"
         ) from error

@@ -3,23 +3,28 @@
     endpoint = mizzen.deploy(fitted_estimator, name="churn", example=X.head())
     endpoint.predict(X)
 
-It registers the estimator as the next version of the model `name` (made where there is none), points the endpoint
+It registers the model as the next version of the model `name` (made where there is none), points the endpoint
 `name` at that version, and waits until it answers. Deploying again puts the new version in the old one's place without
 a failed request.
 """
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+from mizzen.data.lake.code import bundle, put_bundle
 from mizzen.kinds import InferenceEndpoint, ModelVersion
 from mizzen.kinds.serve import InferenceEndpointSpec
 from mizzen.kube.client import Client as KubeClient
 from mizzen.kube.resources import info_of, untyped
-from mizzen.registry.registering import register_estimator
+from mizzen.registry.python_model import PythonModel
+from mizzen.registry.registering import register_estimator, register_python
 from mizzen.sdk import waiting
 from mizzen.sdk.applying import FIELD_MANAGER, store_of
 from mizzen.sdk.client import Client
-from mizzen.sdk.models import make_model
+from mizzen.sdk.models import make_model, trust
 from mizzen.sdk.tensors import Array
 
 
@@ -43,45 +48,76 @@ class Endpoint:
 
 
 def deploy(
-    estimator: Any,
+    model: Any,
     *,
     name: str,
-    example: Any,
+    example: Any | None = None,
     holdout: Any | None = None,
+    code: str | os.PathLike[str] | None = None,
+    form: Literal["auto", "onnx", "native"] = "auto",
+    trusted_types: Sequence[str] = (),
     replicas: int = 1,
     access: str = "api-key",
     timeout_s: float = 300.0,
     client: Client | None = None,
 ) -> Endpoint:
-    """Registers a fitted estimator, serves it and waits until it answers.
+    """Registers a trained model, serves it and waits until it answers.
 
-    `example` is a few rows as the model gets them (a data frame or an array): names, types and shapes are taken from
-    it, and the workers warm up on it. `holdout` is rows on which the converted model is checked against the original;
-    by default the example. Raises `mizzen.registry.errors.ModelUnfit` where the estimator cannot be served,
-    `WaitTimeoutError` where it does not come up.
+    `model` is a fitted estimator or booster, a program of `torch.export`, a model file, or a `mizzen.PythonModel` of
+    the project folder `code`. `example` is a few rows as the model gets them (a data frame, an array, arrays by
+    input): names, types and shapes are taken from it, and the workers warm up on it. `holdout` is rows on which the
+    stored model is checked against the original; by default the example. `form`: see `mizzen.training.TrainedModel`.
+    `trusted_types` are approved for this model (its `spec.trustedTypes`); types of your own are looked up in `code`.
+    Raises `mizzen.registry.errors.ModelUnfit` where the model cannot be served, `WaitTimeoutError` where it does not
+    come up.
     """
     client = client or Client()
-    version = client.run(_deployed, estimator, name, example, holdout, replicas, access, client.namespace, timeout_s)
+    folder = None if code is None else Path(code)
+    registering = _Registering(model, name, example, holdout, folder, form, tuple(trusted_types))
+    version = client.run(_deployed, registering, replicas, access, client.namespace, timeout_s)
     found: InferenceEndpoint = client.get(InferenceEndpoint, name)
     return Endpoint(name, found.status.url or "", version.name, client)
 
 
+@dataclass(frozen=True, slots=True)
+class _Registering:
+    """What is to become a version; see `deploy`."""
+
+    model: Any
+    name: str
+    example: Any | None
+    holdout: Any | None
+    code: Path | None
+    form: Literal["auto", "onnx", "native"]
+    trusted_types: tuple[str, ...]
+
+    async def register(self, kube: KubeClient, namespace: str) -> ModelVersion:
+        store = await store_of(kube)
+        if isinstance(self.model, PythonModel):
+            folder = self.code or Path()
+            return await register_python(
+                kube, store, self.name, self.model, folder, example=self.example, namespace=namespace
+            )
+        code = None if self.code is None else (store, put_bundle(store, bundle(self.code)))
+        return await register_estimator(
+            kube, store, self.name, self.model, example=self.example, holdout=self.holdout, form=self.form, code=code,
+            namespace=namespace,
+        )  # fmt: skip
+
+
 async def _deployed(
     kube: KubeClient,
-    estimator: Any,
-    name: str,
-    example: Any,
-    holdout: Any | None,
+    registering: _Registering,
     replicas: int,
     access: str,
     namespace: str,
     timeout_s: float,
 ) -> ModelVersion:
-    store = await store_of(kube)
-    version = await register_estimator(
-        kube, store, name, estimator, example=example, holdout=holdout, namespace=namespace
-    )
+    name = registering.name
+    version = await registering.register(kube, namespace)
     await make_model(kube, name, namespace)
+    if registering.trusted_types:
+        await trust(kube, name, namespace, registering.trusted_types)
     spec = InferenceEndpointSpec.model_validate(
         {"model": f"{name}:{version.spec.version}", "access": access, "scaling": {"replicas": replicas}}
     )
@@ -99,6 +135,6 @@ async def _deployed(
         name,
         namespace=namespace,
         timeout_s=timeout_s,
-        give_up=lambda seen: seen.reason == "VersionFailed",
+        give_up=lambda seen: seen.reason in {"VersionFailed", "UntrustedTypes"},
     )
     return version

@@ -19,12 +19,28 @@ The talk:
     worker   ERROR    that batch failed, with the reason; credits likewise
     worker   GRANT    credits apart from an answer
     gateway  CANCEL   nobody waits for that batch any more; if it has not begun, it is answered with ERROR `cancelled`
-    worker   DRAIN    no more RUN, please: what was sent is answered (or refused with ERROR `not-run`), then it closes
+    worker   DRAIN    no more RUN or GENERATE, please: what was sent is answered (or refused with ERROR `not-run`), then
+                      it closes
+
+And of a model that yields, for one request whose answer comes in parts (a stream):
+
+    gateway  GENERATE the request, which takes one of the worker's `streams`, and how many parts may come (its window)
+    worker   PART     one part: the outputs of the signature; takes one from the window
+    gateway  MORE     so many parts more may come: said as parts are passed on, so that who reads slowly is computed for
+                      slowly, and nothing gathers on the way
+    gateway  CANCEL   nobody reads any more: takes effect before the next part is computed
+    worker   END      there are no more parts
+    worker   ERROR    there are no more parts, with the reason; parts that came before are as they are
+
+GENERATE is answered by any number of PARTs and then by exactly one END or ERROR, which gives its place back; streams
+cost no credits, and `credits` of an ERROR to a stream is 0. A worker computes the parts of several streams, and batches
+between them, in turn. A stream that breaks off with the connection is not begun again elsewhere: its first parts may
+have been read.
 
 A gateway never sends RUN without a credit, so that a worker holds at most what it granted: the queue is in the
-gateways. A batch number is chosen by the gateway and unique in its connection. Every RUN is answered exactly once,
-unless the connection breaks, which means: what was not answered may or may not have been computed (inference has no
-effects, so it may be run again elsewhere).
+gateways. The number of a batch or stream is chosen by the gateway and unique in its connection. Every RUN is answered
+exactly once, unless the connection breaks, which means: what was not answered may or may not have been computed
+(inference has no effects, so it may be run again elsewhere).
 
 There is no authentication: a Unix socket is for its user only, and a TCP port is for a network (a Kubernetes
 NetworkPolicy) that only gateways are in.
@@ -41,6 +57,7 @@ import msgspec
 from mizzen.serving.tensors import DATATYPES, BadTensorError, Buffer, Datatype, Signature, Tensor, checked_size
 
 PROTOCOL_VERSION = 1
+"""Fields are added at the end of a header, with a default: who does not know them yet passes over them."""
 FRAME_BYTES_MAX = 1 << 30
 HEADER_BYTES_MAX = (1 << 24) - 1
 _PREFIX_BYTES = 8
@@ -61,6 +78,10 @@ class Kind(enum.IntEnum):
     ERROR = 5
     CANCEL = 6
     DRAIN = 7
+    GENERATE = 8
+    PART = 9
+    MORE = 10
+    END = 11
 
 
 class TensorHead(msgspec.Struct, array_like=True, frozen=True):
@@ -86,6 +107,10 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     signature: Signature
     credits: int
     """Batches that may be sent before the first answer."""
+    streams: int = 0
+    """Streams that may be open at once; 0 where the model does not yield."""
+    profile: tuple[tuple[int, float], ...] = ()
+    """(rows, seconds) of batches as they were measured in the warm-up, smallest first; empty where none were."""
 
 
 class Grant(msgspec.Struct, array_like=True, frozen=True):
@@ -124,18 +149,20 @@ class ErrorCode(enum.StrEnum):
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
-    """A batch has no outputs."""
+    """A batch has no outputs, or a stream ends before its time."""
 
     batch: int
+    """Its number."""
     code: ErrorCode
     message: str
     credits: int
 
 
 class Cancel(msgspec.Struct, array_like=True, frozen=True):
-    """Nobody waits for that batch any more."""
+    """Nobody waits for that batch or stream any more."""
 
     batch: int
+    """Its number."""
 
 
 class Drain(msgspec.Struct, array_like=True, frozen=True):
@@ -144,7 +171,49 @@ class Drain(msgspec.Struct, array_like=True, frozen=True):
     reason: str
 
 
-Header = Hello | Grant | Run | Result | Failure | Cancel | Drain
+Parameter = bool | int | float | str
+
+
+class Generate(msgspec.Struct, array_like=True, frozen=True):
+    """One request whose answer comes in parts."""
+
+    stream: int
+    window: int
+    """Parts that may come before the first MORE; at least 1."""
+    parameters: dict[str, Parameter]
+    """The request's own, for the model to read (`temperature`, `max_tokens`)."""
+    tensors: tuple[TensorHead, ...]
+
+
+class Part(msgspec.Struct, array_like=True, frozen=True):
+    """One part of a stream: the outputs of the signature, in its order."""
+
+    stream: int
+    compute_s: float
+    """Seconds in the runtime for this part."""
+    tensors: tuple[TensorHead, ...]
+
+
+class More(msgspec.Struct, array_like=True, frozen=True):
+    """So many parts more may come."""
+
+    stream: int
+    parts: int
+
+
+class End(msgspec.Struct, array_like=True, frozen=True):
+    """There are no more parts."""
+
+    stream: int
+    parts: int
+    """How many there were."""
+    compute_s: float
+    """Seconds in the runtime, of all parts."""
+    wait_s: float
+    """Seconds until the first part was begun."""
+
+
+Header = Hello | Grant | Run | Result | Failure | Cancel | Drain | Generate | Part | More | End
 _KINDS: dict[type[Header], Kind] = {
     Hello: Kind.HELLO,
     Grant: Kind.GRANT,
@@ -153,7 +222,12 @@ _KINDS: dict[type[Header], Kind] = {
     Failure: Kind.ERROR,
     Cancel: Kind.CANCEL,
     Drain: Kind.DRAIN,
+    Generate: Kind.GENERATE,
+    Part: Kind.PART,
+    More: Kind.MORE,
+    End: Kind.END,
 }
+_WITH_TENSORS = (Run, Result, Generate, Part)
 _DECODERS = {int(kind): msgspec.msgpack.Decoder(type_) for type_, kind in _KINDS.items()}
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -170,7 +244,7 @@ def write_frame(header: Header, data: Sequence[Buffer] = ()) -> list[Buffer]:
     if size & 7:
         parts.append(_PADDING[size & 7])
     total = _PREFIX_BYTES + size + (-size & 7)
-    if isinstance(header, Run | Result):
+    if isinstance(header, _WITH_TENSORS):
         position, buffers = 0, len(data)
         for head in header.tensors:
             written = 0
@@ -255,7 +329,7 @@ def _parse(frame: memoryview) -> Frame:
         header = decoder.decode(frame[_PREFIX_BYTES:end])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"expected the header of {Kind(kind).name}, got what does not decode: {error}") from error
-    if not isinstance(header, Run | Result):
+    if not isinstance(header, _WITH_TENSORS):
         return Frame(header, [])
     tensors = []
     position = end + (-end & 7)

@@ -12,7 +12,8 @@ from mizzen.data.pod_api import PodApi
 from mizzen.kinds.build import Lineage, ModelVersion
 from mizzen.kinds.names import LABEL_MODEL, LABEL_RUN
 from mizzen.kube.client import Client
-from mizzen.registry.registering import Prepared, register
+from mizzen.registry.prepared import Prepared
+from mizzen.registry.registering import register
 from mizzen.registry.version import ClusterVersions
 from mizzen.training.reporting import StatusReporter
 from mizzen.training.running import run

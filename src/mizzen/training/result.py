@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 from mizzen.data.pod import Failure
 from mizzen.registry.originals import onnx_bytes
+from mizzen.registry.python_model import PythonModel
 
 EXPECTED = (
     "TrainedModel(model, metrics={'roc_auc': 0.71}, example=rows), or (model, metrics) where the model is ONNX; "
-    "a model is a fitted scikit-learn estimator, a LightGBM or XGBoost booster, or ONNX"
+    "a model is a fitted scikit-learn estimator, a LightGBM or XGBoost booster, a torch.export program, a PythonModel, "
+    "or ONNX"
 )
 
 
@@ -20,15 +22,17 @@ class TrainedModel:
     """A trained model with what is known of it: the return value of a training function."""
 
     model: Any
-    """A fitted scikit-learn classifier, regressor or pipeline; a LightGBM or XGBoost booster or estimator; or ONNX, as
-    bytes, a path or a `ModelProto`."""
+    """A fitted scikit-learn classifier, regressor or pipeline; a LightGBM or XGBoost booster or estimator; a
+    `torch.export.ExportedProgram`; a `PythonModel`; or ONNX, as bytes, a path or a `ModelProto`."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Finite numbers by name, of rows the model did not see: gates compare them."""
     example: Any = None
     """Some rows as the model is given them (a data frame, an Arrow table, a numpy matrix): inputs get their names and
-    types from it, and a worker warms up on it. ONNX can do without."""
+    types from it, and a worker warms up on it. ONNX can do without, and a Python class that says what it takes."""
     holdout: Any = None
     """Rows on which the converted model is compared with the original; by default the example's."""
+    form: Literal["auto", "onnx", "native"] = "auto"
+    """ONNX where that answers the same, else the library's own format; or one of the two in any case."""
 
 
 class BadResult(Failure):
@@ -52,12 +56,13 @@ def validated(result: Any, entrypoint: str) -> TrainedModel:
     if not isinstance(result.metrics, Mapping):
         raise BadResult(f"{entrypoint}: metrics: expected numbers by name, got {_shown(result.metrics)}")
     metrics = {_name(name, entrypoint): _number(name, value, entrypoint) for name, value in result.metrics.items()}
-    if result.example is None and onnx_bytes(result.model) is None:
+    own_words = isinstance(result.model, PythonModel)
+    if result.example is None and not own_words and onnx_bytes(result.model) is None:
         raise BadResult(
             f"{entrypoint}: example: expected some rows as the model is given them, got None: return "
             f"TrainedModel(model, metrics, example=X[:10])"
         )
-    return TrainedModel(result.model, metrics, result.example, result.holdout)
+    return replace(result, metrics=metrics)
 
 
 def finite(value: Any) -> float | None:

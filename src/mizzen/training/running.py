@@ -8,6 +8,7 @@ import logging
 import random
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,15 +16,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mizzen.data.lake.code import load_function, unpack
+from mizzen.data.entrypoint import described, is_class, load_function
+from mizzen.data.lake.code import unpack
 from mizzen.data.lake.errors import CodeError, DigestMismatch, LakeError, ObjectMissing, VersionMissing
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import Table, TableVersion
-from mizzen.data.pod import TRY_AGAIN, Failure, described
+from mizzen.data.pod import TRY_AGAIN, Failure
 from mizzen.kinds.build import DatasetVersion, Lineage, ModelVersion, Progress, TrainingReport
 from mizzen.registry.errors import ModelUnfit, RegistryError
 from mizzen.registry.lineage import imported_packages, python_version
-from mizzen.registry.registering import Prepared, prepare
+from mizzen.registry.prepared import Prepared
+from mizzen.registry.python_model import PythonModel, prepare_python
+from mizzen.registry.registering import prepare
 from mizzen.training.checkpoints import Checkpoints
 from mizzen.training.context import Context
 from mizzen.training.result import TrainedModel, validated
@@ -88,8 +92,12 @@ def _trained(
             tell=tell,
         )
         reporter.update(_report(task, clock))
-        result = validated(_called(task, folder, context), task.entrypoint)
-        prepared = _prepared(task, result)
+        if is_class(folder, task.entrypoint):  # nothing to train: the class is the model
+            own = PythonModel(task.entrypoint, requirements=task.requirements, parameters=task.parameters)
+            result = TrainedModel(own)
+        else:
+            result = validated(_called(task, folder, context), task.entrypoint)
+        prepared = _prepared(task, store, result)
         version = registry.register(task, store, prepared, result.metrics, _lineage(task, datasets))
     kept.forget()
     return version
@@ -128,9 +136,14 @@ def _called(task: TrainingTask, folder: Path, context: Context) -> Any:
         raise Failure("FunctionRaised", message, details="\n".join(lines)) from error
 
 
-def _prepared(task: TrainingTask, result: TrainedModel) -> Prepared:
+def _prepared(task: TrainingTask, store: Store, result: TrainedModel) -> Prepared:
+    model = result.model
     try:
-        return prepare(result.model, result.example, result.holdout)
+        if isinstance(model, PythonModel):
+            if model.requirements is None and task.requirements is not None:
+                model = replace(model, requirements=task.requirements)
+            return prepare_python(model, store, task.code, result.example)
+        return prepare(model, result.example, result.holdout, result.form, (store, task.code))
     except ModelUnfit as error:
         raise Failure(error.reason, f"{task.entrypoint}: {error}") from error
 

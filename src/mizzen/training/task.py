@@ -26,6 +26,8 @@ class TrainingTask(Wire):
     datasets: list[DatasetVersion] = Field(default_factory=list)
     parameters: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
+    requirements: str | None = None
+    """A lock file of the code bundle, for the environment of a Python model that the run makes."""
 
 
 class RunReporter(Protocol):

@@ -4,6 +4,7 @@ Deployments are made before the status says that a version is on its way, and ta
 traffic: whatever moment this process dies at, what has traffic has workers.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,15 @@ from lightkube.resources.core_v1 import Pod
 
 from mizzen.controllers.endpoint.decide import Decision, decide, resolved
 from mizzen.controllers.endpoint.graph import Seen, circle_from, decide_graph
-from mizzen.controllers.endpoint.workers import deployment_for, deployment_name, labels, must_apply, observed
+from mizzen.controllers.endpoint.reports import Reports
+from mizzen.controllers.endpoint.workers import (
+    deployment_for,
+    deployment_name,
+    labels,
+    must_apply,
+    observed,
+    worker_status,
+)
 from mizzen.controllers.indexes import MODEL, model_of
 from mizzen.controllers.jobs import MANAGED_BY
 from mizzen.controllers.platform import FIELD_MANAGER, Platform, ResourceController
@@ -21,12 +30,15 @@ from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
 from mizzen.kinds.build import Signature
 from mizzen.kinds.graph import Graph
 from mizzen.kinds.names import LABEL_ENDPOINT, ModelReference
+from mizzen.kinds.serve import WorkerStatus
 from mizzen.kube.errors import NotFound
 from mizzen.kube.resources import Key, meta_of
 from mizzen.kube.runtime import Result, Watch, labelled
 from mizzen.policy.rollout import Version, Workers, version_of
 
 SETTINGS_RETRY_S = 5.0
+WORKERS_SHOWN_MAX = 50
+"""In the status: it is for people, and an object has its limits."""
 
 
 class EndpointController(ResourceController):
@@ -46,6 +58,7 @@ class EndpointController(ResourceController):
         self._versions.add_index(MODEL, model_of)
         self._deployments.add_index("endpoint", _endpoint_of)
         platform.pods.add_index("endpoint", _endpoint_of)
+        self._reports = Reports(time.monotonic, self._look_again)
 
     def watches(self) -> Sequence[Watch[Any]]:
         return (
@@ -72,7 +85,7 @@ class EndpointController(ResourceController):
         if settings is None:
             return Result(after_s=SETTINGS_RETRY_S)
         found = {meta_of(one).name: one for one in self._deployments.by_index("endpoint", str(key))}
-        decision = self._decision(endpoint, found, settings)
+        decision = self._decision(endpoint, found, settings, key)
         wanted: set[str] = set()
         for version in decision.deployments:
             deployment = deployment_for(endpoint, version, settings)
@@ -86,14 +99,20 @@ class EndpointController(ResourceController):
             await self._delete(endpoint, name)
         return Result(after_s=decision.look_again_s) if decision.look_again_s is not None else None
 
+    def _look_again(self, key: Key) -> None:
+        self.queue.add(key)
+
     def _decision(
-        self, endpoint: InferenceEndpoint, found: dict[str, Deployment], settings: PlatformSettings
+        self, endpoint: InferenceEndpoint, found: dict[str, Deployment], settings: PlatformSettings, key: Key
     ) -> Decision:
         now = self.platform.now_text()
         if endpoint.spec.graph is not None:
-            return decide_graph(endpoint, self._around(endpoint, endpoint.spec.graph, found), settings, now)
+            around = self._around(endpoint, endpoint.spec.graph, found)
+            told = self._told(endpoint, around.targets.values(), key)
+            return decide_graph(endpoint, around, settings, now, told)
         target = self._target(endpoint.namespace, endpoint.spec.model or "", "spec.model")
-        return decide(endpoint, target, self._workers(endpoint, [target], found), settings, now)
+        workers, told = self._workers(endpoint, [target], found), self._told(endpoint, [target], key)
+        return decide(endpoint, target, workers, settings, now, told)
 
     def _around(self, endpoint: InferenceEndpoint, graph: Graph, found: dict[str, Deployment]) -> Seen:
         """What is known around a graph."""
@@ -103,16 +122,14 @@ class EndpointController(ResourceController):
                 targets[node.name] = self._target(namespace, node.model, f"spec.graph.nodes[{index}].model")
             elif node.endpoint is not None:
                 endpoints[node.name] = self._signature_of(namespace, node.endpoint)
-        serving = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
-        versions = [version_of(traffic) for node in serving for traffic in node.traffic]
-        versions += [target for target in targets.values() if isinstance(target, Version)]
+        versions = _versions(endpoint, targets.values())
         known = {version.name: self._versions.get(namespace, version.name) for version in versions}
         asked = {other.name: tuple(endpoints_of(other)) for other in self._endpoints.list(namespace)}
         return Seen(
             targets=targets,
             signatures={name: version.spec.signature for name, version in known.items() if version is not None},
             endpoints=endpoints,
-            workers=self._workers(endpoint, versions, found),
+            workers=self._workers(endpoint, targets.values(), found),
             circle=circle_from(endpoint.name, asked),
         )
 
@@ -139,22 +156,40 @@ class EndpointController(ResourceController):
         self, endpoint: InferenceEndpoint, asked: Iterable[Version | tuple[str, str]], found: dict[str, Deployment]
     ) -> dict[str, Workers]:
         """What is seen of the workers of the versions in question, by ModelVersion name."""
-        versions = [version_of(traffic) for traffic in endpoint.status.traffic]
-        versions += [target for target in asked if isinstance(target, Version)]
         pods = self.platform.pods.by_index("endpoint", f"{endpoint.namespace}/{endpoint.name}")
         seen: dict[str, Workers] = {}
-        for version in versions:
+        for version in _versions(endpoint, asked):
             deployment = found.get(deployment_name(endpoint.name, version))
             if deployment is not None:
                 own = [pod for pod in pods if _serves(pod, endpoint, version)]
                 seen[version.name] = observed(deployment, own, self.platform.now())
         return seen
 
+    def _told(
+        self, endpoint: InferenceEndpoint, asked: Iterable[Version | tuple[str, str]], key: Key
+    ) -> list[WorkerStatus]:
+        """Each worker, with what it told of itself."""
+        pods = list(self.platform.pods.by_index("endpoint", f"{endpoint.namespace}/{endpoint.name}"))
+        found: dict[str, WorkerStatus] = {}
+        for version in _versions(endpoint, asked):
+            for pod in pods:
+                if _serves(pod, endpoint, version):
+                    found[meta_of(pod).name] = worker_status(pod, version, self._reports.of(pod, key))
+        return [found[name] for name in sorted(found)][:WORKERS_SHOWN_MAX]
+
     async def _delete(self, endpoint: InferenceEndpoint, name: str) -> None:
         try:
             await self.platform.client.delete(Deployment, name, endpoint.namespace, propagation="Background")
         except NotFound:
             return
+
+
+def _versions(endpoint: InferenceEndpoint, asked: Iterable[Version | tuple[str, str]]) -> list[Version]:
+    """Those that may have workers."""
+    nodes = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
+    serving = [*endpoint.status.traffic, *(traffic for node in nodes for traffic in node.traffic)]
+    found = [*map(version_of, serving), *(target for target in asked if isinstance(target, Version))]
+    return list(dict.fromkeys(found))
 
 
 def _model_of(endpoint: InferenceEndpoint) -> Iterable[str]:

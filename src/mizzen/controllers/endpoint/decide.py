@@ -1,17 +1,18 @@
 """What an endpoint serves next: its reference resolved, `policy.rollout` asked, and the answer put into its status."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mizzen.controllers.conditions import Happened, Moment
 from mizzen.controllers.endpoint.workers import selector
+from mizzen.controllers.model.decide import unapproved
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.scalars import duration_s
-from mizzen.kinds.serve import InferenceEndpointStatus, Traffic
+from mizzen.kinds.serve import InferenceEndpointStatus, Traffic, WorkerStatus
 from mizzen.kube.resources import format_time
 from mizzen.policy import rollout
 from mizzen.policy.rollout import Plan, Version, Workers
@@ -30,17 +31,10 @@ class Decision:
     """When time alone may change the decision."""
 
 
-def resolve(
-    endpoint: InferenceEndpoint, model: Model | None, versions: Mapping[int, ModelVersion]
-) -> Version | tuple[str, str]:
-    """The version the endpoint asks for, or (reason, message) why there is none. `versions`: the model's, by number."""
-    return resolved(endpoint.spec.model or "", "spec.model", model, versions)
-
-
 def resolved(
     text: str, path: str, model: Model | None, versions: Mapping[int, ModelVersion]
 ) -> Version | tuple[str, str]:
-    """The version that a reference at `path` means."""
+    """The version that a reference at `path` means, or (reason, message) why there is none. `versions`: by number."""
     reference = ModelReference.parse(text)
     if model is None:
         return "ModelMissing", f"{path}: expected an existing Model, found no {reference.name}"
@@ -57,7 +51,12 @@ def resolved(
     if version is None:
         have = ", ".join(map(str, sorted(versions))) or "none"
         return "VersionMissing", f"{path}: expected a version of {reference.name} ({have}), got {number}"
-    return Version(version.name, version.spec.model, version.spec.version, version.spec.artifact.digest)
+    held_back = unapproved(model, version)
+    if held_back is not None:
+        return "UntrustedTypes", held_back.message
+    artifact = version.spec.artifact
+    trusted = tuple(artifact.untrusted_types)
+    return Version(version.name, version.spec.model, version.spec.version, artifact.digest, artifact.format, trusted)
 
 
 def decide(
@@ -66,8 +65,9 @@ def decide(
     workers: Mapping[str, Workers],
     settings: PlatformSettings,
     now: str,
+    seen: Sequence[WorkerStatus] = (),
 ) -> Decision:
-    """The decision for one endpoint; `workers` by ModelVersion name."""
+    """The decision for one endpoint; `workers` by ModelVersion name, `seen` each worker process by itself."""
     spec = endpoint.spec
     moment = Moment(endpoint.metadata.generation or 0, now)
     status = endpoint.status.model_copy(deep=True)
@@ -84,6 +84,7 @@ def decide(
         now=now,
     )
     status.candidate, status.graph = plan.candidate, None
+    status.workers = list(seen)
     if isinstance(target, Version):
         moment.state(status, RESOLVED, "True", "Resolved", f"{spec.model} is {target.model}:{target.version}")
     else:
@@ -91,7 +92,7 @@ def decide(
     _serve(endpoint, status, plan, workers, settings)
     serving = workers.get(plan.traffic.name) if plan.traffic is not None else None
     _state_ready(endpoint, status, plan, target, serving.trouble if serving is not None else "", moment)
-    return Decision(status, plan.deployments, _events(endpoint, plan, target), plan.look_again_s)
+    return Decision(status, plan.deployments, _events(endpoint, plan, target, seen), plan.look_again_s)
 
 
 def seconds_between(since: str, now: str) -> float:
@@ -103,6 +104,20 @@ def url_of(endpoint: InferenceEndpoint, settings: PlatformSettings) -> str:
     """Where it answers."""
     prefix = "" if endpoint.namespace == "default" else f"/namespaces/{endpoint.namespace}"
     return f"{settings.gateway_url}{prefix}/v2/models/{endpoint.name}"
+
+
+def traffic_of(version: Version, told: Sequence[WorkerStatus], before: Sequence[Traffic]) -> Traffic:
+    """All requests to that version; `told` is what workers tell of themselves, `before` what got the traffic."""
+    return Traffic(
+        model_version=version.name,
+        model=version.model,
+        version=version.version,
+        digest=version.digest,
+        percent=100,
+        format=version.format,
+        trusted_types=list(version.trusted),
+        memory_bytes=_memory_bytes(told, before, version),
+    )
 
 
 def _serve(
@@ -118,20 +133,23 @@ def _serve(
     if serving is None:
         status.traffic, status.serving, status.replicas, status.ready_replicas, status.selector = [], None, 0, 0, ""
         return
-    status.traffic = [
-        Traffic(
-            model_version=serving.name,
-            model=serving.model,
-            version=serving.version,
-            digest=serving.digest,
-            percent=100,
-        )
-    ]
+    status.traffic = [traffic_of(serving, status.workers, status.traffic)]
     status.serving = f"{serving.model}:{serving.version}"
     seen = workers.get(serving.name)
     status.replicas = seen.wanted if seen is not None else 0
     status.ready_replicas = seen.ready if seen is not None else 0
     status.selector = selector(endpoint, serving)
+
+
+def _memory_bytes(told: Sequence[WorkerStatus], before: Sequence[Traffic], serving: Version) -> int | None:
+    """The most that a worker of the version takes; as it was known where none tells now."""
+    found = [
+        worker.memory_bytes
+        for worker in told
+        if worker.model_version == serving.name and worker.memory_bytes is not None
+    ]
+    known = (traffic.memory_bytes for traffic in before if traffic.digest == serving.digest)
+    return max(found) if found else next(known, None)
 
 
 def _state_ready(
@@ -168,7 +186,9 @@ def _state_ready(
         moment.state(status, READY, "True", "Serving", f"{status.serving} answers: {counted}")
 
 
-def _events(endpoint: InferenceEndpoint, plan: Plan, target: Version | tuple[str, str]) -> tuple[Happened, ...]:
+def _events(
+    endpoint: InferenceEndpoint, plan: Plan, target: Version | tuple[str, str], seen: Sequence[WorkerStatus]
+) -> tuple[Happened, ...]:
     events: list[Happened] = []
     before = endpoint.status
     if plan.switched and plan.traffic is not None:
@@ -181,4 +201,16 @@ def _events(endpoint: InferenceEndpoint, plan: Plan, target: Version | tuple[str
         resolved = condition_named(before.conditions, RESOLVED)
         if resolved is None or resolved.reason != target[0]:
             events.append(Happened("Warning", *target))
-    return tuple(events)
+    return (*events, *_crashes(before.workers, seen))
+
+
+def _crashes(before: Sequence[WorkerStatus], seen: Sequence[WorkerStatus]) -> list[Happened]:
+    """One event for each worker that crashed since it was last looked at."""
+    known = {worker.pod: worker for worker in before}
+    events = []
+    for worker in seen:
+        crash, old = worker.last_crash, known.get(worker.pod)
+        if crash is not None and (old is None or old.last_crash is None or old.last_crash.at != crash.at):
+            what = f"worker {worker.pod} of {worker.model_version}: {crash.reason}: {crash.message}"
+            events.append(Happened("Warning", "WorkerCrashed", what))
+    return events

@@ -6,11 +6,19 @@ version of one model fits only with a new version of another, neither gets traff
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mizzen.controllers.conditions import Happened, Moment
-from mizzen.controllers.endpoint.decide import READY, RESOLVED, WORKERS_READY, Decision, seconds_between, url_of
+from mizzen.controllers.endpoint.decide import (
+    READY,
+    RESOLVED,
+    WORKERS_READY,
+    Decision,
+    seconds_between,
+    traffic_of,
+    url_of,
+)
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import InferenceEndpoint
 from mizzen.kinds.build import Signature
@@ -18,7 +26,7 @@ from mizzen.kinds.graph import Graph
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import LABEL_ENDPOINT
 from mizzen.kinds.scalars import duration_s
-from mizzen.kinds.serve import GraphStatus, InferenceEndpointStatus, NodeStatus, Traffic
+from mizzen.kinds.serve import GraphStatus, InferenceEndpointStatus, NodeStatus, WorkerStatus
 from mizzen.policy import rollout
 from mizzen.policy.graph.ports import GraphError, signature_of
 from mizzen.policy.graph.typed import typed
@@ -45,8 +53,14 @@ class Seen:
     """Endpoints that lead back to this one."""
 
 
-def decide_graph(endpoint: InferenceEndpoint, seen: Seen, settings: PlatformSettings, now: str) -> Decision:
-    """The decision for one endpoint that is a graph."""
+def decide_graph(
+    endpoint: InferenceEndpoint,
+    seen: Seen,
+    settings: PlatformSettings,
+    now: str,
+    told: Sequence[WorkerStatus] = (),
+) -> Decision:
+    """The decision for one endpoint that is a graph; `told` is what workers tell of themselves."""
     graph = endpoint.spec.graph
     assert graph is not None, "asked of graphs only"
     moment = Moment(endpoint.metadata.generation or 0, now)
@@ -56,9 +70,9 @@ def decide_graph(endpoint: InferenceEndpoint, seen: Seen, settings: PlatformSett
     problem, signature = _fits(graph, seen, known)
     plans = {name: _plan(endpoint, node, seen, problem, moment) for name, node in known.items()}
     plans = _together(graph, seen, known, plans)
-    nodes = [_node_status(name, plan, seen.workers) for name, plan in plans.items()]
+    nodes = [_node_status(known[name], plan, seen.workers, told) for name, plan in plans.items()]
     status.graph = GraphStatus(signature=signature or _served_signature(graph, seen, nodes), nodes=nodes)
-    status.traffic, status.candidate = [], None
+    status.traffic, status.candidate, status.workers = [], None, list(told)
     status.url = url_of(endpoint, settings)
     _sum_up(endpoint, status, seen.workers)
     _state(endpoint, status, problem, plans, seen, moment)
@@ -156,16 +170,18 @@ def _together(graph: Graph, seen: Seen, known: Mapping[str, NodeStatus], plans: 
     return dict(plans)
 
 
-def _node_status(name: str, plan: Plan, workers: Mapping[str, Workers]) -> NodeStatus:
+def _node_status(
+    before: NodeStatus, plan: Plan, workers: Mapping[str, Workers], told: Sequence[WorkerStatus]
+) -> NodeStatus:
+    name = before.name
     serving = plan.traffic
     if serving is None:
         return NodeStatus(name=name, candidate=plan.candidate)
-    traffic = Traffic(
-        model_version=serving.name, model=serving.model, version=serving.version, digest=serving.digest, percent=100
-    )
     found = workers.get(serving.name)
     ready = found.ready if found is not None else 0
-    return NodeStatus(name=name, traffic=[traffic], candidate=plan.candidate, ready_replicas=ready)
+    return NodeStatus(
+        name=name, traffic=[traffic_of(serving, told, before.traffic)], candidate=plan.candidate, ready_replicas=ready
+    )
 
 
 def _sum_up(endpoint: InferenceEndpoint, status: InferenceEndpointStatus, workers: Mapping[str, Workers]) -> None:

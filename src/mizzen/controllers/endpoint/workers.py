@@ -16,16 +16,22 @@ from lightkube.models.meta_v1 import LabelSelector, ObjectMeta
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Pod
 
+from mizzen.controllers.endpoint.crashes import last_crash, restarts
+from mizzen.controllers.endpoint.reports import Report
 from mizzen.controllers.jobs import MANAGED_BY, environment, owner_reference, requirements, store_environment
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import InferenceEndpoint
 from mizzen.kinds.names import LABEL_DIGEST, LABEL_ENDPOINT, LABEL_MODEL, LABEL_VERSION
 from mizzen.kinds.scalars import duration_s, quantity
+from mizzen.kinds.serve import WorkerStatus
+from mizzen.kube.resources import meta_of
 from mizzen.policy.rollout import Version, Workers
 
 CONTAINER = "worker"
 PORT_FRAMES, PORT_HEALTH = 7090, 7091
 GRACE_S = 30
+WARM_ROWS_MAX = 4096
+"""Larger batches are not tried beforehand unless the endpoint names them: they may take long."""
 ANNOTATION_SPEC = "mizzen.dev/spec-hash"
 """Digest of the spec that the controller made: tells whether it would make another one now."""
 
@@ -75,8 +81,10 @@ def _spec(endpoint: InferenceEndpoint, version: Version, settings: PlatformSetti
         "version": version.version,
         "digest": version.digest,
         "threads": max(1, math.floor(quantity(options.resources.cpu))),
-        "maxRows": endpoint.spec.batching.max_rows,
+        "warmRows": warm_rows(endpoint),
     }
+    if version.format != "onnx":
+        task |= {"format": version.format, "trusted": list(version.trusted)}
     health = HTTPGetAction(port="health", path="/readyz")
     alive = HTTPGetAction(port="health", path="/livez")
     container = Container(
@@ -111,6 +119,14 @@ def _spec(endpoint: InferenceEndpoint, version: Version, settings: PlatformSetti
     )
 
 
+def warm_rows(endpoint: InferenceEndpoint) -> list[int]:
+    """The batch sizes to be warm for: what the endpoint says, or the powers of two up to its largest batch."""
+    if endpoint.spec.worker.warm_up_rows is not None:
+        return sorted(set(endpoint.spec.worker.warm_up_rows))
+    largest = min(endpoint.spec.batching.max_rows, WARM_ROWS_MAX)
+    return [*(2**power for power in range(largest.bit_length()) if 2**power < largest), largest]
+
+
 def _start_timeout_s(endpoint: InferenceEndpoint) -> float:
     return duration_s(endpoint.spec.worker.start_timeout)
 
@@ -143,16 +159,28 @@ def observed(deployment: Deployment, pods: Iterable[Pod], now: datetime) -> Work
     return Workers(
         wanted=wanted,
         ready=((status.readyReplicas or 0) if status is not None else 0),
-        restarts=max((_restarts(pod) for pod in own), default=0),
+        restarts=max((restarts(pod) for pod in own), default=0),
         age_s=(now - created).total_seconds() if created is not None else 0.0,
         trouble=next((trouble for pod in own if (trouble := _trouble(pod))), ""),
         template_current=current and updated >= wanted,
     )
 
 
-def _restarts(pod: Pod) -> int:
-    statuses = (pod.status.containerStatuses or ()) if pod.status is not None else ()
-    return sum(status.restartCount for status in statuses)
+def worker_status(pod: Pod, version: Version, report: Report) -> WorkerStatus:
+    """What the endpoint's status says of one worker."""
+    conditions = (pod.status.conditions or ()) if pod.status is not None else ()
+    return WorkerStatus(
+        pod=meta_of(pod).name,
+        model_version=version.name,
+        ready=any(condition.type == "Ready" and condition.status == "True" for condition in conditions),
+        restarts=restarts(pod),
+        runtime=report.runtime,
+        provider=report.provider,
+        threads=report.threads,
+        memory_bytes=report.memory_bytes,
+        warm_up_s=report.warm_up_s,
+        last_crash=last_crash(pod),
+    )
 
 
 def _trouble(pod: Pod) -> str:
@@ -162,12 +190,10 @@ def _trouble(pod: Pod) -> str:
     for condition in pod.status.conditions or ():
         if condition.type == "PodScheduled" and condition.status == "False":
             return condition.message or "no node takes the Pod"
+    crash = last_crash(pod)
+    if crash is not None:
+        return crash.message if crash.reason == "Failed" else f"{crash.reason}: {crash.message}"
     for status in pod.status.containerStatuses or ():
-        for state in (status.state, status.lastState):
-            ended = state.terminated if state is not None else None
-            if ended is not None and ended.exitCode != 0:
-                what = (ended.message or "").strip() or f"ended with exit code {ended.exitCode}"
-                return f"{ended.reason}: {what}" if ended.reason not in {None, "Error"} else what
         waiting = status.state.waiting if status.state is not None else None
         if waiting is not None and waiting.message:
             return f"{waiting.reason}: {waiting.message}"

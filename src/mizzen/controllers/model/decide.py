@@ -1,5 +1,6 @@
 """The status of a Model and of its versions, from the aliases that `policy.aliases` decides."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +24,10 @@ class Decision:
 
 def decide(model: Model, versions: Sequence[ModelVersion], now: str) -> Decision:
     """The decision for one Model and the ModelVersions that name it."""
-    facts = [VersionFacts(v.spec.version, v.spec.artifact.digest, v.spec.metrics, v.status.gates) for v in versions]
+    facts = [
+        VersionFacts(v.spec.version, v.spec.artifact.digest, v.spec.metrics, v.status.gates, unapproved(model, v))
+        for v in versions
+    ]
     aliases = decide_aliases(model.spec, facts, model.status.aliases, now)
     moment = Moment(model.metadata.generation or 0, now)
     status = model.status.model_copy(deep=True)
@@ -38,6 +42,21 @@ def decide(model: Model, versions: Sequence[ModelVersion], now: str) -> Decision
     _state_ready(status, aliases, moment)
     by_name = {version.name: _version_status(version, aliases, now) for version in versions}
     return Decision(status, by_name, _events(model, aliases, versions))
+
+
+def unapproved(model: Model, version: ModelVersion) -> GateResult | None:
+    """The gate that a version fails in which there are types nobody approved; the message says how that is done."""
+    approved = set(model.spec.trusted_types)
+    missing = [name for name in version.spec.artifact.untrusted_types if name not in approved]
+    if not missing:
+        return None
+    wanted = ", ".join(json.dumps(name) for name in [*model.spec.trusted_types, *missing])
+    return GateResult(
+        gate="types approved",
+        passed=False,
+        message=f"{version.name} holds types that nobody approved: {', '.join(missing)}. To approve them, which is to "
+        f"run their code, write in Model {model.name}: spec.trustedTypes: [{wanted}]",
+    )
 
 
 def _state_ready(status: ModelStatus, aliases: Aliases, moment: Moment) -> None:

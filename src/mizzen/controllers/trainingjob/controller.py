@@ -93,4 +93,5 @@ def task_of(
         "datasets": [dataset.to_wire() for dataset in status.datasets],
         "parameters": spec.parameters,
         "seed": spec.seed,
+        "requirements": spec.requirements,
     }

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from mizzen.data.entrypoint import described, load_function
 from mizzen.data.ingest.chunks import as_chunks, tables
-from mizzen.data.lake.code import load_function
 from mizzen.data.lake.errors import CodeError
-from mizzen.data.pod import Failure, described
+from mizzen.data.pod import Failure
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,19 +12,17 @@ fresh folder that is renamed into place when it is complete.
 """
 
 import gzip
-import importlib
 import io
 import os
 import shutil
 import stat
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pathspec
 
@@ -108,29 +106,6 @@ def unpack(store: Store, digest: str, to: Path) -> Path:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return to
-
-
-def load_function(folder: Path, entrypoint: str) -> Callable[..., Any]:
-    """The function `module:function` of an unpacked bundle, whose folder becomes the first of the import path.
-
-    Whatever the module raises while it is imported passes through. Raises `CodeError` where there is no such module
-    or no such function in it.
-    """
-    module_name, _, function_name = entrypoint.partition(":")
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name and not module_name.startswith(f"{error.name}."):
-            raise
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.py"))) or "no module at all"
-        raise CodeError(f"{entrypoint}: expected a module {error.name} in the code bundle, found {known}") from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        found = "nothing of that name" if function is None else f"a {type(function).__name__}"
-        raise CodeError(f"{entrypoint}: expected a function {function_name} in module {module_name}, found {found}")
-    return function  # type: ignore[no-any-return]
 
 
 def _bundled_paths(folder: Path) -> Iterator[PurePosixPath]:

@@ -14,7 +14,7 @@ from mizzen.local.node.attempts import Attempt, Launch, Running, attempts, end_o
 from mizzen.local.node.environment import ConfigError, command, environment, expand
 from mizzen.local.node.host import Host
 from mizzen.local.node.limits import Enclosure, Limits, dissolve, pids_in
-from mizzen.local.node.podfolder import PodFolder
+from mizzen.local.node.podfolder import PodFolder, cache_folder
 from mizzen.local.node.podspec import ContainerSpec, Json, PodSpec
 from mizzen.local.node.podstate import Exit
 from mizzen.local.node.ports import variable
@@ -81,6 +81,7 @@ class Containers:
             "HOSTNAME": str(pod.spec.get("hostname") or pod.name),
             processes.ROOTFS_VARIABLE: str(rootfs),
             "MIZZEN_RUN_DIR": str(temporary.parent),
+            "MIZZEN_CACHE_DIR": str(cache_folder(self.folder.home)),
             **{variable(name): str(port) for name, port in (self.folder.ports() or {}).items()},
         }
         known = environment(pod, spec, provided, sources, self.host.facts)

@@ -136,6 +136,11 @@ def pods_folder(home: Path) -> Path:
     return home / "node" / "pods"
 
 
+def cache_folder(home: Path) -> Path:
+    """What Pods keep for each other: models by digest, Python environments by lock file. Made by whoever needs it."""
+    return home / "node" / "cache"
+
+
 def pod_folders(home: Path) -> list[PodFolder]:
     """The Pods that have a folder here."""
     try:

@@ -3,9 +3,9 @@
 The values are the coefficients of the linear function of coalitions that fits their worth best, weighted by the
 kernel  (n - 1) / (C(n, s) s (n - s))  of a coalition of s of n features, and exact for none and all of them
 (S. Lundberg and S.-I. Lee, A unified approach to interpreting model predictions, 2017). Up to `EXACT_FEATURES_MAX`
-features all coalitions are valued, and the result is exact. Beyond, whole sizes are taken from the outside inwards (s = 1 and n - 1,
-2 and n - 2, …) as long as the budget holds all of a size, and the rest of the budget is sampled by weight, each
-coalition with its complement, which takes out the odd part of the error.
+features all coalitions are valued, and the result is exact. Beyond, whole sizes are taken from the outside inwards
+(s = 1 and n - 1, 2 and n - 2, …) as long as the budget holds all of a size, and the rest of the budget is sampled by
+weight, each coalition with its complement, which takes out the odd part of the error.
 
 Everything is drawn from a generator that is given: the same request is explained the same way.
 """

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from mizzen.data.lake.errors import DigestMismatch, ObjectMissing
 from mizzen.data.lake.objects import Store, digest_of, hex_of, path_by_digest
-from mizzen.serving.worker.task import Task, TaskError
+from mizzen.serving.worker.errors import TaskError
+from mizzen.serving.worker.task import Task
 
 FOLDER, MODEL, EXAMPLE = "models", ".onnx", ".example.json"
 

@@ -1,95 +1,57 @@
-"""A loaded ONNX model: its signature, and batches run on it.
+"""A loaded model, whatever computes it: tensors in, tensors out, and the warm-up before it is ready.
 
-Tensors come and go as raw little-endian bytes; numpy gives ONNX Runtime a view of them, so nothing is copied on the way
-in. `BYTES` are strings to ONNX Runtime, and are decoded as UTF-8.
+The warm-up runs the model's example, and then every batch size that the task names, made of the example's rows over and
+over: what a library does only once for a shape (allocating, choosing a kernel, compiling) is done before a client waits
+for it. How long each size took is told to the gateways with the greeting.
 """
 
-import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
-
+from mizzen.serving.frames import Parameter
 from mizzen.serving.oip import BadRequestError, RequestDecoder
-from mizzen.serving.tensors import (
-    DATATYPES,
-    BadTensorError,
-    Signature,
-    Tensor,
-    TensorSpec,
-    pack_strings,
-    unpack_strings,
-)
-from mizzen.serving.worker.task import TaskError
+from mizzen.serving.tensors import BadTensorError, Buffer, Tensor, row_slices
+from mizzen.serving.worker.arrays import Array, array_of, tensor_of, zeros
+from mizzen.serving.worker.errors import BatchError, TaskError
+from mizzen.serving.worker.runtimes.runtime import Runtime
 
-_DATATYPE_OF = {
-    "tensor(bool)": "BOOL",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(float16)": "FP16",
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-    "tensor(string)": "BYTES",
-}
-_DTYPES = {name: np.dtype(f"<{datatype.code}") for name, datatype in DATATYPES.items() if datatype.size}
-WARM_UP_LENGTH = 1
-"""What stands for an open dimension where the store has no example."""
-
-
-class BatchError(Exception):
-    """The runtime refused the batch; the message is for the client."""
+SECOND_RUNS_S_MAX = 5.0
+"""A size is measured by a second run, which shows what the first no longer pays for; sizes beyond this are not."""
+Profile = tuple[tuple[int, float], ...]
+"""(rows, seconds), smallest first."""
 
 
 class Model:
-    """An ONNX Runtime session. `run` is for one thread at a time."""
+    """One model; for one thread at a time."""
 
-    def __init__(self, data: bytes, threads: int) -> None:
-        """Loads the model. Raises `TaskError` where it is not one that can be served."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # An idle worker shall cost nothing, and its neighbours need the processors: threads wait and do not spin.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise TaskError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from error
-        self.signature = Signature(
-            tuple(_spec(node, "input") for node in self._session.get_inputs()),
-            tuple(_spec(node, "output") for node in self._session.get_outputs()),
-        )
-        self._names = [spec.name for spec in self.signature.outputs]
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.signature = runtime.signature
+        self.streams = runtime.streams
+        self._outputs = runtime.signature.outputs
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The outputs, in the signature's order. Raises `BatchError`."""
-        try:
-            feeds = {tensor.name: _array(tensor) for tensor in tensors}
-            outputs = self._session.run(self._names, feeds)
-            return [_tensor(spec, output) for spec, output in zip(self.signature.outputs, outputs, strict=True)]
-        except BadTensorError as error:
-            raise BatchError(str(error)) from error
-        except Exception as error:
-            raise BatchError(f"ONNX Runtime: {_first_line(error)}") from error
+        outputs = self.runtime.run(self._arrays(tensors))
+        return [tensor_of(spec, output) for spec, output in zip(self._outputs, outputs, strict=True)]
 
-    def warm_up(self, example: bytes | None) -> int:
-        """Runs the example (zeros where there is none), so that no client pays for what happens only once.
+    def generate(self, tensors: Sequence[Tensor], parameters: Mapping[str, Parameter]) -> Iterator[list[Tensor]]:
+        """The outputs part by part. Raises `BatchError`, also between parts."""
+        for outputs in self.runtime.generate(self._arrays(tensors), parameters):
+            yield [tensor_of(spec, output) for spec, output in zip(self._outputs, outputs, strict=True)]
 
-        Returns the rows run. Raises `TaskError` where the model refuses its own example.
+    def warm_up(
+        self, example: bytes | None, batch_rows: Sequence[int] = (), clock: Callable[[], float] = time.monotonic
+    ) -> Profile:
+        """Runs the example (zeros where there is none) and batches of those sizes.
+
+        Returns what was measured. Raises `TaskError` where the model refuses its own example.
         """
         try:
             if example is None:
-                tensors, rows = [_zeros(spec) for spec in self.signature.inputs], WARM_UP_LENGTH
+                tensors = [zeros(spec, 1) for spec in self.signature.inputs]
             else:
-                request = RequestDecoder(self.signature).decode(example, None)
-                tensors, rows = request.inputs, request.rows
+                tensors = RequestDecoder(self.signature).decode(example, None).inputs
         except BadRequestError as error:
             raise TaskError(f"the model's example does not fit its signature: {error}") from error
         try:
@@ -97,45 +59,40 @@ class Model:
         except BatchError as error:
             if example is not None:
                 raise TaskError(f"the model cannot run its own example: {error}") from error
-            return 0  # zeros may be no sensible input for it
-        return rows
+            return ()  # zeros may be no sensible input for it
+        if not self.signature.batchable or not tensors[0].shape[0]:
+            return ()
+        return self._profile(tensors, sorted(set(batch_rows)), clock)
+
+    def _profile(self, example: Sequence[Tensor], batch_rows: Sequence[int], clock: Callable[[], float]) -> Profile:
+        measured: list[tuple[int, float]] = []
+        second_runs_s = 0.0
+        for rows in batch_rows:
+            batch = [repeated(tensor, rows) for tensor in example]
+            try:
+                self.run(batch)
+                if second_runs_s < SECOND_RUNS_S_MAX:
+                    began_s = clock()
+                    self.run(batch)
+                    measured.append((rows, clock() - began_s))
+                    second_runs_s += measured[-1][1]
+            except BatchError as error:
+                raise TaskError(f"the model runs its example, but not a batch of {rows} such rows: {error}") from error
+        return tuple(measured)
+
+    def _arrays(self, tensors: Sequence[Tensor]) -> dict[str, Array]:
+        text = self.runtime.text
+        try:
+            return {tensor.name: array_of(tensor, text=text) for tensor in tensors}
+        except BadTensorError as error:
+            raise BatchError(str(error)) from error
 
 
-def _spec(node: onnxruntime.NodeArg, what: str) -> TensorSpec:
-    datatype = _DATATYPE_OF.get(node.type)
-    if datatype is None:
-        raise TaskError(
-            f"{what} {node.name!r}: expected a tensor of numbers, booleans or strings, got {node.type}; "
-            "convert classifiers without ZipMap"
-        )
-    shape = tuple(length if isinstance(length, int) and length >= 0 else -1 for length in node.shape)
-    return TensorSpec(node.name, datatype, shape)
-
-
-def _array(tensor: Tensor) -> NDArray[np.generic]:
-    dtype = _DTYPES.get(tensor.datatype)
-    if dtype is not None:
-        return np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
-    try:
-        values = [value.decode() for value in unpack_strings(tensor.data)]
-    except UnicodeDecodeError as error:
-        raise BadTensorError(f"input {tensor.name!r}: expected UTF-8 strings: {error}") from error
-    return np.array(values, dtype=object).reshape(tensor.shape)
-
-
-def _tensor(spec: TensorSpec, output: NDArray[np.generic]) -> Tensor:
-    if spec.datatype == "BYTES":
-        data = pack_strings([str(value).encode() for value in output.ravel()])
-        return Tensor(spec.name, "BYTES", output.shape, data)
-    flat = np.ascontiguousarray(output, _DTYPES[spec.datatype]).reshape(-1)
-    return Tensor(spec.name, spec.datatype, output.shape, flat.view(np.uint8).data if flat.size else b"")
-
-
-def _zeros(spec: TensorSpec) -> Tensor:
-    shape = tuple(WARM_UP_LENGTH if length == -1 else length for length in spec.shape)
-    size = DATATYPES[spec.datatype].size or 4  # an empty string is its length, 0, in four bytes
-    return Tensor(spec.name, spec.datatype, shape, bytes(math.prod(shape) * size))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:1000]
+def repeated(tensor: Tensor, rows: int) -> Tensor:
+    """That many rows: the tensor's own, from the first on, as often as it takes."""
+    there = tensor.shape[0]
+    whole, rest = divmod(rows, there)
+    data: list[Buffer] = [tensor.data] * whole
+    if rest:
+        data.append(row_slices(tensor, [rest, there - rest])[0].data)
+    return Tensor(tensor.name, tensor.datatype, (rows, *tensor.shape[1:]), b"".join(data))

@@ -1,24 +1,30 @@
-"""The thread that computes: batches one after the other, in the order in which they came.
+"""The thread that computes: batches and parts of streams one after the other, in the order in which they came.
 
-The event loop hands a job over and gets it back with its answer; the thread touches nothing else. While the runtime is
+The event loop hands work over and gets it back with its answer; the thread touches nothing else. While the runtime is
 in native code it lets other threads run, so sockets and probes stay live; when it never comes back, `busy_s` grows,
 which the liveness probe sees.
+
+A stream is handed over once for each part, so that several streams, and batches between them, take turns, and one that
+nobody reads on from costs no time. Only this thread touches a model's iterator, to its end.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
+from mizzen.serving.frames import Parameter
 from mizzen.serving.tensors import Tensor
-from mizzen.serving.worker.model import BatchError
+from mizzen.serving.worker.errors import BatchError
 
 
 class Runtime(Protocol):
-    """What computes a batch. Raises `BatchError` where it refuses."""
+    """What computes. Both raise `BatchError` where they refuse."""
 
     def run(self, tensors: list[Tensor]) -> list[Tensor]: ...
+
+    def generate(self, tensors: list[Tensor], parameters: Mapping[str, Parameter]) -> Iterator[list[Tensor]]: ...
 
 
 class Job:
@@ -38,40 +44,110 @@ class Job:
         self.error: str | None = None
 
 
-class Runner:
-    """Computes jobs on one thread; `done` is called on that thread with each."""
+class Stream:
+    """A request on its way whose answer comes in parts. While it is with the thread (`busy`) only `cancelled` and
+    `window` may be touched from elsewhere, which the thread does not write.
+    """
 
-    def __init__(self, runtime: Runtime, done: Callable[[Job], None]) -> None:
+    __slots__ = (
+        "began_s", "busy", "came_s", "cancelled", "compute_s", "ended", "error", "inputs", "number", "outputs",
+        "owner", "parameters", "part_s", "parts", "rest", "window",
+    )  # fmt: skip
+
+    def __init__(
+        self, owner: object, number: int, inputs: list[Tensor], parameters: Mapping[str, Parameter], window: int
+    ) -> None:
+        self.owner = owner
+        self.number = number
+        self.inputs = inputs
+        self.parameters = parameters
+        self.window = window
+        """Parts that may come before more are asked for."""
+        self.busy = False
+        self.cancelled = False
+        self.came_s = time.monotonic()
+        self.began_s: float | None = None
+        self.compute_s = 0.0
+        self.part_s = 0.0
+        self.parts = 0
+        self.rest: Iterator[list[Tensor]] | None = None
+        self.outputs: list[Tensor] = []
+        self.ended = False
+        self.error: str | None = None
+
+
+class Runner:
+    """Computes on one thread. `done` is called on that thread with each batch, and with each stream after every part
+    and once more at its end.
+    """
+
+    def __init__(self, runtime: Runtime, done: Callable[[Job | Stream], None]) -> None:
         self._runtime = runtime
         self._done = done
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._work_waiting: queue.SimpleQueue[Job | Stream | None] = queue.SimpleQueue()
         self._began_s: float | None = None
         self._thread = threading.Thread(target=self._work, name="runner", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, job: Job) -> None:
-        self._jobs.put(job)
+    def put(self, work: Job | Stream) -> None:
+        self._work_waiting.put(work)
 
     def stop(self, timeout_s: float) -> None:
         """Ends the thread after what it has; one that does not come back is left behind with the process."""
-        self._jobs.put(None)
+        self._work_waiting.put(None)
         self._thread.join(timeout_s)
 
     def busy_s(self) -> float:
-        """Seconds since the batch began that runs now; 0 where none does."""
+        """Seconds since that began which runs now; 0 where nothing does."""
         began_s = self._began_s
         return 0.0 if began_s is None else time.monotonic() - began_s
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if not job.cancelled:
-                job.began_s = self._began_s = time.monotonic()
+        while (work := self._work_waiting.get()) is not None:
+            if isinstance(work, Stream):
+                self._advance(work)
+            elif not work.cancelled:
+                work.began_s = self._began_s = time.monotonic()
                 try:
-                    job.outputs = self._runtime.run(job.inputs)
+                    work.outputs = self._runtime.run(work.inputs)
                 except BatchError as error:
-                    job.error = str(error)
+                    work.error = str(error)
                 self._began_s = None
-                job.compute_s = time.monotonic() - job.began_s
-            self._done(job)
+                work.compute_s = time.monotonic() - work.began_s
+            self._done(work)
+
+    def _advance(self, stream: Stream) -> None:
+        """The next part, or the end."""
+        if stream.cancelled:
+            self._close(stream)
+            return
+        now = self._began_s = time.monotonic()
+        try:
+            if stream.rest is None:
+                stream.began_s = now
+                stream.rest = self._runtime.generate(stream.inputs, stream.parameters)
+            outputs = next(stream.rest, None)
+        except BatchError as error:
+            stream.error, outputs = str(error), None
+        self._began_s = None
+        stream.part_s = time.monotonic() - now
+        stream.compute_s += stream.part_s
+        if outputs is None:
+            stream.ended = True
+        else:
+            stream.outputs = outputs
+            stream.parts += 1
+
+    def _close(self, stream: Stream) -> None:
+        """Lets the model put away what it holds for a stream that nobody reads."""
+        stream.ended = True
+        closing = getattr(stream.rest, "close", None)
+        if closing is not None:
+            self._began_s = time.monotonic()
+            try:
+                closing()
+            except BatchError as error:
+                stream.error = str(error)
+            self._began_s = None

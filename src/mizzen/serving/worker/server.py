@@ -16,21 +16,25 @@ from mizzen.serving.frames import (
     PROTOCOL_VERSION,
     Cancel,
     Drain,
+    End,
     ErrorCode,
     Failure,
     Frame,
     FrameError,
     FrameReader,
+    Generate,
     Header,
     Hello,
+    More,
+    Part,
     Result,
     Run,
     TensorHead,
     write_frame,
 )
-from mizzen.serving.tensors import Buffer
-from mizzen.serving.worker.model import Model
-from mizzen.serving.worker.runner import Job, Runner
+from mizzen.serving.tensors import Buffer, Tensor
+from mizzen.serving.worker.model import Model, Profile
+from mizzen.serving.worker.runner import Job, Runner, Stream
 from mizzen.serving.worker.statistics import Statistics
 from mizzen.serving.worker.task import Task
 
@@ -40,15 +44,17 @@ log = logging.getLogger("mizzen.worker")
 class WorkerServer:
     """Serves one loaded model to any number of gateways."""
 
-    def __init__(self, task: Task, name: str, model: Model, statistics: Statistics) -> None:
+    def __init__(self, task: Task, name: str, model: Model, statistics: Statistics, profile: Profile = ()) -> None:
         self.statistics = statistics
         self.draining = False
         self.credits = task.credits
+        self.streams = task.streams if model.streams else 0
         self._loop = asyncio.get_running_loop()
         self._task = task
         self._hello = Hello(
-            PROTOCOL_VERSION, name, task.model, task.version, task.digest, model.signature, task.credits
-        )
+            PROTOCOL_VERSION, name, task.model, task.version, task.digest, model.signature, task.credits,
+            self.streams, profile,
+        )  # fmt: skip
         self._links: set[_Link] = set()
         self._gone = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -58,9 +64,13 @@ class WorkerServer:
         """Listens on the Unix socket, or where there is none on TCP. Raises `OSError` where it cannot."""
         self.runner.start()
         if path is not None:
-            self._server = await self._loop.create_unix_server(lambda: _Link(self), sock=_bound(path))
+            self._server = await self._loop.create_unix_server(self.link, sock=_bound(path))
         else:
-            self._server = await self._loop.create_server(lambda: _Link(self), "0.0.0.0", port)
+            self._server = await self._loop.create_server(self.link, "0.0.0.0", port)
+
+    def link(self) -> asyncio.Protocol:
+        """The protocol of one gateway's connection."""
+        return _Link(self)
 
     async def drain(self, reason: str, timeout_s: float) -> bool:
         """Ends the service in good order. Returns whether all gateways had their answers in that time."""
@@ -92,8 +102,11 @@ class WorkerServer:
 
     # What the runner tells
 
-    def _done(self, job: Job) -> None:
-        self._loop.call_soon_threadsafe(self._answer, job)
+    def _done(self, work: Job | Stream) -> None:
+        if isinstance(work, Stream):
+            self._loop.call_soon_threadsafe(self._advanced, work)
+        else:
+            self._loop.call_soon_threadsafe(self._answer, work)
 
     def _answer(self, job: Job) -> None:
         link = cast("_Link", job.owner)
@@ -112,8 +125,43 @@ class WorkerServer:
             statistics.failed += 1
             link.send(Failure(job.number, ErrorCode.FAILED, job.error, 1))
             return
-        heads = tuple(TensorHead(t.name, t.datatype, t.shape, len(t.data)) for t in job.outputs)
-        link.send(Result(job.number, job.compute_s, wait_s, 1, heads), [tensor.data for tensor in job.outputs])
+        outputs = job.outputs
+        link.send(Result(job.number, job.compute_s, wait_s, 1, _heads(outputs)), [one.data for one in outputs])
+
+    def _advanced(self, stream: Stream) -> None:
+        """A part of a stream has come, or its end; the next is computed where there is room for it in the window."""
+        link = cast("_Link", stream.owner)
+        statistics = self.statistics
+        stream.busy = False
+        statistics.compute_s += stream.part_s
+        if not stream.ended:
+            statistics.parts += 1
+            stream.window -= 1
+            outputs, stream.outputs = stream.outputs, []
+            link.send(Part(stream.number, stream.part_s, _heads(outputs)), [one.data for one in outputs])
+            self.advance(stream)
+            return
+        del link.streams[stream.number]
+        statistics.streams += 1
+        if stream.cancelled:
+            statistics.cancelled += 1
+            link.send(Failure(stream.number, ErrorCode.CANCELLED, f"cancelled after {stream.parts} parts", 0))
+        elif stream.error is not None:
+            statistics.failed += 1
+            link.send(Failure(stream.number, ErrorCode.FAILED, stream.error, 0))
+        else:
+            wait_s = stream.began_s - stream.came_s if stream.began_s is not None else 0.0
+            link.send(End(stream.number, stream.parts, stream.compute_s, wait_s))
+
+    def advance(self, stream: Stream) -> None:
+        """Has the next part computed, if one may come, or the stream closed, if nobody reads it."""
+        if not stream.busy and (stream.window > 0 or stream.cancelled):
+            stream.busy = True
+            self.runner.put(stream)
+
+
+def _heads(outputs: list[Tensor]) -> tuple[TensorHead, ...]:
+    return tuple(TensorHead(t.name, t.datatype, t.shape, len(t.data)) for t in outputs)
 
 
 def _bound(path: Path) -> socket.socket:
@@ -137,6 +185,7 @@ class _Link(asyncio.Protocol):
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
         self.jobs: dict[int, Job] = {}
+        self.streams: dict[int, Stream] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -159,6 +208,8 @@ class _Link(asyncio.Protocol):
         self._transport = None
         for job in self.jobs.values():
             job.cancelled = True
+        for stream in self.streams.values():
+            self._cancel(stream)
         self._server.closed(self)
 
     def send(self, header: Header, data: list[Buffer] | None = None) -> None:
@@ -169,15 +220,35 @@ class _Link(asyncio.Protocol):
     def _received(self, frame: Frame) -> None:
         header = frame.header
         if isinstance(header, Run):
-            if header.batch in self.jobs:
-                raise FrameError(f"expected a new batch number, got {header.batch} again")
-            if len(self.jobs) >= self._server.credits:
-                raise FrameError(f"expected at most {self._server.credits} batches at once, got one more")
+            self._check_new(header.batch, len(self.jobs), self._server.credits, "batches")
             job = self.jobs[header.batch] = Job(self, header.batch, frame.tensors)
             self._server.runner.put(job)
+        elif isinstance(header, Generate):
+            self._check_new(header.stream, len(self.streams), self._server.streams, "streams")
+            if header.window < 1:
+                raise FrameError(f"expected a window of at least one part, got {header.window}")
+            stream = Stream(self, header.stream, frame.tensors, header.parameters, header.window)
+            self.streams[header.stream] = stream
+            self._server.advance(stream)
+        elif isinstance(header, More):
+            found = self.streams.get(header.stream)
+            if found is not None:  # else it has ended meanwhile
+                found.window += header.parts
+                self._server.advance(found)
         elif isinstance(header, Cancel):
-            job_or_none = self.jobs.get(header.batch)
-            if job_or_none is not None:
-                job_or_none.cancelled = True
+            if (job_found := self.jobs.get(header.batch)) is not None:
+                job_found.cancelled = True
+            elif (stream_found := self.streams.get(header.batch)) is not None:
+                self._cancel(stream_found)
         else:
-            raise FrameError(f"expected RUN or CANCEL, got {type(header).__name__}")
+            raise FrameError(f"expected RUN, GENERATE, MORE or CANCEL, got {type(header).__name__}")
+
+    def _check_new(self, number: int, there: int, most: int, what: str) -> None:
+        if number in self.jobs or number in self.streams:
+            raise FrameError(f"expected a new number, got {number} again")
+        if there >= most:
+            raise FrameError(f"expected at most {most} {what} at once, got one more")
+
+    def _cancel(self, stream: Stream) -> None:
+        stream.cancelled = True
+        self._server.advance(stream)

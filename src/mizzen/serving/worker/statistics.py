@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 _STATM = Path("/proc/self/statm")
+_SMAPS = Path("/proc/self/smaps_rollup")
 
 
 class Statistics(msgspec.Struct):
@@ -14,6 +15,10 @@ class Statistics(msgspec.Struct):
 
     batches: int = 0
     rows: int = 0
+    streams: int = 0
+    """Streams ended, however they did."""
+    parts: int = 0
+    """Parts of streams."""
     failed: int = 0
     cancelled: int = 0
     compute_s: float = 0.0
@@ -22,6 +27,24 @@ class Statistics(msgspec.Struct):
     gateways: int = 0
     load_s: float = 0.0
     warm_up_s: float = 0.0
+    warm_bytes: int = 0
+    """Memory after the warm-up, as `Memory.proportional_bytes`."""
+
+
+class Memory(msgspec.Struct, frozen=True, rename="camel"):
+    """What this process takes of the machine's memory."""
+
+    resident_bytes: int
+    """All that is in RAM, what is shared with others too."""
+    proportional_bytes: int
+    """With each shared page counted by how many share it: what is gained when the process ends, or nearly. As
+    `resident_bytes` where the system does not tell.
+    """
+
+    @classmethod
+    def now(cls) -> "Memory":
+        resident = resident_bytes()
+        return cls(resident, _proportional_bytes() or resident)
 
 
 def resident_bytes() -> int:
@@ -32,6 +55,14 @@ def resident_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def _proportional_bytes() -> int | None:
+    try:
+        lines = _SMAPS.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), None)
+
+
 def exposition(statistics: Statistics, labels: dict[str, str], *, ready: bool, busy_s: float) -> str:
     """The metrics page."""
     pairs = ",".join(f'{name}="{value}"' for name, value in labels.items())
@@ -39,6 +70,8 @@ def exposition(statistics: Statistics, labels: dict[str, str], *, ready: bool, b
     rows = (
         ("mizzen_worker_batches_total", "counter", "Batches run.", statistics.batches),
         ("mizzen_worker_rows_total", "counter", "Rows run.", statistics.rows),
+        ("mizzen_worker_streams_total", "counter", "Streams ended.", statistics.streams),
+        ("mizzen_worker_parts_total", "counter", "Parts of streams.", statistics.parts),
         ("mizzen_worker_batches_failed_total", "counter", "Batches that the runtime refused.", statistics.failed),
         ("mizzen_worker_batches_cancelled_total", "counter", "Batches given up unrun.", statistics.cancelled),
         ("mizzen_worker_compute_seconds_total", "counter", "Seconds in the runtime.", statistics.compute_s),
@@ -48,6 +81,7 @@ def exposition(statistics: Statistics, labels: dict[str, str], *, ready: bool, b
         ("mizzen_worker_busy_seconds", "gauge", "Age of the batch that runs now.", busy_s),
         ("mizzen_worker_load_seconds", "gauge", "Seconds to fetch, verify and load the model.", statistics.load_s),
         ("mizzen_worker_warm_up_seconds", "gauge", "Seconds of the warm-up.", statistics.warm_up_s),
+        ("mizzen_worker_warm_memory_bytes", "gauge", "Memory after the warm-up.", statistics.warm_bytes),
         ("process_resident_memory_bytes", "gauge", "Memory in RAM.", resident_bytes()),
         ("process_cpu_seconds_total", "counter", "Processor seconds.", usage.ru_utime + usage.ru_stime),
     )

@@ -6,26 +6,23 @@ The task is resolved by the controller: a worker never reads a spec that may hav
 
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from mizzen.serving.worker.errors import TaskError
+
+ONNX = "onnx"
 CREDITS_DEFAULT = 2
+STREAMS_DEFAULT = 8
 STUCK_AFTER_S_DEFAULT = 60.0
 FRAMES_PORT_DEFAULT = 7090
 HEALTH_PORT_DEFAULT = 7091
 
 
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
-
-
-class TaskError(Exception):
-    """The worker cannot do what it was told, and starting it again will not help; the message ends in the Pod's
-    status.
-    """
 
 
 class Task(msgspec.Struct, frozen=True, rename="camel"):
@@ -35,15 +32,22 @@ class Task(msgspec.Struct, frozen=True, rename="camel"):
     model: str
     version: int
     digest: str
-    """`sha256:<hex>` of the model's bytes."""
+    """`sha256:<hex>` of the model's bytes, or of the document that names its parts."""
     namespace: str
     endpoint: str
+    format: str = ONNX
+    trusted: tuple[str, ...] = ()
+    """Types that the model's owner approved, of a format that names types."""
+    warm_rows: tuple[int, ...] = ()
+    """Batch sizes to run before it is ready, beside the example."""
     threads: int | None = None
     """Threads of the runtime; `None`: as many as this process may use processors."""
     credits: int = CREDITS_DEFAULT
     """Batches a gateway may have here at once: one that runs and one that waits, by default."""
+    streams: int = STREAMS_DEFAULT
+    """Streams a gateway may have open here at once, of a model that yields."""
     stuck_after_s: float = STUCK_AFTER_S_DEFAULT
-    """A batch that runs longer than this fails the liveness probe, and the Pod is restarted."""
+    """A batch, or a part of a stream, that runs longer than this fails the liveness probe, and the Pod is restarted."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Task":
@@ -100,13 +104,3 @@ def _port(environment: Mapping[str, str], names: tuple[str, ...], default: int) 
                 raise TaskError(f"{name}: expected a port, got {text!r}")
             return int(text)
     return default
-
-
-def say_last_words(surroundings: Surroundings, message: str) -> None:
-    """Leaves the reason why this process ends where the kubelet finds it, and on standard error."""
-    print(message, file=sys.stderr, flush=True)
-    try:
-        surroundings.termination_log.parent.mkdir(parents=True, exist_ok=True)
-        surroundings.termination_log.write_text(message[:4096])
-    except OSError as error:
-        print(f"{surroundings.termination_log}: cannot write the termination message: {error}", file=sys.stderr)
