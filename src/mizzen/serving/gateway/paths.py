@@ -11,6 +11,8 @@ from mizzen.serving.gateway.directory import Endpoint
 from mizzen.serving.gateway.errors import HttpError
 
 DEFAULT_NAMESPACE = "default"
+EXPLAIN = ":explain"
+"""After an endpoint's name, that of the endpoint that explains its answers (`POST …/NAME:explain`)."""
 _PATH = re.compile(
     r"""^(/namespaces/(?P<namespace>[^/]+))?/v2
     (/?|/health/(?P<health>live|ready)|/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?(/(?P<what>ready|infer))?)$""",
@@ -54,6 +56,8 @@ def inference_paths(endpoint: Endpoint) -> Iterator[tuple[str, int | None]]:
     if endpoint.namespace == DEFAULT_NAMESPACE:
         prefixes.append(f"/v2/models/{endpoint.name}")
     for prefix in prefixes:
+        if endpoint.name.endswith(EXPLAIN):
+            yield prefix, None
         yield f"{prefix}/infer", None
         for version in endpoint.versions:
             yield f"{prefix}/versions/{version.version}/infer", version.version
