@@ -101,6 +101,18 @@ class ResponseCache(Wire):
     """Whether answers are shared through the Redis that the gateways are told of (`MIZZEN_CACHE_REDIS`), if any."""
 
 
+class Explain(Wire):
+    """Explanations at `POST …/NAME:explain`: what each feature adds to an answer (Shapley values)."""
+
+    method: Literal["auto", "tree", "kernel"] = "auto"
+    """`tree`: exactly, from the model's trees; `kernel`: by coalitions of features, for any model; `auto`: exactly if
+    the model has trees."""
+    coalitions: int = Field(default=512, ge=16, le=65536)
+    """With `kernel`, how many coalitions each row is run with: more is nearer, and takes longer."""
+    replicas: int = Field(default=1, ge=0, le=100)
+    """Workers that explain, beside those that answer."""
+
+
 class WorkerOptions(Wire):
     """The worker Pods."""
 
@@ -143,6 +155,8 @@ class InferenceEndpointSpec(Wire):
     """What may wait, and how long."""
     cache: ResponseCache | None = None
     """Keeps answers; absent: every request is computed."""
+    explain: Explain | None = None
+    """Explains answers; absent: it does not. Of a graph, say it at the endpoints of its models."""
     worker: WorkerOptions = Field(default_factory=WorkerOptions)
     """The worker Pods."""
 
@@ -150,6 +164,8 @@ class InferenceEndpointSpec(Wire):
     def _model_or_graph(self) -> Self:
         if (self.model is None) == (self.graph is None):
             raise ValueError("expected either model or graph")
+        if self.graph is not None and self.explain is not None:
+            raise ValueError("explain: expected with model, not with graph: explain the endpoints of its models")
         return self
 
 

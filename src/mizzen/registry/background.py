@@ -1,4 +1,4 @@
-"""What a model version can be explained by, stored beside it: `<hex>.background.npz` and, of a forest, `<hex>.forest.npz`.
+"""What a model version can be explained by, stored beside it: `<hex>.background.npz`, of a forest `<hex>.forest.npz`.
 
 The background is a sample of rows as the model takes them, by input name: an explanation says how a row differs from
 these. The forest is the model's trees as `forests.literals` writes them. Both are read by explainer workers

@@ -12,6 +12,7 @@ from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Pod
 
 from mizzen.controllers.endpoint.decide import Decision, decide, resolved
+from mizzen.controllers.endpoint.explainers import explainers_of, state_explaining
 from mizzen.controllers.endpoint.graph import Seen, circle_from, decide_graph
 from mizzen.controllers.endpoint.reports import Reports
 from mizzen.controllers.endpoint.workers import (
@@ -29,7 +30,7 @@ from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
 from mizzen.kinds.build import Signature
 from mizzen.kinds.graph import Graph
-from mizzen.kinds.names import LABEL_ENDPOINT, ModelReference
+from mizzen.kinds.names import LABEL_ENDPOINT, LABEL_EXPLAINS, ModelReference
 from mizzen.kinds.serve import WorkerStatus
 from mizzen.kube.errors import NotFound
 from mizzen.kube.resources import Key, meta_of
@@ -57,6 +58,7 @@ class EndpointController(ResourceController):
         self._endpoints.add_index("asked", _asked)
         self._versions.add_index(MODEL, model_of)
         self._deployments.add_index("endpoint", _endpoint_of)
+        self._deployments.add_index("explains", _explains)
         platform.pods.add_index("endpoint", _endpoint_of)
         self._reports = Reports(time.monotonic, self._look_again)
 
@@ -67,6 +69,7 @@ class EndpointController(ResourceController):
             Watch(self._models, lambda model: self._of_model(f"{model.namespace}/{model.name}")),
             Watch(self._versions, lambda version: self._of_model(f"{version.namespace}/{version.spec.model}")),
             Watch(self._deployments, labelled(LABEL_ENDPOINT)),
+            Watch(self._deployments, labelled(LABEL_EXPLAINS)),
             Watch(self.platform.pods, labelled(LABEL_ENDPOINT)),
         )
 
@@ -93,9 +96,15 @@ class EndpointController(ResourceController):
             wanted.add(name)
             if must_apply(deployment, found.get(name)):
                 await self.platform.client.apply(deployment, field_manager=FIELD_MANAGER, force=True)
+        explainers = {meta_of(one).name: one for one in self._deployments.by_index("explains", str(key))}
+        state_explaining(endpoint, decision.status, explainers, self.platform.now_text())
         await self.platform.write_status(endpoint, endpoint.status, decision.status)
         self.platform.tell(endpoint, decision.events)
-        for name in found.keys() - wanted:
+        wanted_too = explainers_of(endpoint, decision.status, settings)
+        for name, deployment in wanted_too.items():
+            if must_apply(deployment, explainers.get(name)):
+                await self.platform.client.apply(deployment, field_manager=FIELD_MANAGER, force=True)
+        for name in (found.keys() - wanted) | (explainers.keys() - wanted_too.keys()):
             await self._delete(endpoint, name)
         return Result(after_s=decision.look_again_s) if decision.look_again_s is not None else None
 
@@ -206,6 +215,10 @@ def endpoints_of(endpoint: InferenceEndpoint) -> list[str]:
 
 def _asked(endpoint: InferenceEndpoint) -> Iterable[str]:
     return [f"{endpoint.namespace}/{name}" for name in endpoints_of(endpoint)]
+
+
+def _explains(deployment: Deployment) -> Iterable[str]:
+    return [str(key) for key in labelled(LABEL_EXPLAINS)(deployment)]
 
 
 def _endpoint_of(obj: Deployment | Pod) -> Iterable[str]:

@@ -65,7 +65,7 @@ def deployment_for(endpoint: InferenceEndpoint, version: Version, settings: Plat
         name=deployment_name(endpoint.name, version),
         namespace=endpoint.namespace,
         labels=labels(endpoint, version),
-        annotations={ANNOTATION_SPEC: _spec_hash(spec)},
+        annotations={ANNOTATION_SPEC: spec_hash(spec)},
         ownerReferences=[owner_reference(endpoint)],
     )
     return Deployment(metadata=metadata, spec=spec)
@@ -143,7 +143,8 @@ def _made_from(deployment: Deployment) -> str | None:
     return (annotations or {}).get(ANNOTATION_SPEC)
 
 
-def _spec_hash(spec: DeploymentSpec) -> str:
+def spec_hash(spec: DeploymentSpec) -> str:
+    """What tells whether a Deployment would be made otherwise now."""
     return hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -37,6 +37,7 @@ from mizzen.serving.gateway.directory import (
     Version,
     Worker,
 )
+from mizzen.serving.gateway.paths import EXPLAIN
 from mizzen.serving.tensors import Signature, TensorSpec
 
 log = logging.getLogger("mizzen.gateway")
@@ -59,13 +60,21 @@ class KubernetesDirectory:
         versions = Informer(client, ModelVersion)
         endpoints = Informer(client, InferenceEndpoint)
         pods = Informer(client, Pod, labels=names.LABEL_ENDPOINT)
+        explainers = Informer(client, Pod, labels=names.LABEL_EXPLAINS)
         secrets = Informer(client, Secret, labels={names.LABEL_API_KEY: "true"})
 
         def endpoint_changed(old: InferenceEndpoint | None, new: InferenceEndpoint | None) -> None:
             if new is not None:
                 listener.endpoint_changed(endpoint_of(new, versions.get))
+                explains = explainer_of(new)
+                if explains is not None:
+                    listener.endpoint_changed(explains)
+                elif old is not None and old.spec.explain is not None:
+                    listener.endpoint_gone((old.namespace, old.name + EXPLAIN))
             elif old is not None:
                 listener.endpoint_gone((old.namespace, old.name))
+                if old.spec.explain is not None:
+                    listener.endpoint_gone((old.namespace, old.name + EXPLAIN))
 
         def version_changed(_: ModelVersion | None, new: ModelVersion | None) -> None:
             if new is not None:
@@ -76,11 +85,12 @@ class KubernetesDirectory:
         endpoints.subscribe(endpoint_changed)
         versions.subscribe(version_changed)
         pods.subscribe(lambda old, new: _tell_pod(listener, old, new))
+        explainers.subscribe(lambda old, new: _tell_pod(listener, old, new))
         secrets.subscribe(lambda old, new: _tell_secret(listener, old, new))
         async with asyncio.TaskGroup() as group:
-            for informer in (versions, pods, secrets, endpoints):
+            for informer in (versions, pods, explainers, secrets, endpoints):
                 group.create_task(informer.run())
-            await _synced(versions, pods, secrets, endpoints)
+            await _synced(versions, pods, explainers, secrets, endpoints)
             listener.synced()
 
 
@@ -145,6 +155,22 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
     )
 
 
+def explainer_of(endpoint: InferenceEndpoint) -> Endpoint | None:
+    """The endpoint that explains its answers; what it gives its workers tell."""
+    if endpoint.spec.explain is None:
+        return None
+    traffic = endpoint.status.traffic
+    return Endpoint(
+        namespace=endpoint.namespace,
+        name=endpoint.name + EXPLAIN,
+        anonymous=endpoint.spec.access == "anonymous",
+        queue_rows_max=endpoint.spec.queue.max_rows,
+        timeout_s=duration_s(endpoint.spec.queue.timeout),
+        versions=tuple(Version(part.model, part.version, part.digest, part.percent) for part in traffic),
+        hopeless=_hopeless(endpoint),
+    )
+
+
 def _versions(
     namespace: str, traffic: Sequence[Traffic], version_named: Callable[[str, str], ModelVersion | None]
 ) -> tuple[Version, ...]:
@@ -203,7 +229,9 @@ def signature_of(version: ModelVersion) -> Signature:
 def worker_of(pod: Pod) -> Worker | None:
     """The worker that a Pod is; `None` while it is not ready, or once it is to go."""
     meta = meta_of(pod)
-    endpoint = meta.labels.get(names.LABEL_ENDPOINT)
+    endpoint, explains = meta.labels.get(names.LABEL_ENDPOINT), meta.labels.get(names.LABEL_EXPLAINS)
+    if explains is not None:
+        endpoint = explains + EXPLAIN
     ready = any(c.type == "Ready" and c.status == "True" for c in (pod.status and pod.status.conditions) or ())
     if endpoint is None or not ready or meta.deleted is not None or meta.namespace is None or pod.status is None:
         return None
