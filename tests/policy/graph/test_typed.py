@@ -27,6 +27,7 @@ LEAVES = {
     "d": leaf({"x": X3}, {"y": "FP64 -1 1"}),
     "e": leaf({"x": X3}, {"x": X3}),
     "f": leaf({"x": "FP32 2 3"}, {"y": "FP32 2 1"}),
+    "g": leaf({"x": X3}, {"y": Y1, "z": Y1}),
     "t": leaf({"x": X3}, {"label": "BYTES -1"}),
 }
 
@@ -102,6 +103,8 @@ WRONG = [
     (graph(switch(("x[0] >", "a"), (None, "a")), "a"), "graph.nodes[0].switch[0].when: expected an expression"),
     (graph({"splitter": {"by": "user", "shares": [{"node": "a", "weight": 1}]}}, "a"),
      "graph.nodes[0].splitter.by: expected an input of known type"),
+    (graph(seq("a", "e"), "a", "e"), "graph.nodes[0].sequence[1].inputs.x: expected FP32[-1, 3], found a.y"),
+    (graph(seq("g", "g"), "g"), "graph.nodes[0].sequence[0]: expected what g gives (y FP32[-1, 1], z FP32[-1, 1]) to be taken"),
     (graph(seq("a", "inner"), "a", "b", inner=ens("b", "b")), "graph.nodes[1].ensemble: expected different outputs"),
 ]  # fmt: skip
 

@@ -1,17 +1,17 @@
 """Explanations as they are served: from a registered model, through a real worker and gateway, and from the runtime."""
 
+import hashlib
 import json
-import shutil
-import tempfile
-from pathlib import Path
 
 import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from tests.serving.builders import doubling_model
 from tests.serving.stack import Stack, eventually
 
 from mizzen.data.lake.objects import Store
@@ -21,7 +21,7 @@ from mizzen.registry.registering import prepare
 from mizzen.serving.gateway.directory import ApiKey, Endpoint, Version
 from mizzen.serving.worker.arrays import Array
 from mizzen.serving.worker.errors import BatchError, TaskError
-from mizzen.serving.worker.runtimes.explainer import ExplainerRuntime, rows_of
+from mizzen.serving.worker.runtimes.explainer import ExplainerRuntime, forest_of, rows_of
 from mizzen.serving.worker.runtimes.onnx import OnnxRuntime
 
 
@@ -33,8 +33,6 @@ def trained(columns: int = 5):
 
 
 def explainer(prepared, *, trees: bool, coalitions: int = 512) -> ExplainerRuntime:
-    from mizzen.serving.worker.runtimes.explainer import forest_of
-
     files = dict(prepared.beside)
     forest = forest_of(files[FOREST]) if trees else None
     return ExplainerRuntime(OnnxRuntime(prepared.model, 1), rows_of(files[BACKGROUND]), forest, coalitions)
@@ -65,10 +63,7 @@ def test_any_model_is_explained_by_coalitions_as_probabilities():
 def test_columns_of_text_and_numbers_are_features_each():
     frame = pd.DataFrame({"city": ["a", "b", "c", "a"] * 5, "size": np.arange(20.0)})
     pipeline = make_pipeline(
-        __import__("sklearn.compose", fromlist=["x"]).ColumnTransformer(
-            [("city", OneHotEncoder(), ["city"])], remainder="passthrough"
-        ),
-        LinearRegression(),
+        ColumnTransformer([("city", OneHotEncoder(), ["city"])], remainder="passthrough"), LinearRegression()
     ).fit(frame, frame["size"] * 2 + (frame["city"] == "a") * 10)
     prepared = prepare(pipeline, example=frame)
     assert FOREST not in dict(prepared.beside)
@@ -104,7 +99,7 @@ def test_post_explain_answers_with_shapley_values_and_who_may_ask_may_ask_why():
         digest = put_model(Store.open(f"file://{stack.root}/store"), prepared).digest
         stack.serve(digest, anonymous=False)
         stack.endpoints["m:explain"] = Endpoint("default", "m:explain", versions=(Version("m", 1, digest),))
-        stack.keys["k"] = ApiKey(__import__("hashlib").sha256(b"secret").hexdigest(), "default", frozenset({"m"}))
+        stack.keys["k"] = ApiKey(hashlib.sha256(b"secret").hexdigest(), "default", frozenset({"m"}))
         stack.worker(digest, "m:explain", explain={"method": "auto"})
         stack.start_gateway()
         body = json.dumps(
@@ -123,12 +118,8 @@ def test_post_explain_answers_with_shapley_values_and_who_may_ask_may_ask_why():
 
 
 def test_a_version_without_a_background_says_so():
-    folder = Path(tempfile.mkdtemp(prefix="mz-"))
     with Stack() as stack:
-        from tests.serving.builders import doubling_model
-
         digest = stack.put(doubling_model())
         worker = stack.worker(digest, "m:explain", told=False, explain={})
         worker.line_with("has no background to be explained against: register it with an example")
         assert worker.inner.wait(30) == 2
-    shutil.rmtree(folder)

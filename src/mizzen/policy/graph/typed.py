@@ -124,6 +124,7 @@ class _Typing:
             given = [self._chosen(name, text, asked, own, path) for name, text in node.outputs.items()]
         else:
             given = [Way(name, len(asked) - 1, name) for name in asked[-1].node.outputs]
+        _all_used(asked, given, path)
         return _made(node, path, own, asked, given)
 
     def _step_way(
@@ -311,6 +312,18 @@ def _gives_back(callee: Typed, path: str) -> None:
                 f"{path}.dependency",
                 f"expected a Soft step to give only what it takes ({named(callee.inputs)}), so that the sequence can "
                 f"go on without it, found {name} {type_}",
+            )
+
+
+def _all_used(asked: list[Asked], given: list[Way], path: str) -> None:
+    """A step that nobody listens to is a step that was not connected."""
+    used = {way.place for way in given}.union(*({way.place for way in one.inputs} for one in asked))
+    for index, one in enumerate(asked):
+        if index not in used:
+            raise GraphError(
+                f"{path}.sequence[{index}]",
+                f"expected what {one.node.node.name} gives ({named(one.node.outputs)}) to be taken by a later step, or "
+                "to be in `outputs`: say in a later step's `inputs` what it takes from here",
             )
 
 
