@@ -76,13 +76,21 @@ class NaiveLane:
         taken, rows = [], head.rows
         for priority in (heading, *(level for level in self.bands if level != heading)):
             aside: set[str] = set()
+            band = self.bands[priority]
+            if priority != heading and (first := self.flows(priority)):
+                band.start = max(band.start, band.tags[first[0]])
             while rows < self.rules.batch_rows_max and (
                 flows := [tenant for tenant in self.flows(priority) if tenant not in aside]
             ):
                 line = [r for r in self.of(priority, flows[0]) if r.group == head.group]
                 if line and line[0].deadline_s <= now:
                     self.drop(line[0])
-                elif not line or line[0].alone or rows + line[0].rows > self.rules.batch_rows_max:
+                elif (
+                    not line
+                    or line[0].alone
+                    or rows + line[0].rows > self.rules.batch_rows_max
+                    or self.is_ahead(band, flows[0])
+                ):
                     aside.add(flows[0])
                 else:
                     taken.append(line[0])
@@ -90,6 +98,10 @@ class NaiveLane:
                     self.charge(line[0])
                     self.drop(line[0])
         return taken
+
+    def is_ahead(self, band: NaiveBand, tenant: str) -> bool:
+        weight = self.rules.weights.get(tenant, 1.0)
+        return band.tags[tenant] > band.start + self.rules.batch_rows_max / weight
 
     def next_priority(self) -> int | None:
         waiting = [level for level in self.bands if any(r.priority == level for r in self.listed)]

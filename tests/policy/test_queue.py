@@ -45,7 +45,7 @@ class Story:
         return self.queue.lost(worker, self.now)
 
     def fail(self, batch: Batch, message: str = "no") -> list[Failed]:
-        failed = self.queue.failed(batch, message)
+        failed = self.queue.failed(batch, message, self.now)
         self.queue.grant(batch.worker, 1)
         return failed
 

@@ -116,6 +116,9 @@ class QueueMachine(RuleBasedStateMachine):
                 assert self.lane_of[command.worker] == command.lane
                 assert not (command.suspect and self.running[command.worker]), "a suspect has its worker for itself"
                 self.running[command.worker].append(command)
+        for lane in LANES:
+            if not self.queue.is_used(lane):
+                self.naive.lanes.pop(lane, None)  # with it goes what its tenants had
 
     @precondition(lambda self: any(self.running.values()))
     @rule(data=st.data())
@@ -232,7 +235,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def failed(self, batch: Batch) -> None:
         live = [r for r in batch.requests if r.phase is Phase.RUNNING]
-        commands = self.queue.failed(batch, "bad")
+        commands = self.queue.failed(batch, "bad", self.now)
         failed = [one.request for one in commands if isinstance(one, Failed)]
         if len(batch.requests) == 1:
             assert len(failed) == len(live)

@@ -106,11 +106,13 @@ class PlayedLink:
         self.rows_of: dict[int, list[float]] = {}
         self.cancelled: list[Batch] = []
         self.retired = False
+        self.credits = 0
         self._owner = owner
         self._stage = stage
 
     def connect(self, number: int = 1, batches: int = 1, takes: Signature = DOUBLING) -> None:
         self.hello = Hello(PROTOCOL_VERSION, "pod", "m", number, digest(number), takes, batches)
+        self.credits = batches
         self._owner.worker_joined(self, self.hello)
 
     # What a service calls

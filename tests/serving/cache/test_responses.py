@@ -41,7 +41,7 @@ async def test_what_was_answered_is_not_computed_again(stage):
     await turn()
     link.answer()
     again = stage.call(1.0, 2.0)
-    assert again.exchange.done, "answered at once"
+    assert again.exchange is None, "answered at once"
     assert again.reply.answers == first.reply.answers
     assert stage.rows_computed == [1.0, 2.0]
     assert found(stage) == {"miss": 1, "memory": 1}

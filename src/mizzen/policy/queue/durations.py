@@ -9,14 +9,17 @@ far from uniform (thousands of single rows, now and then a full batch), and they
   samples may be outliers without effect.
 * The line is the weighted least squares fit through these points, of relative errors (weight `m / t^2` for `m` samples
   of median `t`), with neither coefficient negative. An octave that was not seen lately weighs less: half for each
-  `HALF_LIFE_S`. With one octave only, half of its duration is taken as fixed.
+  `HALF_LIFE_S`. With one octave only all of its duration is taken as fixed: what
+  was not measured is held against nobody.
 * `spread` is the ratio of measured to fitted duration that all but one in twenty of the samples keep.
 
-A fit costs some microseconds and is made for the first samples and then for each `FIT_EVERY`th.
+A fit costs some microseconds and is made for the first samples of all and of each octave, and then for each
+`FIT_EVERY`th.
 
 What is learned is used to give requests up, so that it could keep itself from being corrected: after one slow spell
-nothing would be run any more, and nothing learned. So it is trusted (`trusted_s`) only for a while after the last
-sample; then the next requests are run as if nothing were known.
+nothing would be run any more, and nothing learned. So it is trusted (`trusted`) only for a while after the last sample;
+then the next requests are run as if nothing were known, and if they take less than half of what was known, that is
+forgotten.
 """
 
 from collections import deque
@@ -29,7 +32,7 @@ FIT_EVERY = 16
 HALF_LIFE_S = 60.0
 SPREAD_MAX = 4.0
 TRUST_S = 1.0
-TRUST_BATCHES = 4.0
+TRUST_BATCHES = 2.0
 """What is learned is trusted this long, and for the time of so many batches, after the last sample."""
 TOOK_S_MIN = 1e-6
 GROWTH = 2.0
@@ -39,7 +42,7 @@ GROWTH = 2.0
 class Durations:
     """What is known of one model version's batches."""
 
-    __slots__ = ("_count", "_largest", "_octaves", "_seen_s", "cost_s", "fixed_s", "last_s", "spread")
+    __slots__ = ("_count", "_octaves", "_seen_s", "cost_s", "fixed_s", "largest", "last_s", "spread")
 
     def __init__(self) -> None:
         self.fixed_s = 0.0
@@ -49,8 +52,8 @@ class Durations:
         self._octaves: dict[int, deque[tuple[int, float]]] = {}
         self._seen_s: dict[int, float] = {}
         self._count = 0
-        self._largest = 0
-        """The largest cost among the samples."""
+        self.largest = 0
+        """The largest cost that was measured."""
 
     @property
     def known(self) -> bool:
@@ -59,6 +62,9 @@ class Durations:
 
     def add(self, cost: int, took_s: float, now: float) -> bool:
         """A batch was answered `took_s` after its worker could begin it. Returns whether a fit was made."""
+        if self.known and took_s < self.likely_s(cost) / 2 and not self.trusted(now):
+            self._octaves.clear()
+            self._count = self.largest = 0
         octave = cost.bit_length()
         samples = self._octaves.get(octave)
         if samples is None:
@@ -66,22 +72,26 @@ class Durations:
         samples.append((cost, max(took_s, TOOK_S_MIN)))
         self.last_s = self._seen_s[octave] = now
         self._count += 1
-        self._largest = max(self._largest, cost)
-        if self._count % FIT_EVERY == 0 or SAMPLES_MIN <= self._count < FIT_EVERY:
+        self.largest = max(self.largest, cost)
+        if self.known and (self._count % FIT_EVERY == 0 or len(samples) <= SAMPLES_MIN or self._count < FIT_EVERY):
             self._fit(now)
             return True
         return False
 
-    def upper(self) -> tuple[float, float]:
-        """`(fixed_s, cost_s)` of a line that all but one in twenty batches keep; zeros while nothing is known.
+    def likely_s(self, cost: float) -> float:
+        """What a batch of that cost takes; 0 while nothing is known."""
+        return self.fixed_s + self.cost_s * cost
+
+    def upper_s(self, cost: float) -> float:
+        """What all but one in twenty batches of that cost keep; 0 while nothing is known.
 
         >>> durations = Durations()
         >>> for now in range(8):
-        ...     durations.add(1, 0.012, now); durations.add(101, 0.022, now)
-        >>> [round(part, 4) for part in durations.upper()]
-        [0.0119, 0.0001]
+        ...     _ = durations.add(1, 0.012, now), durations.add(101, 0.022, now)
+        >>> round(durations.upper_s(51), 4)
+        0.0169
         """
-        return self.fixed_s * self.spread, self.cost_s * self.spread
+        return (self.fixed_s + self.cost_s * cost) * self.spread
 
     def trusted(self, now: float) -> bool:
         """Whether what is known is recent enough to give something up for it."""
@@ -95,7 +105,7 @@ class Durations:
         """
         if not self.known:
             return float("inf")
-        measured = self._largest
+        measured = self.largest
         if not self.cost_s:
             return GROWTH * measured
         fitted = (duration_s / self.spread - self.fixed_s) / self.cost_s
@@ -123,7 +133,7 @@ def _line(points: list[tuple[float, float, float]]) -> tuple[float, float]:
     x_mean = sum(x * w for x, _, w in points) / total
     y_mean = sum(y * w for _, y, w in points) / total
     if len(points) == 1:
-        return y_mean / 2, y_mean / 2 / x_mean
+        return y_mean, 0.0
     covariance = sum((x - x_mean) * (y - y_mean) * w for x, y, w in points)
     slope = max(0.0, covariance / sum((x - x_mean) ** 2 * w for x, _, w in points))
     intercept = y_mean - slope * x_mean

@@ -14,7 +14,7 @@ For two flows that both have something waiting of the same shape, over any time:
 
 where `c` is the largest cost of a request of that flow and `B` that of a batch. (Without batches it is Goyal's bound,
 without `B`. A batch that is headed by one flow is filled up with others' requests of its shape where the flows before
-them have none; these pay for it, and so are behind by a batch at most.)
+them have none, or none that fits. These pay for it, and may be ahead by a batch at most: further, room is left empty.)
 
 **Within a tenant**, the earliest deadline is first, then the earliest arrival: which is what keeps most deadlines where
 all can be kept (Liu and Layland, 1973), and with one timeout for all is first come, first served.

@@ -59,17 +59,18 @@ class Forming:
         return True
 
     def fill(self, band: Band) -> None:
-        """Adds what fits from that band."""
-        group = self.requests[0].group
+        """Adds what fits from that band, from no flow more than a batch ahead of the band's virtual time."""
+        head = self.requests[0]
+        batch_cost = self.size_max if head.by_size else self.rows_max
         aside = []
         while self.rows < self.rows_max and (flow := band.first()) is not None:
-            line = flow.lines.get(group)
-            if line is None or not self._take_from(line, band):
+            line = flow.lines.get(head.group)
+            if line is None or not self._take_from(line, band, band.start + batch_cost / flow.weight):
                 aside.append(band.put_aside())
         for flow in aside:
             band.put_back(flow)
 
-    def _take_from(self, line: Line, band: Band) -> bool:
+    def _take_from(self, line: Line, band: Band, tag_max: float) -> bool:
         """Takes from the first flow until another is first; `False` where that flow has no more for this batch."""
         flow, heap = line.flow, line.heap
         until, ready_s, cost_s = band.second_tag(), self._ready_s, self._cost_s
@@ -86,6 +87,7 @@ class Forming:
                 head.alone
                 or rows > self.rows_max
                 or size > self.size_max
+                or flow.tag > tag_max
                 or finish_s >= min(deadline_s, self._deadline_s)
             ):
                 return False

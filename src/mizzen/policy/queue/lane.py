@@ -46,6 +46,8 @@ class Lane:
         self._groups: dict[Hashable, Group] = {}
         self._again: deque[list[Request]] = deque()
         """Batches to be run as they are, before all others: halves of failed ones, requests of lost workers."""
+        self._came, self._taken_s = 0, 0.0
+        """The cost of what came since the last batch was taken, and when that was."""
         self._held_since_s = 0.0
         """Since when what waits could have been a batch: the lane was empty until then, or a batch was taken."""
 
@@ -90,6 +92,7 @@ class Lane:
         self.rows += request.rows
         self.size += request.size
         self.cost += request.cost
+        self._came += request.cost
 
     def add_again(self, requests: list[Request], *, first: bool = False) -> None:
         """They wait to be run as one batch, just so."""
@@ -182,12 +185,14 @@ class Lane:
 
         Who cannot be answered in time is not given but added to `late`.
         """
+        self.forecast.pace.came(self._came, now - self._taken_s)
+        self._came, self._taken_s = 0, now
         self._held_since_s = now
         while self._again:
             if requests := self._take_again(self._again.popleft(), now, late):
                 return requests
         durations = self.forecast.durations
-        fixed_s, cost_s = durations.upper() if durations.trusted(now) else (0.0, 0.0)
+        fixed_s, cost_s = (durations.fixed_s, durations.cost_s) if durations.trusted(now) else (0.0, 0.0)
         batch = Forming(start_s + fixed_s, cost_s, now, late, self.remove)
         while (band := self._next_band()) is not None:
             flow = band.first()
@@ -205,8 +210,10 @@ class Lane:
                 continue
             if not head.alone and self.count:
                 batch.rows_max, batch.size_max = self.batch_max(head)
-                for other in (band, *(other for other in self._bands if other is not band)):
-                    if other.count:
+                batch.fill(band)
+                for other in self._bands:
+                    if other is not band and (first := other.first()) is not None:
+                        other.start = max(other.start, first.tag)
                         batch.fill(other)
             break
         return batch.requests
@@ -270,14 +277,27 @@ class Lane:
         head = self._first()
         if not delay_s or head is None or self._again or self.has_full_batch():
             return None
-        fixed_s, cost_s = self.forecast.durations.upper()
-        return min(self._held_since_s + delay_s, head.deadline_s - max(delay_s, fixed_s + cost_s * head.cost))
+        needed_s = self.forecast.durations.upper_s(head.cost)
+        return min(self._held_since_s + delay_s, head.deadline_s - max(delay_s, needed_s))
 
     # How long it will take
 
-    def per_s(self) -> float:
-        """Cost that its workers work off each second; 0 while that is not known."""
-        return self.forecast.per_s(sum([not worker.draining for worker in self.workers.values()]))
+    def cost_max(self, request: Request) -> float:
+        """The largest cost of a batch of requests such as this one."""
+        rows_max, size_max = self.batch_max(request)
+        return size_max if request.by_size else min(rows_max, size_max * request.rows / max(1, request.size))
+
+    def per_s(self, request: Request) -> float:
+        """Cost of requests such as this one that its workers work off each second; 0 while that is not known."""
+        workers = sum([not worker.draining for worker in self.workers.values()])
+        return self.forecast.per_s(workers, self.cost_max(request))
+
+    def answer_s(self, request: Request, now: float) -> float | None:
+        """How long that request is likely to take if it comes now; `None` while that is not known."""
+        free_s = [max(0.0, worker.free_s - now) for worker in self.workers.values() if not worker.draining]
+        if not free_s or not self.forecast.durations.trusted(now):
+            return None
+        return self.forecast.answer_s(self.ahead(request), request.cost, self.cost_max(request), free_s)
 
     def ahead(self, request: Request) -> float:
         """The cost that is likely run before that request if it comes now."""
@@ -295,10 +315,6 @@ class Lane:
             others_weight -= flow.weight
         others = min(band.cost - waiting, (own + request.cost) * others_weight / weight)
         return cost + own + others
-
-    def free_s(self, now: float) -> float:
-        """When a worker is expected to be free."""
-        return now if self.idle else min((max(now, worker.free_s) for worker in self.workers.values()), default=now)
 
     # Workers
 

@@ -1,9 +1,13 @@
-"""How fast what waits is worked off: measured between answers while there was always more to do.
+"""How much slower work is done than its batches alone would take: measured between answers while there was more to do.
 
-An interval between two answers counts only if something waited all the time in between: with less to do than the
-workers could, the rate would be that of the arrivals and say nothing of how long a backlog takes. It is kept for each
-worker, so that it holds when workers come or go, and as a ratio of decayed sums (cost over worker seconds), so that
-batches of all sizes weigh as they should.
+The durations of batches (`durations`) say how long a backlog takes if workers never wait for anything. What they miss
+(a gateway that is busy itself, workers that share a processor) shows in the time between answers. So `slowness` is the
+ratio of two decayed sums: worker seconds that passed, over seconds that the batches answered in them were to take. An
+interval counts only if something waited all the time in between; with less to do than the workers could, it would say
+how often requests come, and not how fast they are worked off.
+
+It is a ratio, and not a rate of rows, because a rate depends on how large the batches happened to be: a queue that is
+kept short by refusals makes small batches, whose low rate would refuse more, and so on down.
 """
 
 KEEP = 1 - 1 / 32
@@ -11,20 +15,31 @@ KEEP = 1 - 1 / 32
 
 
 class Pace:
-    """The drain rate of one model version."""
+    """The drain of one model version, and what comes to it."""
 
-    __slots__ = ("_cost", "_since_s", "_worker_s")
+    __slots__ = ("_came", "_came_s", "_planned_s", "_since_s", "_worker_s")
 
     def __init__(self) -> None:
-        self._cost = 0.0
+        self._planned_s = 0.0
         self._worker_s = 0.0
         self._since_s: float | None = None
         """The last answer, where something has waited ever since."""
+        self._came = self._came_s = 0.0
 
-    def answered(self, cost: int, now: float, workers: int, *, more_waits: bool) -> None:
-        """A batch was answered; `more_waits`: whether anything waits at this moment."""
+    def came(self, cost: int, elapsed_s: float) -> None:
+        """So much came between two batches."""
+        self._came = KEEP * self._came + cost
+        self._came_s = KEEP * self._came_s + elapsed_s
+
+    @property
+    def comes_per_s(self) -> float:
+        """The cost of what comes and is taken in each second."""
+        return self._came / self._came_s if self._came_s > 0 else 0.0
+
+    def answered(self, planned_s: float, now: float, workers: int, *, more_waits: bool) -> None:
+        """A batch that was to take `planned_s` was answered; `more_waits`: whether anything waits at this moment."""
         if self._since_s is not None:
-            self._cost = KEEP * self._cost + cost
+            self._planned_s = KEEP * self._planned_s + planned_s
             self._worker_s = KEEP * self._worker_s + (now - self._since_s) * workers
         self._since_s = now if more_waits else None
 
@@ -32,6 +47,7 @@ class Pace:
         """Nothing waits any more."""
         self._since_s = None
 
-    def per_s(self, workers: int) -> float:
-        """Cost worked off each second by so many workers; 0 while that is not known."""
-        return workers * self._cost / self._worker_s if self._worker_s > 0 else 0.0
+    @property
+    def slowness(self) -> float:
+        """At least 1, which is also what there is to say while nothing is known."""
+        return max(1.0, self._worker_s / self._planned_s) if self._planned_s > 0 else 1.0

@@ -13,11 +13,16 @@ from mizzen.policy.queue.commands import (
     Refused,
 )
 from mizzen.policy.queue.fairness import Flow
+from mizzen.policy.queue.forecast import HEADROOM
 from mizzen.policy.queue.forming import Late
 from mizzen.policy.queue.lane import Lane, Worker
 from mizzen.policy.queue.request import GONE, RUNNING, WAITING, Batch, Request
 from mizzen.policy.queue.rules import Rules
 
+SPARE_S = 0.005
+"""A second batch is sent ahead to a worker that is expected to be free in this time: sooner it is worth more to decide
+late than to hide the way between.
+"""
 LOST_TWICE = "two workers were lost while they ran this request"
 
 
@@ -118,13 +123,13 @@ class Queue:
         """A request that was evicted waits in another lane; its place is by its deadline and first arrival."""
         self._enter(request, self._lane(lane), now)
 
-    def retry_after_s(self, lane: str, now: float) -> float:
-        """Seconds until a request that comes now can expect room: what waits, at the rate at which it is worked off.
+    def retry_after_s(self, request: Request, lane: str, now: float) -> float:
+        """Seconds until such a request can expect room: what waits, at the rate at which it is worked off.
 
-        At the latest it is when the next request's time is over: all there is to say while nothing is answered.
+        While that is not known it is when the next request's time is over, which is all there is to say.
         """
         found = self._lanes.get(lane)
-        per_s = found.per_s() if found is not None else 0.0
+        per_s = found.per_s(request) if found is not None else 0.0
         if found is None or not per_s:
             deadline_s = self.deadline_s()
             return max(0.0, deadline_s - now) if deadline_s is not None else 0.0
@@ -208,7 +213,9 @@ class Queue:
             if self._rules.batch_delay_s:
                 held_until_s = lane.held_until_s()
         while not lane.idle and lane.spare and lane.has_full_batch():
-            worker = next(iter(lane.spare))
+            worker = next((key for key in lane.spare if lane.workers[key].free_s - now <= SPARE_S), None)
+            if worker is None:
+                break
             if requests := lane.take(max(now, lane.workers[worker].free_s), now, late):
                 commands.append(self._start(lane, worker, requests, now))
         wholes = {one.request.whole or one.request: one.needed_s for one in late}
@@ -218,9 +225,10 @@ class Queue:
 
     def answered(self, batch: Batch, now: float, waited_s: float = 0.0) -> list[Command]:
         """The worker answered, after the batch had lain there for `waited_s`. Who is late by now has expired."""
-        lane, wanted = self._finish(batch)
+        lane, wanted = self._finish(batch, now)
         took_s = now - batch.sent_s - waited_s
-        lane.forecast.answered(batch.cost, took_s, now, len(lane.workers), more_waits=lane.count > 0)
+        cost_max = lane.cost_max(batch.requests[0])
+        lane.forecast.answered(batch.cost, took_s, now, len(lane.workers), cost_max, more_waits=lane.count > 0)
         commands: list[Command] = []
         for request in wanted:
             if request.phase is not RUNNING:
@@ -238,9 +246,9 @@ class Queue:
                         whole.unite()
         return commands
 
-    def failed(self, batch: Batch, message: str) -> list[Command]:
+    def failed(self, batch: Batch, message: str, now: float) -> list[Command]:
         """The model refused the batch. One request alone is at fault; of several, each half is tried."""
-        lane, live = self._finish(batch)
+        lane, live = self._finish(batch, now)
         commands: list[Command] = []
         if len(batch.requests) == 1:
             for request in live:
@@ -256,7 +264,7 @@ class Queue:
 
     def returned(self, batch: Batch, now: float) -> None:
         """The worker gave the batch back unrun: it is going, or was told that it need not run it."""
-        lane, live = self._finish(batch)
+        lane, live = self._finish(batch, now)
         self._wait_again(lane, live, now)
 
     def statistics(self) -> QueueStatistics:
@@ -290,20 +298,17 @@ class Queue:
     def _refusal(self, request: Request, lane: Lane, now: float) -> Refused | None:
         """Whether what is before it takes longer than it has."""
         left_s = request.deadline_s - now
-        durations, per_s = lane.forecast.durations, lane.per_s()
-        if not per_s or not durations.trusted(now):
+        answer_s = lane.answer_s(request, now)
+        if answer_s is None or answer_s <= HEADROOM * left_s:
             return None
-        fixed_s, cost_s = durations.upper()
-        needed_s = lane.free_s(now) - now + fixed_s + cost_s * request.cost
-        needed_s += lane.ahead(request) / per_s
-        return Refused(request, Reason.TOO_LATE, needed_s - left_s) if needed_s > left_s else None
+        return Refused(request, Reason.TOO_LATE, answer_s - HEADROOM * left_s)
 
     def _make_room(self, request: Request, lane: Lane, now: float) -> list[Refused]:
         """The queue is full: who is least entitled to a place gives it up, which may be the request itself.
 
         That is the lowest priority; there, the tenant that has most waiting for its weight; of that, its last request.
         """
-        retry_after_s = self.retry_after_s(lane.key, now)
+        retry_after_s = self.retry_after_s(request, lane.key, now)
         rules, refused = self._rules, list[Refused]()
         rows, size = self.rows_waiting + request.rows, self.bytes_waiting + request.size
         while rows > rules.rows_max or size > rules.bytes_max:
@@ -379,18 +384,19 @@ class Queue:
         for request in requests:
             request.phase, request.batch = RUNNING, batch
         worker = lane.workers[key]
-        durations = lane.forecast.durations
-        worker.free_s = max(now, worker.free_s) + durations.fixed_s + durations.cost_s * batch.cost
+        worker.free_s = max(now, worker.free_s) + lane.forecast.durations.likely_s(batch.cost)
         worker.credits -= 1
         worker.running.append(batch)
         self._batches_running += 1
         lane.place(key)
         return batch
 
-    def _finish(self, batch: Batch) -> tuple[Lane, list[Request]]:
+    def _finish(self, batch: Batch, now: float) -> tuple[Lane, list[Request]]:
         """It runs no more. Returns its lane, and those of it that still wait for an answer."""
         lane = self._lane_of[batch.worker]
-        lane.workers[batch.worker].running.remove(batch)
+        worker = lane.workers[batch.worker]
+        worker.running.remove(batch)
+        worker.free_s = now + sum([lane.forecast.durations.likely_s(other.cost) for other in worker.running])
         self._batches_running -= 1
         lane.place(batch.worker)
         return lane, batch.close()
@@ -407,5 +413,5 @@ def _lane_statistics(lane: Lane) -> LaneStatistics:
         cost_s=durations.cost_s,
         spread=durations.spread,
         batch_cost_max=float("inf") if target_s is None else durations.cost_max(target_s / 2),
-        drain_per_s=lane.per_s(),
+        drain_per_s=lane.forecast.per_s(len(lane.workers), durations.largest),
     )

@@ -75,9 +75,11 @@ class Gateway:
             exchange.pinned = pinned
             if service.endpoint.graph is not None:
                 exchange.unit = headers.get("mizzen-unit")
-            service.accept(exchange)
         except HttpError as error:
             self.refuse(reply, error, measures)
+            return None
+        service.accept(exchange)
+        if exchange.done:
             return None
         exchange.on_leave = service.leave
         return exchange

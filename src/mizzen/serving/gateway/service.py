@@ -75,7 +75,14 @@ class Service:
     # What clients do
 
     def accept(self, exchange: Exchange) -> None:
-        """Takes a request: from now on it is answered from here. Raises `HttpError` where it is refused at once."""
+        """Takes a request: from now on it is answered from here, which may be at once."""
+        try:
+            self._accept(exchange)
+        except HttpError as error:
+            self._ends.refuse(exchange, error)
+
+    def _accept(self, exchange: Exchange) -> None:
+        """Raises `HttpError` where it is refused."""
         served = self._choice(exchange)
         if served is None:
             self._park(exchange)
@@ -181,10 +188,7 @@ class Service:
         parked, self._parked = self._parked, deque()
         for exchange in parked:
             if not exchange.done:
-                try:
-                    self.accept(exchange)
-                except HttpError as error:
-                    self._ends.refuse(exchange, error)
+                self.accept(exchange)
 
     def statistics(self) -> QueueStatistics:
         """How its queue stands; what is parked counts as waiting."""
@@ -275,7 +279,8 @@ class Service:
             message = f"version {old.version.version} was replaced while the request waited; send it again"
             self._ends.refuse(exchange, HttpError(503, message, "unavailable", retry_after_s=1.0))
             return
-        exchange.split = Split(ticket.parts, _inputs(ticket)) if ticket.parts is not None else None
+        assert exchange.decoded is not None, "what is queued is decoded"
+        exchange.split = Split(ticket.parts, exchange.decoded.inputs) if ticket.parts is not None else None
 
     # What workers say (`link.Owner`)
 
@@ -315,7 +320,7 @@ class Service:
         try:
             parts = served.parts(batch, frame.tensors)
         except BadTensorError as error:
-            self._perform(self._queue.failed(batch, str(error)))
+            self._perform(self._queue.failed(batch, str(error), self._clock()))
         else:
             commands = self._queue.answered(batch, now, result.wait_s)
             if commands:
@@ -327,7 +332,7 @@ class Service:
 
     def batch_failed(self, link: Link, batch: Batch, failure: Failure) -> None:
         if failure.code is ErrorCode.FAILED:
-            self._perform(self._queue.failed(batch, failure.message))
+            self._perform(self._queue.failed(batch, failure.message, self._clock()))
         else:
             self._queue.returned(batch, self._clock())
         self._queue.grant(link, failure.credits)
@@ -417,7 +422,7 @@ class Service:
         try:
             link.run(batch, heads, data)
         except FrameError as error:
-            self._perform(self._queue.failed(batch, str(error)))
+            self._perform(self._queue.failed(batch, str(error), self._clock()))
             self._queue.grant(link, 1)
             self._assign_soon()
         else:

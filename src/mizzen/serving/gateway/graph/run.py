@@ -13,7 +13,6 @@ import msgspec
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.graph.hop import Hop, Outcome, Tensors, Then
-from mizzen.serving.gateway.measures import Measures
 
 
 class HopRecord(msgspec.Struct, frozen=True):
@@ -32,8 +31,6 @@ HopHook = Callable[[Exchange, HopRecord], None]
 
 class Target(Protocol):
     """A service, as a hop sees it."""
-
-    measures: Measures
 
     def accept(self, exchange: Exchange) -> None: ...
     def leave(self, exchange: Exchange) -> None: ...
@@ -91,8 +88,4 @@ class Scope:
         hop = Hop(inputs, began_s, exchange.deadline_s, ended, run.fail)
         hop.tenant, hop.unit = exchange.tenant, exchange.unit
         self._hops[hop] = target
-        try:
-            target.accept(hop)
-        except HttpError as error:
-            target.measures.outcome(error.outcome)
-            hop.refuse(error)
+        target.accept(hop)
