@@ -68,7 +68,7 @@ def test_crds_are_printed_for_a_cluster(tmp_path: Path) -> None:
 
 
 def test_the_public_surface_is_what_it_says() -> None:
-    assert sorted(mizzen.__all__) == ["Client", "Endpoint", "__version__", "deploy"]
+    assert sorted(mizzen.__all__) == ["Client", "Endpoint", "PythonModel", "__version__", "deploy"]
     for name in mizzen.__all__:
         assert getattr(mizzen, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

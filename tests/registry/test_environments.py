@@ -113,16 +113,19 @@ def builder(place: Path, requirements: Path) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "with what it started"])
 @pytest.mark.parametrize("moment", ["pyvenv.cfg", "bridge", "requirements.txt"])
-def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_whole(tmp_path, wheels, moment):
-    """At any moment: its lock goes with it, and what it left is built anew."""
+def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_whole(tmp_path, wheels, moment, alone):
+    """At any moment: its lock goes with it, and what it left is built anew. An installer that outlives it is waited
+    for, so that two never write in one place.
+    """
     requirements = tmp_path / "lock.txt"
     requirements.write_bytes(lock(wheels, "mzdemo==1.5"))
     folder = tmp_path / "cache" / "environments" / key_of(requirements.read_bytes())
     process = subprocess.Popen(builder(tmp_path, requirements), stdout=subprocess.DEVNULL, start_new_session=True)
     while not (folder / moment).exists() and process.poll() is None:
         pass
-    os.killpg(process.pid, signal.SIGKILL)
+    (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
     process.wait()
     found = ensure(requirements.read_bytes(), tmp_path / "cache")
     assert says(found, "import mzdemo; print(mzdemo.X)") == "1"
@@ -213,8 +216,27 @@ def test_a_pylock_that_pip_could_not_keep_to_is_refused(tmp_path, text, words):
         requirements_of(path)
 
 
+def test_uvs_lock_is_exported_by_uv(tmp_path, wheels, monkeypatch):
+    """What the project needs, pinned; not the project itself."""
+    uv = Path(pytest.importorskip("uv").find_uv_bin())
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        "[project]\nname = 'p'\nversion = '0.1'\nrequires-python = '>=3.11'\ndependencies = ['mzdemo']\n"
+    )
+    monkeypatch.setenv("PATH", f"{uv.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    command = ["uv", "lock", "-q", "--offline", "--no-index", "--find-links", str(wheels), "--python", sys.executable]
+    subprocess.run(command, cwd=project, check=True)
+    assert requirements_of(project / "uv.lock").decode().split() == ["mzdemo==1.5"]
+    (project / "pyproject.toml").unlink()
+    with pytest.raises(ModelUnfit, match="beside its pyproject.toml"):
+        requirements_of(project / "uv.lock")
+
+
 def test_uvs_lock_needs_uv_or_says_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "uv.lock").write_text("version = 1\n")
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'p'\nversion = '0.1'\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ModelUnfit, match=r"uv export -o pylock.toml"):
         requirements_of(tmp_path / "uv.lock")

@@ -178,14 +178,14 @@ ONE_OF_EACH = [onnx_case, lightgbm_words, xgboost_many, skops_forest, python_cas
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
-    """Cases and their loaded models, each made once."""
-    made: dict[str, tuple[Case, Model]] = {}
+    """Cases, their loaded models and their folders, each made once."""
+    made: dict[str, tuple[Case, Model, Any]] = {}
 
-    def case_of(make: Callable[[Any], Case]) -> tuple[Case, Model]:
+    def case_of(make: Callable[[Any], Case]) -> tuple[Case, Model, Any]:
         if make.__name__ not in made:
             place = tmp_path_factory.mktemp(make.__name__)
             case = make(place)
-            made[make.__name__] = case, loaded(case, place)
+            made[make.__name__] = case, loaded(case, place), place
         return made[make.__name__]
 
     return case_of
@@ -223,7 +223,7 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], r
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 def test_it_answers_what_its_library_answers(cases, make):
     """All rows at once, some, and one by one."""
-    case, model = cases(make)
+    case, model, _ = cases(make)
     assert model.signature.batchable
     for rows in (slice(None), slice(3, 20), *(slice(index, index + 1) for index in range(5))):
         assert_same(answers(model, case.feed, rows), case.expected, rows)
@@ -234,7 +234,7 @@ def test_it_answers_what_its_library_answers(cases, make):
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 def test_what_it_is_registered_with_is_what_it_says(cases, make):
     """The signature in the version is the worker's; the example in the store is answered."""
-    case, model = cases(make)
+    case, model, _ = cases(make)
     registered = case.prepared.signature
     for mine, theirs in ((model.signature.inputs, registered.inputs), (model.signature.outputs, registered.outputs)):
         assert [(one.name, one.datatype, list(one.shape)) for one in mine] == [
@@ -249,7 +249,7 @@ def test_what_it_is_registered_with_is_what_it_says(cases, make):
 
 @pytest.mark.parametrize("make", ONE_OF_EACH, ids=lambda make: make.__name__)
 def test_wrong_inputs_are_refused_in_words_and_the_next_are_answered(cases, make):
-    case, model = cases(make)
+    case, model, _ = cases(make)
     specs = model.signature.inputs
     good = tensors_of(case.feed, specs, slice(0, 2))
     wide = next(index for index, spec in enumerate(specs) if len(spec.shape) == 2 and spec.datatype != "BYTES")
@@ -271,9 +271,8 @@ def test_wrong_inputs_are_refused_in_words_and_the_next_are_answered(cases, make
 )
 def test_a_file_that_is_no_model_is_refused_in_words(cases, make, tmp_path):
     """Or the process that tries it dies of it, as XGBoost does, and that is what is said."""
-    place = tmp_path / "place"
-    place.mkdir()
-    package = decode((make(place) if make is python_case else cases(make)[0]).prepared.model)
+    case, _, place = cases(make)
+    package = decode(case.prepared.model)
     for data in (b"", b"\x80\x04\x95nonsense"):
         folder = tmp_path / f"model-{len(data)}"
         lay_out(folder, package, [(entry, data) for entry in package.files], Store.open(f"file://{place}/store"))
@@ -302,10 +301,10 @@ def started(stack: Stack, case: Case, place: Any, **task):
 
 
 @pytest.mark.parametrize("make", ONE_OF_EACH, ids=lambda make: make.__name__)
-def test_it_keeps_to_the_talk_in_a_process_of_its_own(stack, tmp_path, make):
+def test_it_keeps_to_the_talk_in_a_process_of_its_own(stack, cases, make):
     """Warm for every size, answers, cancelled before it ran, drained and ended; killed, and taken up again."""
-    case = make(tmp_path)
-    worker = started(stack, case, tmp_path)
+    case, _, place = cases(make)
+    worker = started(stack, case, place)
     with Gateway(worker) as gateway:
         assert [rows for rows, _ in gateway.hello.profile] == [1, 2, 4]
         assert all(seconds > 0 for _, seconds in gateway.hello.profile)
@@ -327,10 +326,11 @@ def test_it_keeps_to_the_talk_in_a_process_of_its_own(stack, tmp_path, make):
     assert worker.inner.wait(PATIENCE_S) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", ONE_OF_EACH, ids=lambda make: make.__name__)
-def test_killed_it_leaves_nothing_that_stops_the_next(stack, tmp_path, make):
-    case = make(tmp_path)
-    worker = started(stack, case, tmp_path)
+def test_killed_it_leaves_nothing_that_stops_the_next(stack, cases, make):
+    case, _, place = cases(make)
+    worker = started(stack, case, place)
     with Gateway(worker) as gateway:
         sent = run(1, *tensors_of(case.feed, gateway.hello.signature.inputs, slice(0, 100)))
         gateway.socket.sendall(sent)
@@ -338,7 +338,7 @@ def test_killed_it_leaves_nothing_that_stops_the_next(stack, tmp_path, make):
         with contextlib.suppress(ConnectionError):
             while gateway.next() is not None:
                 pass
-    started(stack, case, tmp_path).line_with("ready")
+    started(stack, case, place).line_with("ready")
 
 
 def run(number: int, *tensors: Tensor) -> bytes:
@@ -393,7 +393,7 @@ def test_what_cannot_be_converted_is_kept_as_it_is_unless_it_is_to_be_onnx():
 @pytest.mark.parametrize(("maker", "ending"), [(lightgbm_words, "txt"), (xgboost_many, "ubj"), (xgboost_many, "json")])
 def test_a_librarys_own_file_is_registered_as_it_is(cases, tmp_path, maker, ending):
     """What it takes and gives the library says; labels without names are numbers."""
-    case, _ = cases(maker)
+    case, _, _ = cases(maker)
     path = tmp_path / f"brought.{ending}"
     ((_, data),) = case.prepared.parts
     if ending == "json":

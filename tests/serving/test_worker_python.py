@@ -15,7 +15,7 @@ from mizzen.data.lake.objects import Store
 from mizzen.registry.artifact import put_model
 from mizzen.registry.errors import ModelUnfit
 from mizzen.registry.python_model import PythonModel, prepare_python
-from mizzen.serving.frames import ErrorCode, Generate, write_frame
+from mizzen.serving.frames import Cancel, ErrorCode, Generate, write_frame
 
 from .builders import tensor
 from .stack import PATIENCE_S, Stack, eventually
@@ -59,10 +59,15 @@ class Words:
         return np.array([text.upper() for text in batch["text"].ravel()], dtype=object).reshape(batch["text"].shape)
 
     def generate(self, inputs, parameters):
-        for word in inputs["text"].ravel()[0].split()[: parameters.get("most")]:
-            if word == b"stop":
-                raise RuntimeError("a word that is not said")
-            yield np.array([[word.decode() + parameters.get("end", "")]], dtype=object)
+        try:
+            for word in inputs["text"].ravel()[0].split()[: parameters.get("most")]:
+                if word == b"stop":
+                    raise RuntimeError("a word that is not said")
+                yield np.array([[word.decode() + parameters.get("end", "")]], dtype=object)
+        finally:
+            print("let go of", parameters.get("name"))
+            if parameters.get("name") == "clumsy":
+                raise ValueError("on the way out")
 
 
 class Odd:
@@ -245,6 +250,14 @@ def test_a_class_that_says_nothing_of_itself_is_known_by_its_example(stack, proj
         assert (parts, failure.credits) == ([b"to"], 0)
         assert "generate raised RuntimeError: a word that is not said (serve.py:" in failure.message
         assert streamed(gateway, 4, "a b c", most=2)[0] == [b"a", b"b"]
+        for number, name in ((5, "tidy"), (6, "clumsy")):
+            words = tensor(["a b c"], "BYTES", (1, 1), "text")
+            send(gateway, Generate(number, 1, {"name": name}, heads(words)), words)
+            assert gateway.next().header.stream == number
+            send(gateway, Cancel(number))
+            assert gateway.next().header.code is ErrorCode.CANCELLED
+            worker.line_with(f"let go of {name}")
+        assert streamed(gateway, 7, "still")[0] == [b"still"]
 
 
 def streamed(gateway: Gateway, number: int, text: str, **parameters):

@@ -221,6 +221,7 @@ class ModelVersion(Resource):
     columns: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Model", ".spec.model"),
         PrinterColumn("Version", ".spec.version", "integer"),
+        PrinterColumn("Format", ".spec.artifact.format"),
         PrinterColumn("Aliases", ".status.aliases"),
         READY, REASON,
         PrinterColumn("Digest", ".spec.artifact.digest", priority=1),

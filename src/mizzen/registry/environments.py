@@ -6,10 +6,10 @@ packages that a worker itself stands on, which come last on the import path: whe
 of one of them, that is used.
 
 Building is safe against everything that happens on a node. A file lock (`<key>.lock`) is held while it is built, so
-that of many workers that start together one builds and the others wait; the lock goes with the process that holds it,
-so that none is left behind by a `kill -9`. An environment is complete when its mark is there, which is written last;
-what has none is thrown away and built anew. Who uses an environment holds the lock shared, also across `exec`, and
-`sweep` takes away only what nobody holds and nobody has used for a while.
+that of many workers that start together one builds and the others wait; the lock goes with the processes that hold it
+(the builder and what it started), so that none is left behind by a `kill -9`. An environment is complete when its mark
+is there, which is written last; what has none is thrown away and built anew. Who uses an environment holds the lock
+shared, also across `exec`, and `sweep` takes away only what nobody holds and nobody has used for a while.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def ensure(requirements: bytes, cache: Path) -> Environment:
                 return Environment(folder, lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / _MARK).exists():
-                _build(folder, requirements, cache)
+                _build(folder, requirements, cache, lock)
             # From here to the shared lock another may sweep it away: so look again.
     except BaseException:
         os.close(lock)
@@ -118,9 +118,9 @@ def _held(path: Path) -> Iterator[bool]:
         os.close(lock)
 
 
-def _build(folder: Path, requirements: bytes, cache: Path) -> None:
+def _build(folder: Path, requirements: bytes, cache: Path, lock: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # what one that was killed left
-    _run([sys.executable, "-I", "-m", "venv", "--without-pip", str(folder)], folder.parent)
+    _run([sys.executable, "-I", "-m", "venv", "--without-pip", str(folder)], folder.parent, lock)
     _make_bridge(folder)
     wanted = folder / "requirements.txt"
     wanted.write_bytes(requirements)
@@ -128,21 +128,23 @@ def _build(folder: Path, requirements: bytes, cache: Path) -> None:
     if importlib.util.find_spec("pip") is not None:
         pip = [sys.executable, "-I", "-m", "pip", "--python", str(python)]
     else:
-        _run([str(python), "-I", "-m", "ensurepip"], folder)
+        _run([str(python), "-I", "-m", "ensurepip"], folder, lock)
         pip = [str(python), "-I", "-m", "pip"]
     options = ["--no-input", "--disable-pip-version-check", "--no-warn-script-location", "-q"]
-    _run([*pip, "install", *options, "--requirement", str(wanted)], folder, {"PIP_CACHE_DIR": str(cache / "pip")})
+    command = [*pip, "install", *options, "--requirement", str(wanted)]
+    _run(command, folder, lock, {"PIP_CACHE_DIR": str(cache / "pip")})
     part = folder / f"{_MARK}.part"
     part.write_text("")
     os.sync()  # the mark must not be on the disk before what it vouches for
     part.replace(folder / _MARK)
 
 
-def _run(command: list[str], folder: Path, more: dict[str, str] | None = None) -> None:
+def _run(command: list[str], folder: Path, lock: int, more: dict[str, str] | None = None) -> None:
+    """Runs one step. It holds the lock too: where this process is killed, the next builder waits for what it left."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
     run = subprocess.run(
         command, cwd=folder, env=environment | (more or {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, check=False,
+        stderr=subprocess.STDOUT, text=True, check=False, pass_fds=(lock,),
     )  # fmt: skip
     if run.returncode != 0:
         lines = [line for line in run.stdout.strip().splitlines() if not line.startswith("WARNING: ")]

@@ -13,7 +13,16 @@ from typing import Any
 
 from mizzen.registry.errors import ModelUnfit
 
-_UV_EXPORT = ("export", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--format", "requirements.txt")
+_UV_EXPORT = (
+    "export",
+    "--frozen",
+    "--no-dev",
+    "--no-emit-project",
+    "--no-header",
+    "--no-annotate",
+    "--format",
+    "requirements.txt",
+)
 
 
 def requirements_of(path: Path) -> bytes:
@@ -62,6 +71,8 @@ def _line(package: dict[str, Any], place: str) -> str:
 
 
 def _exported(path: Path) -> bytes:
+    if not path.exists() or not path.with_name("pyproject.toml").exists():
+        raise ModelUnfit(f"{path}: expected uv's lock file beside its pyproject.toml")  # uv would look further up
     uv = shutil.which("uv")
     if uv is None:
         raise ModelUnfit(f"{path}: uv is needed to read its lock file: install it, or write one that all can read: "

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from mizzen.data.lake.code import bundle, put_bundle
 from mizzen.data.lake.objects import Store
 from mizzen.kinds.build import Lineage, ModelVersion
@@ -24,7 +26,7 @@ from mizzen.registry.originals import Original, onnx_bytes, original_of
 from mizzen.registry.package import FORMATS
 from mizzen.registry.prepared import Prepared
 from mizzen.registry.python_model import PythonModel, prepare_python
-from mizzen.registry.rows import Rows, inputs_of
+from mizzen.registry.rows import NUMPY, Rows, inputs_of
 from mizzen.registry.version import ClusterVersions, Versions, create_version
 
 log = logging.getLogger(__name__)
@@ -91,10 +93,13 @@ def _prepared_onnx(model: bytes, example: Any | None) -> Prepared:
     signature = inspected.signature
     feed = zeros_for(signature) if inspected.answers_zeros else None
     if example is not None:
-        rows = Rows(example)
-        inputs = inputs_of(signature, rows)
-        feed = inputs.feed(rows)
-        signature.columns = list(inputs.columns)
+        if isinstance(example, Mapping):
+            feed = {one.name: np.asarray(example.get(one.name, ()), NUMPY[one.datatype]) for one in signature.inputs}
+        else:
+            rows = Rows(example)
+            inputs = inputs_of(signature, rows)
+            feed = inputs.feed(rows)
+            signature.columns = list(inputs.columns)
         try:
             session_of(model).run(None, feed)
         except RUNTIME_ERRORS as error:

@@ -6,7 +6,7 @@ for it. How long each size took is told to the gateways with the greeting.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 from mizzen.serving.frames import Parameter
 from mizzen.serving.oip import BadRequestError, RequestDecoder
@@ -37,8 +37,13 @@ class Model:
 
     def generate(self, tensors: Sequence[Tensor], parameters: Mapping[str, Parameter]) -> Iterator[list[Tensor]]:
         """The outputs part by part. Raises `BatchError`, also between parts."""
-        for outputs in self.runtime.generate(self._arrays(tensors), parameters):
-            yield [tensor_of(spec, output) for spec, output in zip(self._outputs, outputs, strict=True)]
+        parts = self.runtime.generate(self._arrays(tensors), parameters)
+        try:
+            for outputs in parts:
+                yield [tensor_of(spec, output) for spec, output in zip(self._outputs, outputs, strict=True)]
+        finally:
+            if isinstance(parts, Generator):  # where the stream was left before its end: on this thread, and now
+                parts.close()
 
     def warm_up(
         self, example: bytes | None, batch_rows: Sequence[int] = (), clock: Callable[[], float] = time.monotonic

@@ -31,7 +31,8 @@ from mizzen.serving.worker.arrays import DTYPES, Array
 from mizzen.serving.worker.errors import BatchError, TaskError
 from mizzen.serving.worker.runtimes.runtime import MESSAGE_CHARACTERS_MAX, Runtime
 
-_DATATYPE_OF = {dtype.str.removeprefix("<").removeprefix("|"): name for name, dtype in DTYPES.items()}
+_DATATYPE_OF = {dtype.str[1:]: name for name, dtype in reversed(DTYPES.items())}
+"""By numpy's name without the byte order; of several datatypes with one such name, the first."""
 
 
 @dataclass(frozen=True, slots=True)
