@@ -31,7 +31,11 @@ SECONDS = 3
 START_TIMEOUT_S = 30.0
 GRAPH = {
     "nodes": [
-        {"name": "main", "sequence": [{"node": "a"}, {"node": "b", "inputs": {"X": "inputs.X"}}]},
+        {
+            "name": "main",
+            "sequence": [{"node": "a"}, {"node": "b", "inputs": {"X": "inputs.X"}}],
+            "outputs": {"label": "a.label", "probabilities": "b.probabilities"},
+        },
         {"name": "a", "model": "bench:1"},
         {"name": "b", "model": "bench:1"},
     ]
