@@ -9,7 +9,7 @@ from tests.serving.builders import spec
 from tests.serving.graph.builders import GraphStage, column, graph, outputs_of, played, reply_of
 from tests.serving.played import Call, turn
 
-from mizzen.serving.gateway.directory import Endpoint, GraphPlan, Version
+from mizzen.serving.gateway.directory import Caching, Endpoint, GraphPlan, Version
 
 pytestmark = pytest.mark.looptime
 
@@ -396,3 +396,32 @@ async def test_tensors_of_every_kind_pass_through(stage):
     ]}  # fmt: skip
     found = await outputs_of(Call(stage, "POST", "/v2/models/g/infer", json.dumps(body).encode(), {}))
     assert found == {"t2": ["ä", "", "x", "yz"], "b2": [False, False], "h2": [1, 2, 3, 8, 10, 12], "u2": [2, 2**64 - 1]}
+
+
+# With a cache
+
+
+async def test_answers_of_a_graph_are_kept_until_any_of_its_models_changes(stage):
+    shape = graph(main={"sequence": [{"node": "a"}, {"node": "b", "inputs": {"x": "a.y"}}]}, a=m(1), b=m(2))
+    models = {"a": double(), "b": add(1)}
+    keeping = Caching(60.0, 1 << 20)
+    stage.serve(shape, models=models, cache=keeping)
+    for _ in range(3):
+        assert await outputs_of(stage.ask(x=[1.0])) == {"y": [3.0]}
+    assert [model.rows for model in models.values()] == [1, 1]
+    stage.serve(shape, models={**models, "b": add(10)}, cache=keeping)
+    assert await outputs_of(stage.ask(x=[1.0])) == {"y": [12.0]}
+
+
+async def test_a_unit_that_goes_another_way_is_not_given_the_others_answer(stage):
+    shape = graph(
+        main={"splitter": {"shares": [{"node": "a", "weight": 1}, {"node": "b", "weight": 1}]}}, a=m(1), b=m(2)
+    )
+    models = {"a": add(0), "b": add(1)}
+    stage.serve(shape, models=models)
+    units = [str(number) for number in range(20)]
+    without = [(await outputs_of(stage.ask(x=[0.0], mizzen_unit=unit)))["y"] for unit in units]
+    stage.serve(shape, models=models, workers=False, cache=Caching(60.0, 1 << 20))
+    for _ in range(2):
+        assert [(await outputs_of(stage.ask(x=[0.0], mizzen_unit=unit)))["y"] for unit in units] == without
+    assert sum(model.rows for model in models.values()) == 40

@@ -348,6 +348,10 @@ class Service:
         """Answers with an error, unless it has been answered."""
         self._ends.refuse(exchange, error)
 
+    def variant(self, exchange: Exchange) -> str:  # noqa: ARG002 - graphs look at it
+        """What the answer depends on beside the version and the decoded request: of one model, nothing."""
+        return ""
+
     def successor(self, served: Served) -> Served | None:
         """The version that answers what was decoded for `served`, now; `None` where none fits."""
         same = next((other for other in self._traffic if other.digest == served.digest), None)

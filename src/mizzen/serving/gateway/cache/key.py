@@ -34,12 +34,18 @@ def wanted_outputs(request: InferenceRequest, signature: Signature) -> tuple[str
     return tuple(spec.name for spec in signature.outputs if spec.name in names)
 
 
-def key_of(tenant: str, model_digest: str, outputs: tuple[str, ...], request: InferenceRequest) -> bytes:
-    """The key of a request by that tenant to the model with that digest."""
+def key_of(
+    tenant: str, model_digest: str, outputs: tuple[str, ...], request: InferenceRequest, variant: str = ""
+) -> bytes:
+    """The key of a request by that tenant to the model with that digest.
+
+    `variant` is what else an answer depends on: the unit, where a graph sends units different ways.
+    """
     inputs = request.inputs
     head = _encode(
         [
             tenant,
+            variant,
             model_digest,
             outputs,
             [(tensor.name, tensor.datatype, tensor.shape, len(tensor.data)) for tensor in inputs],

@@ -52,6 +52,9 @@ class Downstream(Protocol):
     def refuse(self, exchange: Exchange, error: HttpError) -> None:
         """Answers with an error, unless it has been answered."""
 
+    def variant(self, exchange: Exchange) -> str:
+        """What the answer depends on beside the version and the decoded request."""
+
     def successor(self, served: Served) -> Served | None:
         """The version that answers what was decoded for `served`, now; `None` where none fits."""
 
@@ -127,7 +130,7 @@ class ResponseCache:
         request = exchange.decoded
         assert request is not None, "what comes here is decoded"
         outputs = wanted_outputs(request, served.signature)
-        key = key_of(exchange.tenant, served.digest, outputs, request)
+        key = key_of(exchange.tenant, served.digest, outputs, request, self._downstream.variant(exchange))
         digest = self._tiers.digest(key)
         entry = self._memory.get(digest, self._tiers.clock())
         if entry is not None:

@@ -91,6 +91,8 @@ class GraphService(Service):
         self._nodes: dict[str, _NodeService] = {}
         """By the model's reference."""
         self._all_workers: dict[str, Worker] = {}
+        self._by_unit = False
+        """Whether what a client says it acts for decides which way its requests go."""
         self._problem: str | None = None
         self._root: Node | None = None
         self._updating = False
@@ -107,6 +109,10 @@ class GraphService(Service):
         exchange.run = scope
         inputs = {tensor.name: tensor for tensor in decoded.inputs}
         self._root.begin(scope, inputs, partial(self._ended, exchange, served))
+
+    def variant(self, exchange: Exchange) -> str:
+        """The unit, where the graph goes by it."""
+        return (exchange.unit or "") if self._by_unit else ""
 
     def _ended(self, exchange: Exchange, served: Served, outcome: Outcome) -> None:
         if isinstance(outcome, HttpError):
@@ -147,6 +153,8 @@ class GraphService(Service):
         assert plan is not None, "made for graphs only"
         if self._graph is None or self._plan is None or plan.spec != self._plan.spec:
             self._graph = Graph.model_validate(plan.spec)
+            splitters = [node.splitter for node in self._graph.nodes if node.splitter is not None]
+            self._by_unit = any(splitter.by is None for splitter in splitters)
         self._plan = plan
         self._updating = True
         self._update_nodes(self._graph, plan)
