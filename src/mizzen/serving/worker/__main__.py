@@ -18,7 +18,7 @@ from mizzen.serving.worker.ending import exit_code_of
 from mizzen.serving.worker.errors import TaskError
 from mizzen.serving.worker.model import Model
 from mizzen.serving.worker.process import Worker, processors
-from mizzen.serving.worker.runtimes.loading import explainer_of
+from mizzen.serving.worker.runtimes.explaining import explainer_of
 from mizzen.serving.worker.runtimes.onnx import OnnxRuntime
 from mizzen.serving.worker.task import ONNX, Surroundings, Task
 
