@@ -58,7 +58,8 @@ def test_an_endpoint_is_closed_without_a_key_and_open_with_one(serving: Machine)
 
 def test_get_describe_logs_events_and_status_tell(serving: Machine) -> None:
     assert "thing:1" in serving.mizzen("get", "ie")
-    assert "things" in serving.mizzen("get", "dset,mdl", "-o", "wide")
+    assert "dataset.mizzen.dev/things" in serving.mizzen("get", "dset,mdl", "-o", "wide")
+    assert "kind: InferenceEndpoint" in serving.mizzen("get", "ie/thing", "-o", "yaml")
     described = serving.mizzen("describe", "tj/thing")
     assert "Succeeded" in described
     assert "made thing-1" in described

@@ -141,7 +141,7 @@ async def _documents(
     objects: list[dict[str, Any]] = []
     for info, name in wanted:
         if name is not None:
-            objects.append(await client.get(untyped(info), name, namespace))
+            objects.append({**await client.get(untyped(info), name, namespace)})
             continue
         listed = await client.list(untyped(info), None if everywhere else namespace, labels=selector)
         objects += [{"apiVersion": info.api_version, "kind": info.kind, **obj} for obj in listed]
