@@ -32,17 +32,25 @@ check: $(VENV)/.installed  ## lint, types, import contracts, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/tidy tests/kinds
 
-generate: $(VENV)/.installed  ## write the generated files anew (CRDs, JSON Schemas)
+peers: .peers/kserve/.installed  ## foreign clients in environments of their own, for the tests that talk to them
+
+.peers/kserve/.installed:
+	$(PYTHON) -m venv .peers/kserve
+	.peers/kserve/bin/python -m pip install --quiet "kserve==0.21.*"
+	@touch $@
+
+generate: $(VENV)/.installed  ## write the generated files anew (CRDs, JSON Schemas, Grafana dashboard)
 	$(BIN)/python -m mizzen.kinds.generate
+	$(BIN)/python -m mizzen.serving.gateway.dashboard
 
 bench: $(VENV)/.installed  ## measure speed and memory beside peers; writes benchmarks/results and docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 lock:  ## make the lock file anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
-		--extra demo --extra xgboost --group dev pyproject.toml -o $(LOCK)
+		--extra demo --extra xgboost --extra redis --group dev pyproject.toml -o $(LOCK)
 
 clean:  ## remove what was built
-	rm -rf $(VENV) .mizzen dist
+	rm -rf $(VENV) .peers .mizzen dist
 
-.PHONY: help install demo test test-all check generate bench lock clean
+.PHONY: help install demo test test-all check peers generate bench lock clean

@@ -35,6 +35,7 @@ CONNECTIONS = (1, 32)
 KEY = "benchmark-key"
 PATH = "/v2/models/bench/infer"
 START_TIMEOUT_S = 30.0
+IN_MEMORY = Path("/dev/shm").is_dir()
 _UNIT_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -66,7 +67,8 @@ def run() -> list[dict[str, Any]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mz-")))
         body = _example(folder)
         systems = [
-            _mizzen(stack, folder),
+            _mizzen(stack, folder, logged=False),
+            _mizzen(stack, folder, logged=True),
             _fastapi(stack, folder, processes=1),
             _fastapi(stack, folder, processes=2),
         ]
@@ -110,18 +112,21 @@ def _start(stack: ExitStack, command: list[str], **environment: str) -> None:
     stack.callback(end)
 
 
-def _mizzen(stack: ExitStack, folder: Path) -> System:
+def _mizzen(stack: ExitStack, base: Path, *options: str, logged: bool = False) -> System:
+    """The gateway and its worker; `logged`: every request is in the prediction log, whose writer runs too."""
     model, port = small_model(), _free_port()
+    folder = base / ("logged" if logged else "plain")
     hex_ = hashlib.sha256(model).hexdigest()
     store = folder / "store" / "models" / "sha256"
     store.mkdir(parents=True)
     (store / f"{hex_}.onnx").write_bytes(model)
-    (folder / "model.onnx").write_bytes(model)
+    (base / "model.onnx").write_bytes(model)
+    endpoint = {
+        "namespace": "default", "name": "bench", **({"logging": {}} if logged else {}),
+        "versions": [{"model": "bench", "version": 1, "digest": f"sha256:{hex_}"}],
+    }  # fmt: skip
     directory = {
-        "endpoints": [
-            {"namespace": "default", "name": "bench",
-             "versions": [{"model": "bench", "version": 1, "digest": f"sha256:{hex_}"}]}
-        ],
+        "endpoints": [endpoint],
         "workers": [
             {"uid": "w", "namespace": "default", "endpoint": "bench", "digest_prefix": hex_[:16],
              "address": {"type": "unix", "path": str(folder / "worker.sock")}}
@@ -139,8 +144,14 @@ def _mizzen(stack: ExitStack, folder: Path) -> System:
         MIZZEN_ROOTFS=str(folder),
     )  # fmt: skip
     gateway = [sys.executable, "-m", "mizzen.serving.gateway", "--directory", str(folder / "directory.json")]
-    _start(stack, [*gateway, "--port", str(port), "--processes", "1"])
-    return System("mizzen", mizzen.__version__, port, "1 gateway process, 1 worker process; API key, metrics, limits")
+    rings = stack.enter_context(tempfile.TemporaryDirectory(prefix="mz-", dir="/dev/shm" if IN_MEMORY else None))
+    _start(stack, [*gateway, "--port", str(port), "--processes", "1", "--log-dir", rings, *options])
+    conditions = "1 gateway process, 1 worker process; API key, metrics, limits"
+    if not logged:
+        return System("mizzen", mizzen.__version__, port, conditions)
+    writer = [sys.executable, "-m", "mizzen.serving.predictionlog", "--folder", rings, "--spool", str(folder / "spool")]
+    _start(stack, [*writer, "--store", f"file://{folder}/store"])
+    return System("mizzen, logged", mizzen.__version__, port, f"{conditions}, every request logged to a Delta table")
 
 
 def _fastapi(stack: ExitStack, folder: Path, processes: int) -> System:

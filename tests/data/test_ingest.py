@@ -6,25 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.data.project import NOW, Project
 
 from mizzen.data.ingest import main as ingest_main
-from mizzen.data.ingest.loading import load
 from mizzen.data.ingest.task import IngestTask
-from mizzen.data.lake.code import bundle, put_bundle
-from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import Table
 from mizzen.data.pod import TRY_AGAIN, Failure
 from mizzen.kinds.data import LoadReport
 
-NOW = datetime(2020, 6, 1, tzinfo=UTC)
 TWO_CHUNKS = """
 import pyarrow as pa, pandas as pd
 def rows():
@@ -32,41 +27,6 @@ def rows():
     yield pd.DataFrame({"x": [1, 2], "s": ["a", None]})
     yield pa.table({"s": ["b"], "x": [3]})
 """
-
-
-class Project:
-    """A project folder, the store it is bundled into, and loads of it."""
-
-    def __init__(self, store: Store, folder: Path) -> None:
-        self.store, self.folder = store, folder
-        (folder / "project").mkdir(exist_ok=True)
-
-    def write(self, **files: str) -> "Project":
-        for name, text in files.items():
-            (self.folder / "project" / f"{name}.py").write_text(text)
-        return self
-
-    def task(self, run: str = "run-1", **task: Any) -> IngestTask:
-        code = put_bundle(self.store, bundle(self.folder / "project"))
-        known = {"namespace": "ns", "name": "things", "run": run, "storeUrl": self.store.url, "code": code}
-        return IngestTask.model_validate(known | task)
-
-    def load(self, run: str = "run-1", **task: Any) -> LoadReport:
-        work = self.folder / f"work-{run}"
-        work.mkdir(exist_ok=True)
-        return load(self.task(run, **task), self.store, work, lambda: NOW)
-
-    @property
-    def table(self) -> Table:
-        return Table(self.store, "ns", "things")
-
-
-@pytest.fixture
-def project(file_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.delitem(sys.modules, "source", raising=False)
-    return Project(file_store, tmp_path)
 
 
 def test_a_load_becomes_a_version_and_a_report(project: Project) -> None:
@@ -79,6 +39,7 @@ def test_a_load_becomes_a_version_and_a_report(project: Project) -> None:
     assert report == LoadReport(
         run="run-1", succeeded=True, version=1, digest=version.digest, location=version.location, rows=3,
         bytes=version.bytes, columns=version.columns, checks=report.checks, finished_at="2020-06-01T00:00:00Z",
+        operation="replace", rows_added=3,
     )  # fmt: skip
     assert [(check.check, check.passed) for check in report.checks] == [("x: min 1", True), ("rows: min 3", True)]
     assert project.load(source={"python": "source:rows"}, expectations=checks) == report
@@ -108,7 +69,7 @@ def test_quarantine_sets_rows_aside_and_commits_the_rest(project: Project) -> No
         ],
     )
     assert project.table.at().arrow().to_pylist() == [{"x": 1, "s": "a"}]
-    side = Table(project.store, "ns", "things.quarantine").at()
+    side = Table(project.store, "ns", "things", folder="quarantine").at()
     assert side.arrow().to_pylist() == [
         {"x": 2, "s": None, "_reason": "s: not null", "_run": "run-1"},
         {"x": 3, "s": "b", "_reason": "x: max 2", "_run": "run-1"},
@@ -129,7 +90,7 @@ def test_quarantine_keeps_clear_of_the_rows_own_columns(project: Project) -> Non
     """Rows that have a `_reason` already."""
     project.write(source="def rows(): return [{'_reason': 'a', 'x': 1}, {'_reason': 'b', 'x': 2}]")
     project.load(source={"python": "source:rows"}, expectations=[{"column": "x", "max": 1, "onFailure": "quarantine"}])
-    side = Table(project.store, "ns", "things.quarantine").at().arrow()
+    side = Table(project.store, "ns", "things", folder="quarantine").at().arrow()
     assert side.to_pylist() == [{"_reason": "b", "x": 2, "__reason": "x: max 1", "_run": "run-1"}]
 
 
@@ -380,7 +341,7 @@ def test_a_source_that_changes_its_mind_has_its_last_word_in_both_tables(project
     checks = [{"column": "x", "max": 2, "onFailure": "quarantine"}]
     project.write(source="def rows(): return [{'x': 1}, {'x': 5}]")
     task = project.task(source={"python": "source:rows"}, expectations=checks)
-    side = Table(project.store, "ns", "things.quarantine")
+    side = Table(project.store, "ns", "things", folder="quarantine")
     for step in range(1, 20):
         run_pod(project, task, DIE_AT=str(step))
         if side.exists():

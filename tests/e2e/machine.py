@@ -60,7 +60,8 @@ class Machine:
 
     def up(self) -> str:
         other = ["--kubeconfig", OTHER_CONTROL_PLANE] if OTHER_CONTROL_PLANE else []
-        ports = ["--port", str(self.port), "--inference-port", str(self.inference_port)]
+        ports = ["--port", str(self.port), "--inference-port", str(self.inference_port),
+                 "--grpc-port", str(free_port())]  # fmt: skip
         return self.mizzen("up", "-d", *ports, *other)
 
     def mizzen(self, *arguments: str, text: str | None = None, code: int | None = 0, timeout_s: float = 120) -> str:

@@ -173,7 +173,7 @@ kind: expected a kind of mizzen.dev, got "Datset"; did you mean Dataset? (endpoi
 metadata.name: expected the object's name, got nothing (endpoints.yaml:13)
 metadata.name: expected a name of lower-case letters, digits and dashes that begins and ends with a letter or digit, \
 at most 63 of them, got "Bad_Name" (endpoints.yaml:16)
-spec.source: expected exactly one of python and files, got an empty mapping (endpoints.yaml:18)
+spec.source: expected exactly one of python, files, sql and push, got an empty mapping (endpoints.yaml:18)
 spec.expectations[0].min: expected a number or a text, got a list (endpoints.yaml:19)
 spec.expectations[1].minRows: expected an integer, got 1.5 (endpoints.yaml:19)
 spec.expectations[2]: expected a mapping, got 5 (endpoints.yaml:19)
@@ -181,7 +181,7 @@ spec.expectations[3]: expected exactly one check: notNull, unique, min and/or ma
 maxRows, or maxAge, got an empty mapping (endpoints.yaml:19)
 spec.resources.cpu: expected a quantity that is not negative, got -1 (endpoints.yaml:20)
 spec.resources.memory: expected a quantity such as 500m, 2 or 1Gi, got "x" (endpoints.yaml:20)
-spec.env[0].name: expected a text that matches ^[-._a-zA-Z][-._a-zA-Z0-9]*$, got "1 2" (endpoints.yaml:21)
+spec.env[0].name: expected the name of an environment variable, got "1 2" (endpoints.yaml:21)
 spec.nodeSelector: expected a mapping, got a list (endpoints.yaml:22)
 document 4: expected a mapping with apiVersion, kind and metadata, got a list (endpoints.yaml:24)
 metadata.lables: expected a field that is known here, got lables; did you mean labels? (endpoints.yaml:27)
@@ -213,7 +213,7 @@ def test_everything_that_is_wrong_is_told_at_once_in_the_order_of_lines() -> Non
         ("apiVersion: mizzen.dev/v1alpha1\nkind: Modle\nmetadata: {name: a}", "; did you mean Model? (a.yaml:2)"),
         (
             "apiVersion: mizzen.dev/v1alpha1\nkind: Zebra\nmetadata: {name: a}",
-            "; the kinds are Dataset, Model, ModelVersion",
+            "; the kinds are Dataset, FeatureView, Model, ModelVersion",
         ),
         (
             "apiVersion: v1\nkind: Pod\nmetadata: 5",

@@ -117,7 +117,7 @@ class QueueMachine(RuleBasedStateMachine):
                 assert not (command.suspect and self.running[command.worker]), "a suspect has its worker for itself"
                 self.running[command.worker].append(command)
         for lane in LANES:
-            if not self.queue.is_used(lane):
+            if lane not in self.queue._lanes:
                 self.naive.lanes.pop(lane, None)  # with it goes what its tenants had
 
     @precondition(lambda self: any(self.running.values()))

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from mizzen.kinds.build import Signature, Tensor
 from mizzen.sdk.tensors import DTYPES, DataError, arrays_of, decode, encode
+from mizzen.serving.tensors import DATATYPES, pack_elements, unpack_elements
 
 OUT = [Tensor(name="y", datatype="FP32", shape=[-1])]
 MATRIX = Signature(inputs=[Tensor(name="X", datatype="FP32", shape=[-1, 2])], outputs=OUT, columns=["a", "b"])
@@ -57,7 +58,7 @@ def test_rows_that_do_not_fit_are_told(data, signature, words: str) -> None:
 
 
 @given(
-    datatype=st.sampled_from(sorted(set(DTYPES) - {"BYTES"})),
+    datatype=st.sampled_from(sorted(set(DTYPES) - {"BYTES", "BF16"})),
     data=st.data(),
 )
 def test_the_binary_form_keeps_every_bit(datatype: str, data) -> None:
@@ -89,3 +90,22 @@ def test_the_binary_form_is_little_endian() -> None:
     signature = Signature(inputs=[Tensor(name="x", datatype="INT32", shape=[-1])], outputs=OUT)
     body, headers = encode({"x": np.asarray([1, 2], dtype=">i4")}, signature)
     assert body[int(headers["Inference-Header-Content-Length"]) :] == struct.pack("<ii", 1, 2)
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, min_value=-(2.0**127), max_value=2.0**127), min_size=1))
+def test_bfloat16_travels_as_the_gateway_reads_it(values: list[float]) -> None:
+    """The same bits as the request path's own rounding, and back as the numbers that they are."""
+    signature = Signature(
+        inputs=[Tensor(name="x", datatype="BF16", shape=[-1])], outputs=[Tensor(name="y", datatype="BF16", shape=[-1])]
+    )
+    array = np.array(values, np.float32)
+    body, headers = encode({"x": array}, signature)
+    blob = body[int(headers["Inference-Header-Content-Length"]) :]
+    assert blob == pack_elements(DATATYPES["BF16"], values)
+    answer = {
+        "outputs": [
+            {"name": "y", "datatype": "BF16", "shape": [len(values)], "parameters": {"binary_data_size": len(blob)}}
+        ]
+    }
+    head = msgspec.json.encode(answer)
+    assert decode(head + blob, len(head))["y"].tolist() == list(unpack_elements(DATATYPES["BF16"], len(values), blob))

@@ -1,6 +1,5 @@
 """Models, signatures and tensors for tests, small and made on the spot."""
 
-import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +7,7 @@ import onnx
 from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
 
-from mizzen.serving.tensors import DATATYPES, Signature, Tensor, TensorSpec, pack_strings
+from mizzen.serving.tensors import DATATYPES, Signature, Tensor, TensorSpec, pack_elements, pack_strings
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For all generated cases: a busy machine is no failure."""
@@ -26,7 +25,7 @@ def tensor(values: Sequence, datatype: str = "FP32", shape: Sequence[int] | None
     if datatype == "BYTES":
         data = pack_strings([value.encode() for value in values])
     else:
-        data = struct.pack(f"<{len(values)}{DATATYPES[datatype].code}", *values)
+        data = pack_elements(DATATYPES[datatype], values)
     return Tensor(name, datatype, tuple(shape) if shape is not None else (len(values),), data)
 
 
@@ -72,6 +71,16 @@ def text_model() -> bytes:
         ],
         [_value("word", TensorProto.STRING, ["n", 1]), _value("x", TensorProto.DOUBLE, ["n", 3])],
         [_value("echo", TensorProto.STRING, ["n", 1]), _value("total", TensorProto.DOUBLE, ["n", 1])],
+        [numpy_helper.from_array(np.array([1], "i8"), "axis")],
+    )
+
+
+def summing_model() -> bytes:
+    """The sum of two columns."""
+    return _model(
+        [helper.make_node("ReduceSum", ["input", "axis"], ["sum"], keepdims=1)],
+        [_value("input", TensorProto.FLOAT, ["n", 2])],
+        [_value("sum", TensorProto.FLOAT, ["n", 1])],
         [numpy_helper.from_array(np.array([1], "i8"), "axis")],
     )
 

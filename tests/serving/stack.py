@@ -83,11 +83,11 @@ class Process:
 class WorkerProcess(Process):
     """A worker, and how the directory describes it."""
 
-    def __init__(self, stack: "Stack", described: Worker, task: dict, environment: dict[str, str]) -> None:
+    def __init__(self, stack: "Stack", described: Worker, task: dict, environment: dict[str, str], module: str) -> None:
         self.described = described
         self.health_port = int(environment["MIZZEN_PORT_HEALTH"])
         super().__init__(
-            ["-m", "mizzen.serving.worker"],
+            ["-m", module],
             {"MIZZEN_TASK": json.dumps(task), "MIZZEN_ROOTFS": str(stack.root / described.uid), **environment},
         )
 
@@ -181,6 +181,8 @@ class Stack:
         self.keys: dict[str, ApiKey] = {}
         self.processes: list[Process] = []
         self.port = 0
+        self.grpc = ""
+        """`HOST:PORT`, where it is on."""
         self.gateway: Process | None = None
         self._count = 0
         self.tell()
@@ -222,6 +224,7 @@ class Stack:
         tcp: bool = False,
         told: bool = True,
         environment: dict[str, str] | None = None,
+        module: str = "mizzen.serving.worker",
         **task,
     ) -> WorkerProcess:
         """Starts a worker. The gateway is told at once, and connects when it can."""
@@ -243,7 +246,7 @@ class Stack:
             "storeUrl": f"file://{self.root}/store", "model": "m", "version": version, "digest": digest,
             "namespace": "default", "endpoint": name, "threads": 1, **task,
         }  # fmt: skip
-        process = WorkerProcess(self, described, wanted, environment)
+        process = WorkerProcess(self, described, wanted, environment, module)
         self.processes.append(process)
         if told:
             self.workers[uid] = process
@@ -264,14 +267,17 @@ class Stack:
         partial.write_bytes(msgspec.json.encode(contents, enc_hook=str))
         partial.replace(self.directory)
 
-    def start_gateway(self, processes: int = 1, *arguments: str, port: int = 0) -> Process:
+    def start_gateway(
+        self, processes: int = 1, *arguments: str, port: int = 0, environment: dict[str, str] | None = None
+    ) -> Process:
         self.gateway = Process(
             ["-m", "mizzen.serving.gateway", "--directory", str(self.directory), "--port", str(port),
-             "--processes", str(processes), *arguments],
-            {},
+             "--grpc-port", "0", "--processes", str(processes), *arguments],
+            environment or {},
         )  # fmt: skip
         self.processes.append(self.gateway)
         self.port = int(self.gateway.line_with("listening on").rsplit(":", 1)[1])
+        self.grpc = next((line.split(" at ")[1] for line in self.gateway.output if line.startswith("gRPC at")), "")
         return self.gateway
 
     def children(self) -> list[int]:

@@ -145,7 +145,9 @@ def test_no_key_is_no_key(key):
     ("method", "path", "status", "error"),
     [
         ("GET", "/", 404, "/: expected a path of the Open Inference Protocol, such as /v2/models/NAME/infer"),
-        ("GET", "/v2/models", 404, "/v2/models: expected a path"),
+        ("GET", "/v2/model", 404, "/v2/model: expected a path"),
+        ("GET", "/v1/endpoints/open:predict", 405, "/v1/endpoints/open:predict: expected POST, got GET"),
+        ("GET", "/v1/endpoints/open", 404, "expected a path"),
         ("GET", "/v2/models/open/else", 404, "expected a path"),
         ("GET", "/v2/models/open/infer", 405, "/v2/models/open/infer: expected POST, got GET"),
         ("POST", "/v2/models/open/ready", 405, "/v2/models/open/ready: expected GET or HEAD, got POST"),
@@ -165,7 +167,7 @@ async def test_what_cannot_be_asked_is_said(stage, method, path, status, error):
 
 async def test_the_server_describes_itself_to_anyone(stage):
     assert stage.get("/v2").json["name"] == "mizzen"
-    assert stage.get("/v2/").json["extensions"] == ["binary_tensor_data"]
+    assert "binary_tensor_data" in stage.get("/v2/").json["extensions"]
     assert stage.get("/v2/health/live").json == {"live": True}
     assert stage.get("/v2/health/ready").json == {"ready": True}
     assert stage.get("/namespaces/team/v2/health/ready", "HEAD").status == 200
@@ -233,9 +235,9 @@ def test_every_path_of_inference_is_one_that_is_understood():
     """The table of paths and the parser agree."""
     for namespace in ("default", "team"):
         one = endpoint("m", namespace=namespace, versions=[version(1), version(2)])
-        for path, number in inference_paths(one):
+        for path, number, what in inference_paths(one):
             asked = parse_path(path)
-            assert (asked.what, asked.namespace, asked.model, asked.version) == ("infer", namespace, "m", number)
+            assert (asked.what, asked.namespace, asked.model, asked.version) == (what, namespace, "m", number)
 
 
 @pytest.mark.parametrize("path", ["/v2/models/a/versions/" + "9" * 30, "/v2/models/a/versions/²/ready"])
@@ -253,7 +255,7 @@ async def test_thousands_of_endpoints_workers_and_keys_are_taken_each_by_itself(
         stage.gateway.key_changed(name, api_key(hashed(name), endpoints=[name]))
         stage.gateway.worker_changed(worker(name=name))
         stage.gateway.endpoint_changed(endpoint(name))
-    assert len(stage.gateway._inference) == 3000 * 4
+    assert len(stage.gateway._inference) == 3000 * 14
     for number in range(3000):
         name = f"e{number}"
         stage.gateway.endpoint_gone(("default", name))

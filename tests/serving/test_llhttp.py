@@ -402,7 +402,7 @@ async def test_large_answers_are_written_whole():
     body = json.dumps(
         {"inputs": [{"name": "x", "shape": [rows, 1], "datatype": "FP32", "data": [1.5] * rows}]}
     ).encode()
-    front.stage.gateway.endpoint_changed(endpoint(queue_rows_max=rows))
+    front.stage.gateway.endpoint_changed(endpoint(queue_rows_max=rows, batch_rows_max=rows))
     wire.send(b"POST /v2/models/m/infer HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     await turn()
     ((_, _, answer),) = wire.answers()

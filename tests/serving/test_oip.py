@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mizzen.serving.oip import BadRequestError, InferenceRequest, RequestDecoder, ResponseEncoder, error_body
-from mizzen.serving.tensors import DATATYPES, BadTensorError, Signature, Tensor, pack_strings, unpack_strings
+from mizzen.serving.tensors import (
+    DATATYPES,
+    BadTensorError,
+    Signature,
+    Tensor,
+    pack_strings,
+    unpack_elements,
+    unpack_strings,
+)
 
 from .builders import UNHURRIED, signature, spec, tensor
 
@@ -32,6 +40,9 @@ def elements(datatype: str) -> st.SearchStrategy:
         return st.booleans()
     if datatype == "BYTES":
         return st.text(max_size=8)
+    if datatype == "BF16":
+        values = st.integers(0, 2**16 - 1).map(lambda bits: struct.unpack("<f", struct.pack("<I", bits << 16))[0])
+        return values.filter(math.isfinite)
     width = {"FP16": 16, "FP32": 32, "FP64": 64}[datatype]
     return st.floats(width=width, allow_nan=False, allow_infinity=False)
 
@@ -55,7 +66,7 @@ def nested(values: list, shape: tuple[int, ...]) -> list:
 def values_of(one: Tensor) -> list:
     if one.datatype == "BYTES":
         return [value.decode() for value in unpack_strings(one.data)]
-    return list(struct.unpack(f"<{math.prod(one.shape)}{DATATYPES[one.datatype].code}", one.data))
+    return list(unpack_elements(DATATYPES[one.datatype], math.prod(one.shape), one.data))
 
 
 def body_of(*inputs: dict, **more) -> bytes:

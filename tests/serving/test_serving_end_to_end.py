@@ -57,6 +57,11 @@ def test_a_request_is_answered(client):
     assert answer.headers["content-type"] == "application/json"
 
 
+def test_an_http_server_that_cannot_hold_back_does_not_answer_in_parts(client, http):
+    answer = client.ask("POST", "/v2/models/m/generate_stream", b'{"x": [1, 2]}')
+    assert answer.status == (501 if http == "granian" else 200)
+
+
 def test_many_callers_at_once_each_get_their_own_rows(stack):
     """Two endpoints, JSON and binary, one to four rows each: every answer is compared with its question."""
 

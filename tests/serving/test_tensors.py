@@ -1,5 +1,9 @@
 """Tensors as raw bytes: strings with their lengths, sizes, and rows taken apart."""
 
+import math
+import struct
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +14,10 @@ from mizzen.serving.tensors import (
     Tensor,
     checked_size,
     element_ends,
+    pack_elements,
     pack_strings,
     row_slices,
+    unpack_elements,
     unpack_strings,
 )
 
@@ -83,3 +89,33 @@ def test_a_signature_is_batchable_where_all_first_dimensions_are_open():
     assert signature(spec(shape=(-1, 2))).batchable
     assert not signature(spec(shape=(1, 2))).batchable
     assert not signature(spec(shape=(-1, 2)), outputs=[spec("y", shape=())]).batchable
+
+
+@UNHURRIED
+@given(st.floats(allow_nan=False, allow_infinity=False, min_value=-3e38, max_value=3e38))
+def test_a_bfloat16_is_the_nearest_one_and_a_tie_goes_to_even(value):
+    """Against exact arithmetic on its neighbours."""
+    datatype = DATATYPES["BF16"]
+    (bits,) = struct.unpack("<H", pack_elements(datatype, [value]))
+    magnitudes = [bits & 0x7FFF, (bits & 0x7FFF) + 1, max(0, (bits & 0x7FFF) - 1)]
+    sign = bits & 0x8000
+    exact = [
+        abs(Fraction(unpack_elements(datatype, 1, struct.pack("<H", sign | m))[0]) - Fraction(value))
+        for m in magnitudes
+    ]
+    assert exact[0] == min(exact)
+    if exact.count(exact[0]) > 1 and magnitudes[0] != magnitudes[2]:
+        assert bits % 2 == 0
+
+
+@pytest.mark.parametrize("value", [3.4e38, -3.4e38, 1e39])
+def test_a_number_beyond_bfloat16_is_refused(value):
+    with pytest.raises(OverflowError):
+        pack_elements(DATATYPES["BF16"], [value])
+
+
+def test_what_is_no_number_stays_so_as_bfloat16():
+    datatype = DATATYPES["BF16"]
+    nan, up, down = unpack_elements(datatype, 3, pack_elements(datatype, [math.nan, math.inf, -math.inf]))
+    assert math.isnan(nan)
+    assert (up, down) == (math.inf, -math.inf)

@@ -30,6 +30,9 @@ app = typer.Typer()
 
 Port = Annotated[int, typer.Option("--port", help="Port of the Kubernetes API.")]
 InferencePort = Annotated[int, typer.Option("--inference-port", help="Port on which endpoints answer.")]
+GrpcPort = Annotated[
+    int | None, typer.Option("--grpc-port", help="Port for gRPC.", show_default="the one after --inference-port")
+]
 
 
 @app.command()
@@ -39,6 +42,7 @@ def up(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Port = 7070,
     inference_port: InferencePort = 7080,
+    grpc_port: GrpcPort = None,
     gateways: Annotated[int, typer.Option(help="Gateway processes.", min=1)] = 1,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="Use that control plane instead of the embedded one.", exists=True)
@@ -46,8 +50,9 @@ def up(
 ) -> None:
     """Bring Mizzen up on this machine."""
     settings = Settings(
-        Home.from_environment(home), host, port, inference_port, gateways, kubeconfig.absolute() if kubeconfig else None
-    )
+        Home.from_environment(home), host, port, inference_port, gateways, grpc_port,
+        kubeconfig.absolute() if kubeconfig else None,
+    )  # fmt: skip
     started = time.monotonic()
     try:
         if detach:
@@ -76,6 +81,7 @@ def start_detached(settings: Settings) -> Addresses:
         "--host", settings.host,
         "--port", str(settings.control_port),
         "--inference-port", str(settings.inference_port),
+        "--grpc-port", settings.grpc_address.rpartition(":")[2],
         "--gateways", str(settings.gateway_processes),
     ]  # fmt: skip
     if settings.kubeconfig is not None:
@@ -102,6 +108,7 @@ def start_detached(settings: Settings) -> Addresses:
 def show_addresses(addresses: Addresses, started: float) -> None:
     """The short table at the end of `up`."""
     rows = [("Kubernetes API", addresses.control_url or "(not ours)"), ("endpoints", f"{addresses.gateway_url}/v2"),
+            ("gRPC", addresses.grpc_address),
             ("kubeconfig", addresses.kubeconfig), ("store", addresses.store_url)]  # fmt: skip
     output.table(("up", f"ready in {time.monotonic() - started:.1f} s"), rows)
 

@@ -27,13 +27,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "events": ("objects", "What happened lately"),
     "logs": ("logs", "What the Pods of a resource print"),
     "predict": ("predict", "Ask an endpoint"),
+    "labels": ("labels", "Say what turned out to be true of logged requests"),
+    "top": ("top", "A live view of endpoints: rate, latency, queue, errors"),
     "token": ("token", "API keys of endpoints"),
     "models": ("models", "Register models, move aliases"),
+    "data": ("data", "Datasets: rows, profiles, versions, SQL, restore"),
     "bundle": ("models", "Store a project folder; print its digest"),
     "crds": ("parts", "Print the CustomResourceDefinitions to apply to a cluster"),
     "controllers": ("parts", "Run the controllers against a control plane"),
     "node": ("parts", "Run a node against a control plane"),
     "gateway": ("parts", "Run a gateway against a control plane"),
+    "predictions": ("parts", "Run the prediction log's writer against a control plane"),
+    "push-server": ("parts", "Run a push server against a control plane"),
 }
 
 

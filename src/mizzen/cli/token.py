@@ -17,16 +17,22 @@ app.add_typer(token, name="token", help="API keys of endpoints.")
 def create(
     name: Annotated[str, typer.Argument(help="What to call the key.")],
     endpoint: Annotated[list[str] | None, typer.Option("--endpoint", "-e", help="Opens this one only.")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", help="Rows may be sent to this one (*: to all); no endpoint opens.")
+    ] = None,
     namespace: options.Namespace = None,
     kubeconfig: options.Kubeconfig = None,
 ) -> None:
-    """Make a key and print it, once. Without --endpoint it opens every endpoint of the namespace."""
-    print(options.run(_create, kubeconfig, name, tuple(endpoint or (keys.ALL_ENDPOINTS,)), namespace))
+    """Make a key and print it, once. With neither --endpoint nor --dataset it opens every endpoint of the namespace."""
+    opened = tuple(endpoint or () if dataset else endpoint or (keys.ALL_ENDPOINTS,))
+    print(options.run(_create, kubeconfig, name, opened, tuple(dataset or ()), namespace))
 
 
-async def _create(kubeconfig: Path | None, name: str, endpoints: tuple[str, ...], namespace: str | None) -> str:
+async def _create(
+    kubeconfig: Path | None, name: str, endpoints: tuple[str, ...], datasets: tuple[str, ...], namespace: str | None
+) -> str:
     async with options.connected(kubeconfig) as client:
-        return await keys.create(client, name, namespace or client.namespace, endpoints)
+        return await keys.create(client, name, namespace or client.namespace, endpoints, datasets)
 
 
 @token.command("list")

@@ -17,7 +17,7 @@ from mizzen.controllers.jobs import MANAGED_BY
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import GROUP
 from mizzen.kinds.crd import crds
-from mizzen.kinds.names import RUNNER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
+from mizzen.kinds.names import PUSH_SERVER, RUNNER_SERVICE_ACCOUNT, SETTINGS_CONFIG_MAP, SYSTEM_NAMESPACE
 from mizzen.kube import conditions
 from mizzen.kube.client import Client
 from mizzen.kube.resources import ResourceInfo, untyped
@@ -30,6 +30,10 @@ _CRD = ResourceInfo(
 )
 _NAMESPACE = ResourceInfo("", "v1", "Namespace", "namespaces", namespaced=False)
 _CLUSTER_ROLE = ResourceInfo("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", namespaced=False)
+_CLUSTER_ROLE_BINDING = ResourceInfo(
+    "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False
+)
+_SERVICE_ACCOUNT = ResourceInfo("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True)
 _CONFIG_MAP = ResourceInfo("", "v1", "ConfigMap", "configmaps", namespaced=True)
 
 
@@ -46,6 +50,30 @@ def runner_role() -> dict[str, Any]:
             {"apiGroups": [GROUP], "resources": ["datasets/status", "trainingjobs/status"], "verbs": ["get", "patch"]},
         ],
     }
+
+
+def push_server_objects() -> list[dict[str, Any]]:
+    """What the push server may do: know the Datasets, report into their statuses, and know keys by their hashes."""
+    metadata = {"name": PUSH_SERVER, "labels": dict(MANAGED_BY)}
+    subject = {"kind": "ServiceAccount", "name": PUSH_SERVER, "namespace": SYSTEM_NAMESPACE}
+    rules = [
+        {"apiGroups": [GROUP], "resources": ["datasets"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [GROUP], "resources": ["datasets/status"], "verbs": ["get", "patch"]},
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [SETTINGS_CONFIG_MAP], "verbs": ["get"]},
+    ]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": PUSH_SERVER}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "namespace": SYSTEM_NAMESPACE}},
+        {"apiVersion": _CLUSTER_ROLE.api_version, "kind": "ClusterRole", "metadata": metadata, "rules": rules},
+        {
+            "apiVersion": _CLUSTER_ROLE.api_version,
+            "kind": "ClusterRoleBinding",
+            "metadata": metadata,
+            "roleRef": role,
+            "subjects": [subject],
+        },
+    ]
 
 
 def runner_objects(namespace: str) -> Sequence[object]:
@@ -68,6 +96,7 @@ async def install(client: Client, settings: PlatformSettings | None) -> None:
         *((_CRD, crd) for crd in crds()),
         (_NAMESPACE, namespace),
         (_CLUSTER_ROLE, runner_role()),
+        *zip((_SERVICE_ACCOUNT, _CLUSTER_ROLE, _CLUSTER_ROLE_BINDING), push_server_objects(), strict=True),
     ]
     if settings is not None:
         wanted.append((_CONFIG_MAP, settings.to_config_map()))

@@ -50,13 +50,13 @@ STORE_SECRET = "mizzen-store"  # noqa: S105 - a name
 MANAGED_BY = {"app.kubernetes.io/managed-by": "mizzen"}
 
 
-def run_name(owner: Resource) -> str:
-    """The name of the Job for the present generation of `owner`.
+def run_name(owner: Resource, occasion: str = "") -> str:
+    """The name of the Job for the present generation of `owner`, and for one of several occasions in it.
 
     It holds a digest of the owner's uid, so that an object made anew under the same name has runs of its own.
     """
     generation = owner.metadata.generation or 0
-    tag = hashlib.sha256(f"{owner.metadata.uid}".encode()).hexdigest()[:6]
+    tag = hashlib.sha256(f"{owner.metadata.uid}{occasion}".encode()).hexdigest()[: 10 if occasion else 6]
     return f"{owner.name[:40].rstrip('-')}-{generation}-{tag}"
 
 

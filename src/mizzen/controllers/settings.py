@@ -24,6 +24,8 @@ class PlatformSettings:
     store_url: str
     gateway_url: str
     image: str = DEFAULT_IMAGE
+    lineage_url: str = ""
+    """Where OpenLineage events go (`file:///…`, `http://…`); empty: nowhere."""
 
     @classmethod
     def from_config_map(cls, data: Mapping[str, str] | None) -> Self:
@@ -35,13 +37,15 @@ class PlatformSettings:
                 raise SettingsError(
                     f"{place}: expected data.{key} (such as {example}), found none. `mizzen up` writes it."
                 )
-        return cls(data["storeUrl"].rstrip("/"), data["gatewayUrl"].rstrip("/"), data.get("image") or DEFAULT_IMAGE)
+        store_url, gateway_url = data["storeUrl"].rstrip("/"), data["gatewayUrl"].rstrip("/")
+        return cls(store_url, gateway_url, data.get("image") or DEFAULT_IMAGE, data.get("lineageUrl") or "")
 
     def to_config_map(self) -> dict[str, Any]:
         """The ConfigMap, as a wire object."""
+        optional = {"lineageUrl": self.lineage_url} if self.lineage_url else {}
         return {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": SETTINGS_CONFIG_MAP, "namespace": SYSTEM_NAMESPACE},
-            "data": {"storeUrl": self.store_url, "gatewayUrl": self.gateway_url, "image": self.image},
+            "data": {"storeUrl": self.store_url, "gatewayUrl": self.gateway_url, "image": self.image, **optional},
         }

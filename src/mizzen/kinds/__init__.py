@@ -7,6 +7,7 @@ the CRDs, the JSON Schemas, the defaults, the validation messages and the refere
 from mizzen.kinds.build import Model, ModelVersion, TrainingJob
 from mizzen.kinds.catalog import KINDS, kind_named
 from mizzen.kinds.data import Dataset
+from mizzen.kinds.features import FeatureView
 from mizzen.kinds.meta import API_VERSION, GROUP, VERSION, Condition, ObjectMeta, Resource
 from mizzen.kinds.serve import InferenceEndpoint
 
@@ -17,6 +18,7 @@ __all__ = [
     "VERSION",
     "Condition",
     "Dataset",
+    "FeatureView",
     "InferenceEndpoint",
     "Model",
     "ModelVersion",

@@ -10,7 +10,20 @@ from mizzen.kinds.pods import PodOptions
 
 TaskName = Literal["binary-classification", "multiclass-classification", "regression", "other"]
 Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "BF16",
+    "FP32",
+    "FP64",
+    "BYTES",
 ]
 """The Open Inference Protocol's tensor element types."""
 

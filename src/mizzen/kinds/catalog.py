@@ -2,10 +2,11 @@
 
 from mizzen.kinds.build import Model, ModelVersion, TrainingJob
 from mizzen.kinds.data import Dataset
+from mizzen.kinds.features import FeatureView
 from mizzen.kinds.meta import Resource
 from mizzen.kinds.serve import InferenceEndpoint
 
-KINDS: tuple[type[Resource], ...] = (Dataset, Model, ModelVersion, TrainingJob, InferenceEndpoint)
+KINDS: tuple[type[Resource], ...] = (Dataset, FeatureView, Model, ModelVersion, TrainingJob, InferenceEndpoint)
 
 
 def kind_named(name: str) -> type[Resource] | None:

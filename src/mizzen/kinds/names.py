@@ -20,9 +20,14 @@ ANNOTATION_PORTS = "node.mizzen.dev/ports"
 ANNOTATION_RUN_DIR = "node.mizzen.dev/run-dir"
 """Set by the node: the folder of the Pod's Unix sockets."""
 
+ANNOTATION_LOAD = "mizzen.dev/load"
+"""On a Dataset: asks for one load beyond those that its spec asks for; see `LoadRequest`."""
+
 SYSTEM_NAMESPACE = "mizzen-system"
 SETTINGS_CONFIG_MAP = "mizzen"
 RUNNER_SERVICE_ACCOUNT = "mizzen-runner"
+PUSH_SERVER = "mizzen-push"
+"""Deployment, Service, ServiceAccount and ClusterRole of the push server, in the system namespace."""
 
 _REFERENCE = re.compile(
     r"^(?P<name>[a-z0-9]([-a-z0-9]*[a-z0-9])?)(@(?P<alias>[a-z][-a-z0-9]*)|:(?P<version>[1-9][0-9]*))$"
@@ -48,6 +53,36 @@ class ModelReference:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.alias}" if self.alias is not None else f"{self.name}:{self.version}"
+
+
+_REQUEST = re.compile(r"^(?P<what>new|full|restore (?P<version>[1-9][0-9]*)) at (?P<when>\S+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """One load that somebody asked for, as the annotation says it: `new at TIME`, `full at TIME`, `restore 3 at TIME`.
+
+    The time tells it from another one that asks for the same.
+    """
+
+    full: bool = False
+    restore: int | None = None
+    when: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "LoadRequest":
+        """Raises `ValueError` where the text asks for nothing that there is."""
+        match = _REQUEST.match(text)
+        if match is None:
+            raise ValueError(
+                f"{ANNOTATION_LOAD}: expected `new at TIME`, `full at TIME` or `restore VERSION at TIME`, got {text!r}"
+            )
+        version = match["version"]
+        return cls(match["what"] == "full", int(version) if version else None, match["when"])
+
+    def __str__(self) -> str:
+        what = f"restore {self.restore}" if self.restore is not None else "full" if self.full else "new"
+        return f"{what} at {self.when}"
 
 
 def version_name(model: str, version: int) -> str:

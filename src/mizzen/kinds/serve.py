@@ -113,6 +113,27 @@ class Explain(Wire):
     """Workers that explain, beside those that answer."""
 
 
+class Logging(Wire):
+    """Which requests are logged, and what of them: typed rows of `predictions/NAMESPACE/NAME` in the store."""
+
+    sample: float = Field(default=1.0, ge=0, le=1)
+    """The share of requests that is logged, by a hash, so that every gateway takes the same."""
+    by: Literal["request", "unit"] = "request"
+    """What is drawn: each request by its id, or each unit (the header `Mizzen-Unit`) with all its requests."""
+    errors: bool = True
+    """Requests that fail are logged whatever `sample` says."""
+    redact: list[str] = Field(default_factory=list)
+    """Columns, inputs and outputs whose values are not logged: they are null in the table."""
+    buffer: Quantity = "8Mi"
+    """Memory of each gateway process for records that are not taken yet; what finds it full is lost, and counted."""
+    sink: str | None = Field(default=None, pattern="^https?://.+")
+    """Where requests and answers are sent as CloudEvents too (`org.kubeflow.serving.inference.request` and
+    `.response`).
+    """
+    events: Literal["request", "response", "all"] = "all"
+    """Which CloudEvents are sent."""
+
+
 class WorkerOptions(Wire):
     """The worker Pods."""
 
@@ -159,6 +180,8 @@ class InferenceEndpointSpec(Wire):
     """Explains answers; absent: it does not. Of a graph, say it at the endpoints of its models."""
     worker: WorkerOptions = Field(default_factory=WorkerOptions)
     """The worker Pods."""
+    logging: Logging | None = None
+    """The prediction log; absent: requests are not logged."""
 
     @model_validator(mode="after")
     def _model_or_graph(self) -> Self:
@@ -246,6 +269,22 @@ class GraphStatus(Wire):
     """The nodes that are models."""
 
 
+class LoggingStatus(Wire):
+    """What became of the requests that were logged."""
+
+    table: str
+    """URL of the Delta table."""
+    committed: int = 0
+    """Records that the writer has brought there since it started."""
+    lost: int = 0
+    """Records that were not logged for want of room, ever."""
+    events_lost: int = 0
+    """CloudEvents that their sink did not take."""
+    waiting_bytes: int = 0
+    """Of records on their way to the table."""
+    last_commit: Timestamp | None = None
+
+
 class InferenceEndpointStatus(Status):
     """What is served, and what is on its way."""
 
@@ -255,6 +294,7 @@ class InferenceEndpointStatus(Status):
     candidate: Candidate | None = None
     graph: GraphStatus | None = None
     """Of an endpoint that is a graph."""
+    logging: LoggingStatus | None = None
     replicas: int = 0
     """Workers of the version that gets traffic."""
     ready_replicas: int = 0

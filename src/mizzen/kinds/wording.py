@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mizzen.kinds.data import CODE_DIGEST, PYTHON_ENTRYPOINT
+from mizzen.kinds.data import CODE_DIGEST, DATABASE_URL, DATASET_NAME, ENV_NAME, PYTHON_ENTRYPOINT
 from mizzen.kinds.meta import DNS_LABEL, Resource
 
 Path = tuple[str | int, ...]
@@ -38,6 +38,9 @@ _TYPES = {
 PATTERNS = {
     DNS_LABEL: "a name of lower-case letters, digits and dashes that begins and ends with a letter or digit",
     PYTHON_ENTRYPOINT: "a function as module:function",
+    DATASET_NAME: "the name of a dataset",
+    DATABASE_URL: "a database as postgresql://host/database or sqlite:///path",
+    ENV_NAME: "the name of an environment variable",
     CODE_DIGEST: "a digest as sha256: and 64 hexadecimal digits",
 }
 _SHOWN_MAX = 60

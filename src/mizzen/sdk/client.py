@@ -22,6 +22,7 @@ from mizzen.kube.client import Client as KubeClient
 from mizzen.kube.resources import ResourceInfo, Untyped, info_of, untyped
 from mizzen.sdk import applying, keys, predicting, tables, waiting
 from mizzen.sdk.applying import Applied
+from mizzen.sdk.data import Data
 from mizzen.sdk.home import home_folder
 from mizzen.sdk.lookup import lookup
 from mizzen.sdk.predicting import Address
@@ -75,6 +76,11 @@ class Client:
 
     def __repr__(self) -> str:
         return f"mizzen.Client({self._kube.connection.server}, namespace={self.namespace!r})"
+
+    @property
+    def data(self) -> Data:
+        """The namespace's datasets: rows, versions, profiles, SQL, loads."""
+        return Data(self.run, self.namespace)
 
     # -- resources
 

@@ -38,13 +38,20 @@ def hash_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-async def create(client: Client, name: str, namespace: str, endpoints: tuple[str, ...] = (ALL_ENDPOINTS,)) -> str:
-    """Makes a key and returns it, once. Raises `AlreadyExists`."""
+async def create(
+    client: Client,
+    name: str,
+    namespace: str,
+    endpoints: tuple[str, ...] = (ALL_ENDPOINTS,),
+    datasets: tuple[str, ...] = (),
+) -> str:
+    """Makes a key and returns it, once; rows may be sent to `datasets` with it. Raises `AlreadyExists`."""
     key = PREFIX + secrets.token_urlsafe(32)
+    opened = {"datasets": ",".join(datasets)} if datasets else {}
     secret = Secret(
         metadata=ObjectMeta(name=name, namespace=namespace, labels={LABEL_API_KEY: "true"}),
         type=SECRET_TYPE_API_KEY,
-        stringData={"hash": hash_of(key), "endpoints": ",".join(endpoints)},
+        stringData={"hash": hash_of(key), "endpoints": ",".join(endpoints), **opened},
         immutable=True,
     )
     await client.create(secret)

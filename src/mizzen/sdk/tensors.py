@@ -15,7 +15,7 @@ from mizzen.kinds.build import Signature, Tensor
 DTYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
     "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
-    "FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "BYTES": np.object_,
+    "FP16": np.float16, "BF16": np.float32, "FP32": np.float32, "FP64": np.float64, "BYTES": np.object_,
 }  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -109,6 +109,10 @@ def encode(arrays: Mapping[str, Array], signature: Signature) -> tuple[bytes, di
 
 
 def _blob(array: Array, datatype: str) -> bytes:
+    if datatype == "BF16":  # the upper half of a float's bits, rounded to nearest, ties to even
+        bits = np.ascontiguousarray(array, "<f4").view("<u4")
+        rounded = np.where(np.isnan(array), 0x7FC0, (bits + (0x7FFF + (bits >> 16 & 1))) >> 16)
+        return rounded.astype("<u2").tobytes()
     if datatype != "BYTES":
         return np.ascontiguousarray(array).astype(np.dtype(DTYPES[datatype]).newbyteorder("<")).tobytes()
     parts = []
@@ -136,6 +140,8 @@ def decode(body: bytes, json_length: int | None) -> dict[str, Array]:
 
 
 def _from_blob(blob: bytes, datatype: str) -> Array:
+    if datatype == "BF16":
+        return (np.frombuffer(blob, "<u2").astype("<u4") << 16).view("<f4")
     if datatype != "BYTES":
         return np.frombuffer(blob, dtype=np.dtype(DTYPES[datatype]).newbyteorder("<"))
     values, position = [], 0

@@ -143,6 +143,8 @@ class ErrorCode(enum.StrEnum):
 
     FAILED = "failed"
     """The runtime refused it: another run with the same rows fails too."""
+    INVALID = "invalid"
+    """The inputs are none that the model takes: the client is at fault."""
     CANCELLED = "cancelled"
     NOT_RUN = "not-run"
     """The worker is going; nothing is wrong with the batch."""

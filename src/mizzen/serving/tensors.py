@@ -10,7 +10,8 @@ these too concatenate. Only taking them apart needs a walk (`element_ends`).
 """
 
 import struct
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -24,7 +25,7 @@ class Datatype(msgspec.Struct, frozen=True):
     size: int
     """Bytes of one element; 0 for `BYTES`, whose elements differ."""
     code: str
-    """The element in the notation of `struct`; empty for `BYTES`."""
+    """The element in the notation of `struct`, for `BF16` its bits; empty for `BYTES`."""
     json: str
     """What an element is in JSON: `number`, `integer`, `boolean` or `string`."""
 
@@ -42,6 +43,7 @@ DATATYPES: Final = {
         Datatype("INT32", 4, "i", "integer"),
         Datatype("INT64", 8, "q", "integer"),
         Datatype("FP16", 2, "e", "number"),
+        Datatype("BF16", 2, "H", "number"),
         Datatype("FP32", 4, "f", "number"),
         Datatype("FP64", 8, "d", "number"),
         Datatype("BYTES", 0, "", "string"),
@@ -62,6 +64,8 @@ class Signature(msgspec.Struct, frozen=True):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    columns: tuple[str, ...] = ()
+    """Names of the columns of a single two-dimensional input, for people; empty where the inputs are the columns."""
 
     @property
     def batchable(self) -> bool:
@@ -125,6 +129,46 @@ def unpack_strings(data: Buffer) -> list[bytes]:
         values.append(bytes(view[start + 4 : end]))
         start = end
     return values
+
+
+def pack_elements(datatype: Datatype, values: Sequence[Any]) -> bytes:
+    """Numbers or booleans as they travel: the nearest value of the datatype.
+
+    Raises `struct.error` or `OverflowError` where one is beyond its range.
+    """
+    if datatype.name == "BF16":
+        return struct.pack(f"<{len(values)}H", *map(_bfloat16_bits, values))
+    return struct.pack(f"<{len(values)}{datatype.code}", *values)
+
+
+def unpack_elements(datatype: Datatype, count: int, data: Buffer) -> tuple[Any, ...]:
+    """The numbers or booleans in `data`. Raises `struct.error` where it does not hold exactly `count`.
+
+    >>> unpack_elements(DATATYPES["BF16"], 2, pack_elements(DATATYPES["BF16"], [1.0, 3.14159]))
+    (1.0, 3.140625)
+    """
+    values = struct.unpack(f"<{count}{datatype.code}", data)
+    if datatype.name == "BF16":  # the upper half of a float's bits
+        return struct.unpack(f"<{count}f", struct.pack(f"<{count}I", *[bits << 16 for bits in values]))
+    return values
+
+
+def _bfloat16_bits(value: float) -> int:
+    """The nearest bfloat16, ties to even. A double is rounded once and not by way of a float, where the float lies
+    halfway between two of them.
+    """
+    packed = struct.pack("<f", value)
+    bits = int.from_bytes(packed, "little")
+    if value != value:  # noqa: PLR0124 - NaN
+        return bits >> 16 | 0x40
+    lower, upper = bits & 0xFFFF, bits >> 16
+    if lower == 0x8000:
+        beyond = abs(value) - abs(struct.unpack("<f", packed)[0])
+        lower += 1 if beyond > 0 or (beyond == 0 and upper & 1) else -1
+    upper += lower > 0x8000
+    if upper & 0x7FFF == 0x7F80 and abs(value) != float("inf"):
+        raise OverflowError("float too large to pack with BF16 format")
+    return upper
 
 
 def checked_size(datatype: Datatype, shape: tuple[int, ...], data: Buffer) -> None:

@@ -2,6 +2,7 @@
 # ruff: noqa: S608 - SQL is put together of quoted names and constants; values are parameters
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import duckdb
 import pyarrow as pa
 
 from mizzen.data.ingest.expectations import AgeCheck, Check, CountCheck, RowCheck
-from mizzen.data.ingest.sql import BATCH_ROWS, connect, one_line, quoted
 from mizzen.data.lake.parts import Part, PartWriter
+from mizzen.data.lake.sql import BATCH_ROWS, connect, one_line, quoted, reading
+from mizzen.data.lake.version import TableVersion
 from mizzen.data.pod import Failure
 from mizzen.kinds.data import CheckResult
 
@@ -20,21 +22,45 @@ REASON_COLUMN = "_reason"
 RUN_COLUMN = "_run"
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The rows that are there already and stay: all but those with the key of a new one."""
+
+    version: TableVersion
+    key: Sequence[str]
+
+
 class SpooledRows:
     """Rows in Parquet files of this machine, under the SQL name `rows`."""
 
-    def __init__(self, parts: Sequence[Part], schema: pa.Schema, work: Path) -> None:
-        self.schema = schema
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        schema: pa.Schema,
+        work: Path,
+        beside: "Beside | None" = None,
+        personal: frozenset[str] = frozenset(),
+    ) -> None:
+        self.schema, self._personal = schema, personal
         self._connection = connect(work)
-        files = ", ".join(f"'{str(part.path).replace(chr(39), chr(39) * 2)}'" for part in parts)
-        self._connection.execute(f"CREATE VIEW rows AS SELECT * FROM read_parquet([{files}])")
+        self._connection.execute(f"CREATE VIEW rows AS SELECT * FROM {reading(parts)}")
+        if beside is None:
+            self._connection.execute("CREATE VIEW all_rows AS SELECT * FROM rows")
+        else:
+            self._connection.register("stored", beside.version.dataset())
+            names = ", ".join(quoted(name) for name in beside.key)
+            staying = f"SELECT * FROM stored ANTI JOIN rows USING ({names})" if names else "SELECT * FROM stored"
+            self._connection.execute(f"CREATE VIEW all_rows AS SELECT * FROM rows UNION ALL BY NAME {staying}")
 
     def close(self) -> None:
         """Frees what DuckDB holds."""
         self._connection.close()
 
     def results(self, checks: Sequence[Check], now: datetime) -> list[CheckResult]:
-        """How each check comes out over these rows; `action` is what its failure asks for."""
+        """How each check comes out over these rows; `action` is what its failure asks for.
+
+        The number of rows is that of the rows here: of a load that adds to a table, see `count_result`.
+        """
         row_checks = [check for check in checks if isinstance(check, RowCheck)]
         counted = iter(self._counted(row_checks))
         total = self._one("SELECT count(*) FROM rows")[0]
@@ -42,9 +68,9 @@ class SpooledRows:
         for check in checks:
             if isinstance(check, RowCheck):
                 broken, example = next(counted)
-                results.append(_row_result(check, broken, total, example))
+                results.append(_row_result(check, broken, total, example, hidden=check.column in self._personal))
             elif isinstance(check, CountCheck):
-                results.append(_count_result(check, total))
+                results.append(count_result(check, total))
             else:
                 newest_us = self._one(f"SELECT epoch_us(max({quoted(check.column)})) FROM rows")[0]
                 results.append(_age_result(check, newest_us, now))
@@ -110,10 +136,12 @@ def _free(name: str, schema: pa.Schema) -> str:
     return name
 
 
-def _row_result(check: RowCheck, broken: int, total: int, example: str | None) -> CheckResult:
+def _row_result(check: RowCheck, broken: int, total: int, example: str | None, *, hidden: bool) -> CheckResult:
     if broken == 0:
         return CheckResult(check=check.words, passed=True)
     shown = "null" if example is None else repr(example) if len(example) <= 60 else repr(example[:57] + "...")
+    if hidden and example is not None:
+        shown = "a value that is not shown (personal data)"
     return CheckResult(
         check=check.words,
         passed=False,
@@ -123,7 +151,8 @@ def _row_result(check: RowCheck, broken: int, total: int, example: str | None) -
     )
 
 
-def _count_result(check: CountCheck, total: int) -> CheckResult:
+def count_result(check: CountCheck, total: int) -> CheckResult:
+    """How a check of the number of rows comes out."""
     few = check.min_rows is not None and total < check.min_rows
     many = check.max_rows is not None and total > check.max_rows
     if not (few or many):

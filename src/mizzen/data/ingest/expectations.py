@@ -5,7 +5,8 @@ counted, with an example each, in one scan; quarantine is the same expressions i
 
 * A null breaks `notNull` and nothing else.
 * NaN is not null. It is within no bounds, in no set that lacks it, and equals itself.
-* `unique` is broken by every row that shares its value with another: none of them is known to be the right one.
+* `unique` is broken by every row that shares its value with another: none of them is known to be the right one. Of a
+  load that adds to a table, the others are also those that are there and stay.
 * Bounds of integer columns are compared as integers, exactly, also beyond 2^53.
 * A time without a zone is taken as UTC, in rows and in bounds.
 
@@ -27,8 +28,8 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from mizzen.data.ingest.chunks import WrongColumns
-from mizzen.data.ingest.sql import quoted
-from mizzen.kinds.data import Expectation
+from mizzen.data.lake.sql import quoted
+from mizzen.kinds.expectations import Expectation
 from mizzen.kinds.scalars import duration_s
 
 Value = Any
@@ -110,7 +111,7 @@ def _row_rule(
     if expectation.not_null is not None:
         return "not null", f"{name} IS NULL" if expectation.not_null else "false", {}
     if expectation.unique is not None:
-        repeated = f"SELECT {name} FROM rows WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1"
+        repeated = f"SELECT {name} FROM all_rows WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1"
         return "unique", f"({name} IS NOT NULL AND {name} IN ({repeated}))" if expectation.unique else "false", {}
     if expectation.regex is not None:
         if not pt.is_string(type_):

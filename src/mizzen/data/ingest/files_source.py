@@ -1,39 +1,38 @@
-"""Rows from files: CSV, Parquet and JSON Lines, in the code bundle, on this machine or in S3.
+"""Rows from files: CSV, TSV, Parquet, JSON Lines and Arrow IPC.
 
-Globs are resolved first, and each must match something. S3 objects are copied to the Pod's work folder, whole. All
-files of a dataset are of one format and have the same columns. Parquet files say their types, which must be the same;
-of CSV and JSON Lines all rows are looked at before a type is chosen, so that an integer column with one `1.5` in the
-last line is a column of doubles. A CSV file has a header line; commas, semicolons, tabs or bars between fields; double
-quotes around those that need them; and an empty field is null.
+All files of a dataset are of one format and have the same columns. Parquet and Arrow files say their types, which must
+be the same; of CSV and JSON Lines all rows are looked at before a type is chosen, so that an integer column with one
+`1.5` in the last line is a column of doubles. A CSV file has a header line; commas, semicolons, tabs or bars between
+fields; double quotes around those that need them; and an empty field is null.
+
+A load file by file reads the files that are new or changed, and says of each row in `_file` where it came from.
 """
 # ruff: noqa: S608 - SQL is put together of quoted names and constants; values are parameters
 
 import csv
-import fnmatch
-import glob
 import gzip
 import itertools
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
-from urllib.parse import unquote, urlsplit
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mizzen.data.ingest.chunks import WrongColumns, expect_same_columns, tables
-from mizzen.data.ingest.sql import BATCH_ROWS, connect, one_line
+from mizzen.data.ingest.found_files import Found, find
+from mizzen.data.ingest.reading import FILE_COLUMN, Reading
 from mizzen.data.lake.errors import RowsUnfit
-from mizzen.data.lake.objects import Store
 from mizzen.data.lake.rows import storable_schema
+from mizzen.data.lake.sql import BATCH_ROWS, connect, one_line
 from mizzen.data.pod import Failure
 
 _FORMATS = {
     ".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv", ".tsv": "csv", ".tsv.gz": "csv",
     ".jsonl": "json", ".jsonl.gz": "json", ".ndjson": "json", ".ndjson.gz": "json",
+    ".arrow": "arrow", ".arrows": "arrow", ".feather": "arrow", ".ipc": "arrow",
 }  # fmt: skip
 _DELIMITERS = (",", ";", "\t", "|")
 _CSV = (
@@ -42,31 +41,38 @@ _CSV = (
     "sample_size = -1, union_by_name = true"
 )
 _JSON = "format = 'newline_delimited', sample_size = -1, union_by_name = true, maximum_object_size = 67108864"
-_WILD = re.compile(r"[*?\[]")
+_WHERE = "_mizzen_path"
+"""Of a row on its way: the file it was read from, on this machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One file: as the user knows it, and where it lies on this machine."""
+def read_files(
+    patterns: Sequence[str], folder: Path | None, work: Path, loaded: Mapping[str, str] | None = None
+) -> Reading:
+    """The rows of all files that the patterns name; with `loaded`, of those that are not among them as they are now.
 
-    name: str
-    path: Path
-
-
-def files_tables(patterns: Sequence[str], folder: Path | None, work: Path) -> Iterator[pa.Table]:
-    """The rows of all files that the patterns name, in the order of the patterns and then of the names.
-
-    Relative patterns are of `folder`, the unpacked bundle. Raises `Failure` (`SourceFailed`, `WrongColumns`) with the
-    file's name.
+    Raises `Failure` (`SourceFailed`, `WrongColumns`) with the file's name.
     """
-    found = [file for pattern in patterns for file in _resolved(pattern, folder, work)]
+    found = find(patterns, folder)
     formats = {_format_of(file.name) for file in found}
     if len(formats) != 1:
         raise Failure(
             "SourceFailed", f"expected files of one format, found {', '.join(sorted(formats))}: use two datasets"
         )
     format_ = formats.pop()
-    yield from _parquet_tables(found) if format_ == "parquet" else _text_tables(found, format_, work)
+    wanted = found if loaded is None else [file for file in found if loaded.get(file.name) != file.mark]
+    rows = _tables(wanted, format_, work, with_file=loaded is not None) if wanted else iter(())
+    now = None if loaded is None else {**loaded, **{file.name: file.mark for file in found}}
+    return Reading(rows, format_ in {"csv", "json"}, now, frozenset(file.name for file in wanted))
+
+
+def _tables(wanted: Sequence[Found], format_: str, work: Path, *, with_file: bool) -> Iterator[pa.Table]:
+    found = [file.fetched(work / "fetched" / f"{number:06d}") for number, file in enumerate(wanted)]
+    if format_ == "parquet":
+        yield from _typed_tables(found, _parquet_pieces, "Parquet", with_file=with_file)
+    elif format_ == "arrow":
+        yield from _typed_tables(found, _arrow_pieces, "Arrow IPC", with_file=with_file)
+    else:
+        yield from _text_tables(found, format_, work, with_file=with_file)
 
 
 def _format_of(name: str) -> str:
@@ -77,101 +83,75 @@ def _format_of(name: str) -> str:
     return format_
 
 
-def _resolved(pattern: str, folder: Path | None, work: Path) -> list[Found]:
-    parts = urlsplit(pattern)
-    if parts.scheme == "s3":
-        return _from_s3(pattern, work)
-    if parts.scheme == "file":
-        absolute = unquote(parts.path)
-        return _expect_some([Found(name, Path(name)) for name in sorted(_local(absolute, None))], pattern)
-    if parts.scheme or pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
-        raise Failure("SourceFailed", f"{pattern}: expected a path inside the code bundle, file:///… or s3://…")
-    if folder is None:
-        raise Failure("SourceFailed", f"{pattern}: is inside a code bundle, and the dataset has none (spec.code)")
-    return _expect_some([Found(name, folder / name) for name in sorted(_local(pattern, folder))], pattern)
+def _parquet_pieces(path: Path) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path) as parquet:
+        yield parquet.schema_arrow.empty_table()
+        yield from (pa.Table.from_batches([batch]) for batch in parquet.iter_batches(BATCH_ROWS))
 
 
-def _local(pattern: str, folder: Path | None) -> list[str]:
-    names = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - pathlib's has no root to be relative to
-    top = folder if folder is not None else Path("/")
-    return [name for name in names if (top / name).is_file()]
+def _arrow_pieces(path: Path) -> Iterator[pa.Table]:
+    with pa.memory_map(str(path)) as mapped:
+        magic = mapped.read(6)
+        mapped.seek(0)
+        if magic == b"ARROW1":
+            file = pa.ipc.open_file(mapped)
+            batches: Iterable[pa.RecordBatch] = (file.get_batch(index) for index in range(file.num_record_batches))
+            schema = file.schema
+        else:
+            stream = pa.ipc.open_stream(mapped)
+            batches, schema = stream, stream.schema
+        yield schema.empty_table()
+        yield from (pa.Table.from_batches([batch], schema) for batch in batches)
 
 
-def _expect_some(found: list[Found], pattern: str) -> list[Found]:
-    if not found:
-        what = "matches no file" if _WILD.search(pattern) else "there is no such file"
-        raise Failure("SourceFailed", f"{pattern}: {what}")
-    return found
-
-
-def _from_s3(pattern: str, work: Path) -> list[Found]:
-    parts = urlsplit(pattern)
-    key = parts.path.lstrip("/")
-    wild = _WILD.search(key)
-    store = Store.open(f"s3://{parts.netloc}")
-    if wild is None:
-        names = [key] if store.stat(key) is not None else []
-    else:
-        known = key[: wild.start()].rpartition("/")[0]
-        names = [stored.path for stored in store.list(known) if glob_matches(key, stored.path)]
-    found = []
-    for number, name in enumerate(sorted(names)):
-        path = work / "s3" / f"{number:06d}" / PurePosixPath(name).name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store.download(name, path)
-        found.append(Found(f"s3://{parts.netloc}/{name}", path))
-    return _expect_some(found, pattern)
-
-
-def glob_matches(pattern: str, name: str) -> bool:
-    """Whether a path matches, `*` within one folder and `**` across folders, as for local files.
-
-    >>> [glob_matches(pattern, "a/b/c.csv") for pattern in ("a/*.csv", "a/*/*.csv", "a/**/*.csv", "**/b/**/c.csv")]
-    [False, True, True, True]
-    """
-    return _matches(pattern.split("/"), name.split("/"))
-
-
-def _matches(patterns: list[str], names: list[str]) -> bool:
-    if not patterns:
-        return not names
-    if patterns[0] == "**":
-        return any(_matches(patterns[1:], names[skipped:]) for skipped in range(len(names) + 1))
-    return bool(names) and fnmatch.fnmatchcase(names[0], patterns[0]) and _matches(patterns[1:], names[1:])
-
-
-def _parquet_tables(found: Sequence[Found]) -> Iterator[pa.Table]:
+def _typed_tables(found: Sequence[Found], pieces: object, words: str, *, with_file: bool) -> Iterator[pa.Table]:
+    """Of files that say their types: the first one's are those of all."""
+    assert callable(pieces)
     schema: pa.Schema | None = None
     for file in found:
         try:
-            with pq.ParquetFile(file.path) as parquet:
-                if schema is None:
-                    schema = storable_schema(parquet.schema_arrow)
-                else:
-                    expect_same_columns(schema, parquet.schema_arrow, file.name)
-                empty = [parquet.schema_arrow.empty_table()]
-                pieces = (pa.Table.from_batches([batch]) for batch in parquet.iter_batches(BATCH_ROWS))
-                yield from tables([*empty, *pieces] if parquet.metadata.num_rows == 0 else pieces)
+            read = pieces(file.here)
+            first = next(read)
+            if schema is None:
+                schema = storable_schema(first.schema)
+            else:
+                expect_same_columns(schema, first.schema, file.name)
+            for table in tables(itertools.chain([first], read)):
+                yield _with_file(table, file.name) if with_file else table
         except RowsUnfit as error:
             raise WrongColumns(f"{file.name}: {error}") from error
         except (pa.ArrowException, OSError) as error:
-            raise Failure("SourceFailed", f"{file.name}: cannot be read as Parquet: {one_line(error)}") from error
+            raise Failure("SourceFailed", f"{file.name}: cannot be read as {words}: {one_line(error)}") from error
 
 
-def _text_tables(found: Sequence[Found], format_: str, work: Path) -> Iterator[pa.Table]:
+def _with_file(table: pa.Table, name: str) -> pa.Table:
+    return table.append_column(FILE_COLUMN, pa.repeat(pa.scalar(name), table.num_rows))
+
+
+def _text_tables(found: Sequence[Found], format_: str, work: Path, *, with_file: bool) -> Iterator[pa.Table]:
     paths = [str(file.path) for file in found]
+    where = f", filename = '{_WHERE}'" if with_file else ""
     with connect(work) as connection:
         try:
             if format_ == "csv":
                 options = {"delim": _expect_same_header(found), "paths": paths}
-                rows = connection.sql(f"SELECT * FROM read_csv($paths, delim = $delim, {_CSV})", params=options)
+                rows = connection.sql(f"SELECT * FROM read_csv($paths, delim = $delim, {_CSV}{where})", params=options)
             else:
-                rows = connection.sql(f"SELECT * FROM read_json($paths, {_JSON})", params={"paths": paths})
+                rows = connection.sql(f"SELECT * FROM read_json($paths, {_JSON}{where})", params={"paths": paths})
             reader = rows.to_arrow_reader(BATCH_ROWS)
-            yield from tables(itertools.chain([reader.schema.empty_table()], reader))
+            for table in tables(itertools.chain([reader.schema.empty_table()], reader)):
+                yield _with_names(table, found) if with_file else table
         except duckdb.Error as error:
             message = (_bad_line(found) if format_ == "csv" else "") or one_line(error)
             raise Failure("SourceFailed", _named(message, found)) from error
+
+
+def _with_names(table: pa.Table, found: Sequence[Found]) -> pa.Table:
+    """The rows with the files as the user knows them."""
+    paths = pa.array([str(file.path) for file in found], pa.string())
+    names = pa.array([file.name for file in found], pa.string())
+    column = names.take(pc.index_in(table.column(_WHERE), value_set=paths).combine_chunks())
+    return table.drop_columns([_WHERE]).append_column(FILE_COLUMN, column)
 
 
 def _bad_line(found: Sequence[Found]) -> str:
@@ -194,7 +174,7 @@ def _bad_line(found: Sequence[Found]) -> str:
 
 def _opened(file: Found, *, errors: str) -> IO[str]:
     opened = gzip.open if file.name.casefold().endswith(".gz") else open
-    return opened(file.path, "rt", encoding="utf-8-sig", errors=errors, newline="")
+    return opened(file.here, "rt", encoding="utf-8-sig", errors=errors, newline="")
 
 
 def _expect_same_header(found: Sequence[Found]) -> str:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import duckdb
 
+from mizzen.data.ingest.lineage import told
 from mizzen.data.ingest.loading import Clock, ExpectationsFailed, load, timestamp
 from mizzen.data.ingest.reporting import StatusReporter
-from mizzen.data.ingest.sql import one_line
 from mizzen.data.ingest.task import IngestTask, LoadReporter
-from mizzen.data.lake.errors import LakeError
+from mizzen.data.lake.errors import LakeError, RowsUnfit, SourceMoved
 from mizzen.data.lake.objects import Store
+from mizzen.data.lake.sql import one_line
 from mizzen.data.pod import TRY_AGAIN, Failure, read_task, run_to_exit_code
 from mizzen.data.pod_api import PodApi
 from mizzen.kinds.data import LoadReport
@@ -24,8 +25,9 @@ _LOG = logging.getLogger(__name__)
 def ingest(task: IngestTask, reporter: LoadReporter, clock: Clock) -> None:
     """Loads and reports. Raises `Failure` for whatever went wrong, after reporting it."""
     try:
-        with tempfile.TemporaryDirectory(prefix="mizzen-ingest-") as work:
-            report = load(task, Store.open(task.store_url), Path(work), clock)
+        store = Store.open(task.store_url)
+        with tempfile.TemporaryDirectory(prefix="mizzen-ingest-") as work, told(task, store, clock) as ending:
+            report = ending.report = load(task, store, Path(work), clock)
     except (Failure, LakeError, OSError, duckdb.Error) as error:
         failure = _as_failure(error)
         _tell(reporter, _failed(task, failure, error, clock))
@@ -41,6 +43,10 @@ def _as_failure(error: Exception) -> Failure:
         return Failure(
             "DiskFull", f"{tempfile.gettempdir()}: no space left for the rows on their way", exit_code=TRY_AGAIN
         )
+    if isinstance(error, SourceMoved):
+        return Failure("TableMoved", one_line(error), exit_code=TRY_AGAIN)
+    if isinstance(error, RowsUnfit):
+        return Failure("WrongColumns", one_line(error))
     reason = "StoreFailed" if isinstance(error, LakeError) else "InternalError"
     return Failure(reason, one_line(error), exit_code=TRY_AGAIN)
 

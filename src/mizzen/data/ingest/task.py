@@ -4,7 +4,15 @@ from typing import Protocol
 
 from pydantic import Field
 
-from mizzen.kinds.data import DatasetSource, Expectation, LoadReport
+from mizzen.kinds.data import (
+    ColumnOptions,
+    DatasetSource,
+    InputVersion,
+    LoadOptions,
+    LoadReport,
+    RetentionOptions,
+)
+from mizzen.kinds.expectations import Expectation
 from mizzen.kinds.meta import Wire
 
 
@@ -21,7 +29,25 @@ class IngestTask(Wire):
     """Digest of the code bundle; absent where no source needs one."""
     source: DatasetSource
     event_time: str | None = None
+    time_zone: str | None = None
+    load: LoadOptions = Field(default_factory=LoadOptions)
+    partition_by: list[str] = Field(default_factory=list)
+    retention: RetentionOptions = Field(default_factory=RetentionOptions)
+    columns: dict[str, ColumnOptions] = Field(default_factory=dict)
     expectations: list[Expectation] = Field(default_factory=list)
+    inputs: list[InputVersion] = Field(default_factory=list)
+    """The datasets that a query reads, each at a version."""
+    full: bool = False
+    """Load everything, wherever the last load ended."""
+    restore: int | None = None
+    """Make the content of this version that of the next, instead of loading."""
+    lineage_url: str | None = None
+    """Where lineage events go; absent: nowhere."""
+
+    @property
+    def personal(self) -> frozenset[str]:
+        """The columns whose values are shown nowhere."""
+        return frozenset(name for name, options in self.columns.items() if options.personal is not None)
 
 
 class LoadReporter(Protocol):

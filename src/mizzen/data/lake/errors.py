@@ -4,7 +4,9 @@
      |- CodeError            the project folder or the archive is not fit to be a bundle: the user's to mend, permanent
      |- DigestMismatch       stored bytes are not what their digest says: damaged or forged, permanent until put anew
      |- ObjectMissing        nothing is stored under that path
-     |- VersionMissing       the table has no such version
+     |- ObjectExists         something is stored under that path already, and was to be new
+     |- VersionMissing       the table has no such version, or retention took it
+     |- SourceMoved          the table is no longer as the load found it: load again
      |- RowsUnfit            the rows cannot be kept in a table: the user's to mend, permanent
      `- StoreUnavailable     the store did not answer, refused or is full: try again later
 
@@ -32,8 +34,16 @@ class ObjectMissing(LakeError):
     """Nothing is stored under that path."""
 
 
+class ObjectExists(LakeError):
+    """Something is stored under that path already."""
+
+
 class VersionMissing(LakeError):
-    """The table has no such version."""
+    """The table has no such version, or retention took it."""
+
+
+class SourceMoved(LakeError):
+    """The table is no longer as the load found it."""
 
 
 class RowsUnfit(LakeError):

@@ -1,4 +1,4 @@
-"""Objects in a store at a URL (`file://…`, `s3://…`), kept by content digest or by path.
+"""Objects in a store at a URL (`file://…`, `s3://…`, `gs://…`, `az://…`), kept by content digest or by path.
 
 All artifacts go through here: code bundles, models, checkpoints and the data files of tables. A put is atomic: a reader
 sees the whole object or none, because a file is renamed into place and S3 shows an object only when it is complete. A
@@ -7,7 +7,8 @@ starts over. A get by digest hashes what it reads and refuses bytes that are not
 disk or exchanged in a bucket never becomes a model that answers requests.
 
 Credentials and endpoints of S3 come from the environment, as every AWS tool reads them (`AWS_ACCESS_KEY_ID`,
-`AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …).
+`AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …); those of Google Cloud from
+`GOOGLE_…` and of Azure from `AZURE_…`, likewise.
 
 What is stored where is in docs/architecture.md ("The store"); tables are in `tables.py`, bundles in `code.py`.
 """
@@ -15,6 +16,7 @@ What is stored where is in docs/architecture.md ("The store"); tables are in `ta
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,12 +26,17 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, S3Store
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
-from mizzen.data.lake.errors import DigestMismatch, ObjectMissing, StoreUnavailable
+from mizzen.data.lake.errors import DigestMismatch, ObjectExists, ObjectMissing, StoreUnavailable
 
 DIGEST_PREFIX = "sha256:"
+REMOTE_SCHEMES = ("s3", "gs", "az")
+_OTHERS: dict[str, Any] = {"gs": GCSStore, "az": AzureStore}
+_RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
+"""Of one request, while the store answers 5xx or not at all: with growing pauses, together at most half a minute."""
+_REQUEST = re.compile(r"Error performing ([A-Z]+) \S+ in .*? - ")
 _CHUNK_BYTES = 4 * 1024 * 1024
 
 
@@ -50,8 +57,8 @@ def hex_of(digest: str) -> str:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of a store's error: the rest is its debug form."""
-    return str(error).strip().partition("\n")[0]
+    """What a store's error says, without its debug form and the address, which the message names already."""
+    return _REQUEST.sub(r"\1: ", str(error).strip().partition("\n")[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ class Stored:
 
     path: str
     bytes: int
+    tag: str = ""
+    """Changes when the object does: what the store says (ETag), else its size and time."""
 
 
 class Store:
@@ -83,17 +92,14 @@ class Store:
         if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
             return cls(url, LocalStore(unquote(parts.path), mkdir=True))
         if parts.scheme == "s3":
-            return cls(
-                url,
-                S3Store.from_url(
-                    url,
-                    config={"region": _s3_region()},
-                    client_options={"allow_http": _s3_allow_http()},
-                    retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=30)},
-                ),
-            )
+            options: Any = {"allow_http": _s3_allow_http()}
+            config: Any = {"region": _s3_region()}
+            return cls(url, S3Store.from_url(url, config=config, client_options=options, retry_config=_RETRIES))
+        if parts.scheme in _OTHERS:
+            return cls(url, _OTHERS[parts.scheme].from_url(url, retry_config=_RETRIES))
         raise ValueError(
-            f"expected a store URL such as file:///var/lib/mizzen/store or s3://bucket/prefix, got {url!r}"
+            "expected a store URL such as file:///var/lib/mizzen/store, s3://bucket/prefix, gs://bucket/prefix or "
+            f"az://container/prefix, got {url!r}"
         )
 
     def __repr__(self) -> str:
@@ -121,14 +127,22 @@ class Store:
             yield
         except FileNotFoundError as error:
             raise ObjectMissing(f"{self.url_of(path)}: nothing is stored there") from error
+        except AlreadyExistsError as error:
+            raise ObjectExists(f"{self.url_of(path)}: something is stored there already") from error
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"{self.url_of(path)}: {_line(error)}") from error
 
-    def put(self, path: str, data: bytes | Path) -> None:
-        """Stores the bytes, or the file's, in the place of what was there."""
+    def put(self, path: str, data: bytes | Path, *, new: bool = False) -> None:
+        """Stores the bytes, or the file's, in the place of what was there.
+
+        With `new`, raises `ObjectExists` where something was: of several that put at once, one succeeds.
+        """
         try:
             with self._errors_of(path):
-                obstore.put(self._backend, path, data)
+                if new:
+                    obstore.put(self._backend, path, data, mode="create", use_multipart=False)
+                else:
+                    obstore.put(self._backend, path, data)
         except ObjectMissing as error:
             raise StoreUnavailable(f"{self.url_of(path)}: the bucket is not there") from error
 
@@ -147,7 +161,7 @@ class Store:
         """What is at the path; `None` where nothing is."""
         try:
             with self._errors_of(path):
-                return Stored(path, obstore.head(self._backend, path)["size"])
+                return _stored(obstore.head(self._backend, path))
         except ObjectMissing:
             return None
 
@@ -155,7 +169,7 @@ class Store:
         """Every object under a folder, by path."""
         with self._errors_of(prefix):
             pages = obstore.list(self._backend, prefix)
-            return sorted((Stored(meta["path"], meta["size"]) for page in pages for meta in page), key=lambda o: o.path)
+            return sorted((_stored(meta) for page in pages for meta in page), key=lambda stored: stored.path)
 
     def delete(self, path: str) -> None:
         """Takes the object away; nothing happens where it is gone already."""
@@ -195,6 +209,10 @@ class Store:
             Path(name).replace(to)
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+def _stored(meta: Any) -> Stored:
+    return Stored(meta["path"], meta["size"], meta.get("e_tag") or f"{meta['size']} {meta['last_modified']}")
 
 
 def path_by_digest(folder: str, digest: str, ending: str) -> str:

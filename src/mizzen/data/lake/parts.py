@@ -5,7 +5,9 @@ a version's digest is of the bytes that were written and not of bytes read back 
 """
 
 import hashlib
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,13 +29,18 @@ class Part:
     bytes: int
     sha256: str
     """Hex digits."""
+    partition: Mapping[str, str | None] = field(default_factory=dict)
+    """The values of the partition columns, which the file does not hold."""
+    order: str | None = None
+    """Where its rows come in the table, where it takes the place of a stored file; else after what was there."""
 
 
 class PartWriter:
     """Writes rows of one schema to files `part-00000.parquet`, … of a folder."""
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, *, one_file: bool = False) -> None:
         self.folder, self.schema = folder, schema
+        self._file_bytes = FILE_BYTES if not one_file else math.inf
         self._finished: list[Part] = []
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = self._waiting_rows = 0
@@ -64,7 +71,7 @@ class PartWriter:
         rows = pa.concat_tables(self._waiting) if self._waiting else self.schema.empty_table()
         self._file.write_table(rows, row_group_size=GROUP_ROWS)
         self._waiting, self._waiting_bytes, self._waiting_rows = [], 0, 0
-        if self._path().stat().st_size >= FILE_BYTES:
+        if self._path().stat().st_size >= self._file_bytes:
             self._finish_file()
 
     def _finish_file(self) -> None:

@@ -23,6 +23,7 @@ def _arguments() -> Settings:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7070)
     parser.add_argument("--inference-port", type=int, default=7080)
+    parser.add_argument("--grpc-port", type=int)
     parser.add_argument("--gateways", type=int, default=1)
     parser.add_argument("--kubeconfig", type=Path, default=None)
     given = parser.parse_args()
@@ -32,6 +33,7 @@ def _arguments() -> Settings:
         given.port,
         given.inference_port,
         given.gateways,
+        given.grpc_port,
         given.kubeconfig,
     )
 

@@ -27,7 +27,7 @@ from mizzen.local.supervisor.supervisor import PARTS, addresses_of
 DISK_BYTES_LOW = 2 * 1024**3
 MEMORY_BYTES_LOW = 2 * 1024**3
 OPEN_FILES_LOW = 4096
-PORTS = (("Kubernetes API", 7070), ("inference", 7080))
+PORTS = (("Kubernetes API", 7070), ("inference", 7080), ("gRPC", 7081))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _ports() -> list[Finding]:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
-                option = "--port" if port == PORTS[0][1] else "--inference-port"
+                option = {"Kubernetes API": "--port", "gRPC": "--grpc-port"}.get(name, "--inference-port")
                 advice = f"Another program has port {port}: end it, or `mizzen up {option} PORT`."
                 findings.append(Finding(f"{name} port", "warn", f"{port}: {error.strerror}", advice))
     return findings

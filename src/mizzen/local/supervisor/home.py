@@ -6,20 +6,24 @@
     store/           artifacts and tables
     node/            Pod work folders and their logs
     run/             lock, process records, sockets
+    predictions/     what is logged of requests and is not in the store yet
     logs/            what the control process and the gateway print
 
 One supervisor uses a home at a time: it holds a lock on `run/lock`, which the kernel frees when it dies.
 """
 
 import fcntl
+import hashlib
 import json
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 FORMAT = 1
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is this user's alone
 
 
 class HomeError(Exception):
@@ -57,6 +61,19 @@ class Home:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def predictions(self) -> Path:
+        """What is logged of requests and is not in the store yet."""
+        return self.root / "predictions"
+
+    @property
+    def rings(self) -> Path:
+        """Where gateways log requests: in memory where there is such a folder, so that no request waits for a disk."""
+        if not os.access(SHARED_MEMORY, os.W_OK):
+            return self.run / "rings"
+        name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+        return SHARED_MEMORY / f"mizzen-{os.getuid()}-{name}"
+
     def prepare(self) -> None:
         """Makes the folders where they are missing.
 
@@ -66,9 +83,19 @@ class Home:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (self.store, self.run, self.logs):
                 folder.mkdir(mode=0o700, exist_ok=True)
+            self.rings.mkdir(mode=0o700, exist_ok=True)
+            self._check_rings()
             self._check_format()
         except OSError as error:
             raise HomeError(f"{self.root}: cannot be used as a home: {error.strerror}. Set MIZZEN_HOME.") from error
+
+    def _check_rings(self) -> None:
+        """Shared memory is everybody's: a folder that another user made there is not written to."""
+        found = self.rings.stat(follow_symlinks=False)
+        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
+            raise HomeError(
+                f"{self.rings}: expected a folder of yours alone, found one that others may use. Remove it."
+            )
 
     def _check_format(self) -> None:
         marker = self.root / "home.json"

@@ -1,4 +1,5 @@
-"""One machine's process tree: a control process and a gateway, kept alive from `up` to `down`.
+"""One machine's process tree: a control process, a gateway and the prediction log's writer, kept alive from `up` to
+`down`.
 
 The control process holds the API server, the cluster's controllers, ours, and the node; with a kubeconfig of
 another control plane it holds the controllers and the node alone. The gateway is a process tree of its own, so that
@@ -6,6 +7,7 @@ requests are answered while the control process is down. Pods belong to the node
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -17,8 +19,8 @@ from mizzen.local.node.orphans import kill_all
 from mizzen.local.supervisor.home import Home, HomeLock, write_atomically
 from mizzen.local.supervisor.processes import Part, PartState, SupervisedPart, end_recorded, forget_self, record_self
 
-PARTS = ("gateway", "control")
-"""In the order in which they are ended: requests first."""
+PARTS = ("gateway", "predictions", "control")
+"""In the order in which they are ended: requests first, then what is logged of them."""
 STATE_FILE = "supervisor.json"
 
 
@@ -31,6 +33,8 @@ class Settings:
     control_port: int = 7070
     inference_port: int = 7080
     gateway_processes: int = 1
+    grpc_port: int | None = None
+    """`None`: the one after `inference_port`."""
     kubeconfig: Path | None = None
     """Another control plane to work for; `None` means the embedded one."""
 
@@ -42,6 +46,10 @@ class Settings:
     def gateway_url(self) -> str:
         return f"http://{self.host}:{self.inference_port}"
 
+    @property
+    def grpc_address(self) -> str:
+        return f"{self.host}:{self.inference_port + 1 if self.grpc_port is None else self.grpc_port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
@@ -49,6 +57,7 @@ class Addresses:
 
     control_url: str | None
     gateway_url: str
+    grpc_address: str
     kubeconfig: str
     store_url: str
 
@@ -69,7 +78,7 @@ class Supervisor:
         environment = _environment(settings)
         self._parts = {
             part.name: SupervisedPart(part, settings.home, environment)
-            for part in (_control(settings), _gateway(settings))
+            for part in (_control(settings), _gateway(settings), _predictions(settings))
         }
 
     def statistics(self) -> list[PartState]:
@@ -103,6 +112,8 @@ class Supervisor:
             await asyncio.gather(*keepers)
             await asyncio.to_thread(kill_all, home.root)
             (home.run / STATE_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something waits in it, for the next `up`
+                home.rings.rmdir()
             forget_self(home, "supervisor")
             lock.release()
 
@@ -125,6 +136,7 @@ class Supervisor:
         return Addresses(
             control_url=f"https://{settings.host}:{settings.control_port}" if embedded else None,
             gateway_url=settings.gateway_url,
+            grpc_address=settings.grpc_address,
             kubeconfig=str(settings.used_kubeconfig),
             store_url=settings.home.store_url,
         )
@@ -160,6 +172,18 @@ def _gateway(settings: Settings) -> Part:
         "--kubeconfig", str(settings.used_kubeconfig),
         "--host", settings.host,
         "--port", str(settings.inference_port),
+        "--grpc-port", settings.grpc_address.rpartition(":")[2],
         "--processes", str(settings.gateway_processes),
+        "--log-dir", str(settings.home.rings),
     ]  # fmt: skip
     return Part("gateway", command)
+
+
+def _predictions(settings: Settings) -> Part:
+    command = [
+        sys.executable, "-m", "mizzen.serving.predictionlog",
+        "--kubeconfig", str(settings.used_kubeconfig),
+        "--folder", str(settings.home.rings),
+        "--spool", str(settings.home.predictions),
+    ]  # fmt: skip
+    return Part("predictions", command, grace_s=20.0)

@@ -34,6 +34,8 @@ class Failed:
     message: str
     lost: bool = False
     """Whether the reason is that workers were lost, and not what the model said."""
+    invalid: bool = False
+    """Whether it is that the inputs are none that the model takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,5 +92,8 @@ class QueueStatistics:
     workers_lost: int
     """While they ran something."""
     bytes_waiting: int = 0
+    requests_running: int = 0
+    credits: int = 0
+    """Batches that workers would take now."""
     pushed_out: int = 0
     lanes: tuple[LaneStatistics, ...] = ()

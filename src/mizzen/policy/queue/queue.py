@@ -246,13 +246,13 @@ class Queue:
                         whole.unite()
         return commands
 
-    def failed(self, batch: Batch, message: str, now: float) -> list[Command]:
+    def failed(self, batch: Batch, message: str, now: float, *, invalid: bool = False) -> list[Command]:
         """The model refused the batch. One request alone is at fault; of several, each half is tried."""
         lane, live = self._finish(batch, now)
         commands: list[Command] = []
         if len(batch.requests) == 1:
             for request in live:
-                commands.append(Failed(request.whole or request, message))
+                commands.append(Failed(request.whole or request, message, invalid=invalid))
                 commands += self._drop(request)
             return commands
         self._batches_halved += 1
@@ -269,6 +269,7 @@ class Queue:
 
     def statistics(self) -> QueueStatistics:
         """How things stand."""
+        workers = [worker for lane in self._lanes.values() for worker in lane.workers.values()]
         return QueueStatistics(
             rows_waiting=self.rows_waiting,
             requests_waiting=sum(lane.count for lane in self._lanes.values()),
@@ -277,6 +278,8 @@ class Queue:
             batches_halved=self._batches_halved,
             workers_lost=self.workers_lost,
             bytes_waiting=self.bytes_waiting,
+            requests_running=sum(len(batch.requests) for worker in workers for batch in worker.running),
+            credits=sum(worker.credits for worker in workers),
             pushed_out=self._pushed_out,
             lanes=tuple(_lane_statistics(lane) for lane in self._lanes.values()),
         )

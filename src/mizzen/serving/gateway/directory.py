@@ -6,7 +6,7 @@ event loop's thread; a listener is quick and does not raise.
 """
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -50,6 +50,23 @@ class GraphPlan(msgspec.Struct, frozen=True):
     """What gets requests at each node that is a model, by the node's name."""
 
 
+class Logging(msgspec.Struct, frozen=True):
+    """How requests are logged (`mizzen.serving.predictionlog`)."""
+
+    sample: float = 1.0
+    """The share of requests that is logged; those that fail are logged whatever this says, if `errors`."""
+    by: Literal["request", "unit"] = "request"
+    """Whether each request is drawn, or each unit with all its requests."""
+    errors: bool = True
+    redact: tuple[str, ...] = ()
+    """Columns, inputs, outputs and features whose values are not logged."""
+    buffer_bytes: int = 8 << 20
+    """Of the ring of each gateway process."""
+    sink: str = ""
+    """Where CloudEvents are sent; empty: nowhere."""
+    events: Literal["request", "response", "all"] = "all"
+
+
 class Tenant(msgspec.Struct, frozen=True):
     """A caller with a share of its own."""
 
@@ -83,6 +100,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     cache: Caching | None = None
     graph: GraphPlan | None = None
     """Instead of `versions`."""
+    logging: Logging | None = None
+    """`None`: requests are not logged."""
     hopeless: str | None = None
     """Why no version will come, where that is known: requests are then refused at once and not held."""
 

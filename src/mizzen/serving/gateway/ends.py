@@ -1,15 +1,19 @@
-"""How exchanges end: each passes here once, answered, refused or left, and is counted.
+"""How exchanges end: each passes here once, answered, refused or left, and is counted, and noted where it is logged.
+
+An answer is in the prediction log before it leaves: so the answers of a batch are held until all are noted.
 
 Whoever wants to know of every request (metrics, a log of predictions) needs to look nowhere else.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mizzen.policy.queue import Failed, Reason, Refused, Rules
-from mizzen.serving.gateway.errors import INTERNAL, HttpError
+from mizzen.serving.gateway.errors import CANCELLED, INTERNAL, HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.parts import PartsExchange
+from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.tensors import BadTensorError, Tensor
 
@@ -19,14 +23,53 @@ log = logging.getLogger("mizzen.gateway")
 class Ends:
     """The ends of one endpoint's exchanges."""
 
-    def __init__(self, endpoint: str, measures: Measures) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        measures: Measures,
+        served_as: Callable[[str], Served | None],
+        recorder: Recorder | None = None,
+    ) -> None:
         self._endpoint = endpoint
         self._measures = measures
+        self._served_as = served_as
+        """The version of a digest."""
+        self.recorder = recorder
+        """Notes requests for the prediction log; `None`: they are not logged."""
+        self._held: list[tuple[Exchange, Served, Sequence[Tensor], float]] | None = None
+        """Answers that are noted, and leave once the log has them."""
+
+    def hold(self, batch_rows: int, compute_s: float) -> None:
+        """What is answered until `release` came out of such a batch, and is noted together."""
+        if self.recorder is not None:
+            self.recorder.batch(batch_rows, compute_s)
+            self._held = []
+
+    def release(self) -> None:
+        """The batch is through: what was noted of it is in the log, and now its answers leave."""
+        held, self._held = self._held, None
+        if held is not None:
+            if self.recorder is not None:
+                self.recorder.flush()
+            for answer in held:
+                self._write(*answer)
 
     def answer(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
         """With that version's outputs."""
-        assert exchange.decoded is not None, "what was queued was decoded"
-        rows = exchange.decoded.rows
+        recorder = self.recorder
+        if recorder is None:
+            self._write(exchange, served, outputs, now)
+            return
+        recorder.answered(exchange, served, outputs, now)
+        if self._held is None:
+            recorder.flush()
+            self._write(exchange, served, outputs, now)
+        else:
+            self._held.append((exchange, served, outputs, now))
+
+    def _write(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor], now: float) -> None:
+        decoded = exchange.decoded
+        assert decoded is not None, "what was queued was decoded"
         try:
             if exchange.flight is not None:
                 exchange.flight.computed(outputs)
@@ -37,23 +80,44 @@ class Ends:
             log.exception("%s: an answer failed for a reason that is a bug", self._endpoint)
             self.refuse(exchange, INTERNAL)
         else:
-            self._measures.answered(rows, now - exchange.came_s)
+            self._measures.answered(decoded.rows, now - exchange.came_s)
+            if exchange.observed is not None:
+                exchange.observed.done(exchange, decoded, 200, "ok")
+
+    def streamed(self, exchange: PartsExchange, now: float) -> None:
+        """All parts of the answer were passed on. They are counted as one; the prediction log does not have them."""
+        decoded = exchange.decoded
+        exchange.end()
+        self._measures.answered(1, now - exchange.came_s)
+        if exchange.observed is not None:
+            exchange.observed.done(exchange, decoded, 200, "ok")
 
     def refuse(self, exchange: Exchange, error: HttpError) -> None:
         """With an error."""
         if exchange.done:
             return
         self._measures.outcome(error.outcome)
+        self._note(exchange, error)
         exchange.refuse(error)
 
     def leave(self, exchange: Exchange) -> None:
         """The client has gone."""
+        self._note(exchange, CANCELLED)
         exchange.abandon()
-        self._measures.outcome("cancelled")
+        self._measures.outcome(CANCELLED.outcome)
+
+    def _note(self, exchange: Exchange, error: HttpError) -> None:
+        if self.recorder is not None:
+            served = self._served_as(exchange.ticket.lane) if exchange.ticket is not None else None
+            self.recorder.refused(exchange, served, error)
+        if exchange.observed is not None:
+            exchange.observed.done(exchange, exchange.decoded, error.status, error.outcome)
 
 
 def failed(command: Failed) -> HttpError:
     """What a client is told whose request the model refused, or that was lost with its workers."""
+    if command.invalid:
+        return HttpError(400, command.message, "bad_request")
     return HttpError(500, command.message, "worker_lost" if command.lost else "failed")
 
 

@@ -28,4 +28,6 @@ class HttpError(Exception):
             self.headers.append(("www-authenticate", "Bearer"))
 
 
+CANCELLED = HttpError(499, "the client left before the answer", "cancelled")
+"""Never sent, since nobody is there; noted."""
 INTERNAL = HttpError(500, "the gateway failed; the reason is in its log", "internal")

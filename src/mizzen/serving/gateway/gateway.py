@@ -1,34 +1,51 @@
 """The heart of a gateway process: paths to services, callers to verdicts, the directory to both.
 
 `handle` is called once for each HTTP request, with its whole body, and answers at once or leaves an exchange that a
-service answers later. It knows nothing of the HTTP server, and reads no clock but the one it is given.
+service answers later. It knows nothing of the HTTP server, and reads no clock but the one it is given. gRPC's calls
+(`grpc.calls`) come by `admitted` and `deadline_s`, and see the same callers, limits and queues.
 
-Paths are looked up in a table that holds every path at which inference is answered now. Only what is not found there is
-taken apart, to say what is wrong with it, or because it asks for something else than inference.
+Paths are looked up in a table that holds every path at which inference is answered now, with the form of exchange that
+is spoken there. Only what is not found there is taken apart, to say what is wrong with it, or because it asks for
+something else than inference.
 """
 
 import asyncio
 import importlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from mizzen.serving.gateway import openapi, pages
 from mizzen.serving.gateway.cache.responses import Tiers
 from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Worker
 from mizzen.serving.gateway.errors import HttpError
-from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, Reply
+from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, HttpExchange, Reply
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.observer import Observer
+from mizzen.serving.gateway.parts import GenerateExchange, GenerateStreamExchange
 from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
+from mizzen.serving.gateway.recorder import Recorder
+from mizzen.serving.gateway.rows import RowsExchange
 from mizzen.serving.gateway.service import Service
+from mizzen.serving.gateway.streams import Streams
 from mizzen.serving.oip import error_body
-from mizzen.version import __version__
 
 log = logging.getLogger("mizzen.gateway")
+Form = Callable[[Reply, bytes, int | None, float, float], Exchange]
 _encode = msgspec.json.Encoder().encode
+FORMS: dict[str, Form] = {
+    "infer": HttpExchange, "predict": RowsExchange, "generate": GenerateExchange,
+    "generate_stream": GenerateStreamExchange,
+}  # fmt: skip
+"""How requests are read and answered, by what is asked (`paths.inference_paths`)."""
+ENDPOINTS_MEASURED_MAX = 1000
+"""Endpoints with series of their own in the metrics; those that come later share one."""
+OTHERS: EndpointKey = ("_other", "_other")
 
 
 class Gateway:
@@ -39,10 +56,16 @@ class Gateway:
         clock: Callable[[], float],
         connect: Callable[[Worker, Owner], Link] = Link,
         tiers: Tiers | None = None,
+        log_folder: Path | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.clock = clock
         self._connect = connect
         self._tiers = tiers if tiers is not None else Tiers(clock)
+        self._observer = observer
+        """Traces, and the access log; `None`: neither."""
+        self._log_folder = log_folder
+        """Of the prediction log's rings; `None`: nothing is logged, whatever endpoints say."""
         self.synced_once = asyncio.Event()
         """Set when the directory has told everything there was."""
         self.keyring = Keyring()
@@ -51,7 +74,11 @@ class Gateway:
         """Kept when an endpoint goes: what was counted was counted."""
         self.refusals: dict[str, int] = {}
         """Requests that belong to no endpoint, by why they were refused."""
-        self._inference: dict[str, tuple[Service, int | None]] = {}
+        self.tracing = pages.tracing(0.0)
+        """What is told of traces."""
+        self.totals: pages.Totals = lambda key: self.measures.get(key, Measures())
+        """What all processes counted; this one's alone until it is told better."""
+        self._inference: dict[str, tuple[Service, int | None, Form, Service | Streams]] = {}
         self._workers_of: dict[EndpointKey, dict[str, Worker]] = {}
         """Those known, whether or not their endpoint is known yet."""
         self._endpoint_of: dict[str, EndpointKey] = {}
@@ -65,51 +92,71 @@ class Gateway:
         try:
             target = self._inference.get(path)
             if target is None or method != "POST":
-                self._other(method, path, headers, reply)
+                self._other(method, path, headers, body, reply)
                 return None
-            service, pinned = target
+            service, pinned, form, taker = target
             tenant = "" if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
             measures = service.measures
-            exchange = self._exchange(service, headers, body, reply)
-            exchange.tenant = tenant
-            exchange.pinned = pinned
-            if service.endpoint.graph is not None:
-                exchange.unit = headers.get("mizzen-unit")
+            now = self.clock()
+            json_size = headers.get("inference-header-content-length")
+            if json_size is not None and not (json_size.isascii() and json_size.isdigit() and len(json_size) < 18):
+                raise HttpError(
+                    400, f"Inference-Header-Content-Length: expected a number, got {json_size!r}", "bad_request"
+                )
+            size = None if json_size is None else int(json_size)
+            exchange = form(reply, body, size, now, self.deadline_s(service, headers, now))
+            exchange.pinned, exchange.tenant = pinned, tenant
         except HttpError as error:
             self.refuse(reply, error, measures)
             return None
-        service.accept(exchange)
-        if exchange.done:
-            return None
-        exchange.on_leave = service.leave
-        return exchange
+        self.give(exchange, service, taker, headers, path)
+        return None if exchange.done else exchange
 
-    def refuse(self, reply: Reply, error: HttpError, measures: Measures | None = None) -> None:
-        """Answers with an error and counts it."""
-        reply.response_bytes(error.status, [*JSON_HEADERS, *error.headers], error_body(error.message))
-        if measures is not None:
-            measures.outcome(error.outcome)
-        else:
-            self.refusals[error.outcome] = self.refusals.get(error.outcome, 0) + 1
+    def give(
+        self, exchange: Exchange, service: Service, taker: Service | Streams, headers: HeaderMap, path: str
+    ) -> None:
+        """Has a request taken, and tells who observes it. It may be answered at once."""
+        if service.by_unit:
+            exchange.unit = headers.get("mizzen-unit")
+        if self._observer is not None:
+            self._observer.begin(exchange, headers, service.endpoint.key, path)
+        taker.accept(exchange)
+        if not exchange.done:
+            exchange.on_leave = taker.leave
 
-    def _exchange(self, service: Service, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange:
-        now = self.clock()
-        json_size = headers.get("inference-header-content-length")
+    def admitted(self, key: EndpointKey, headers: HeaderMap) -> tuple[Service, str]:
+        """The endpoint of that name, and who calls. Raises `HttpError` where there is none, or they may not know."""
+        service = self.services.get(key)
+        tenant = "" if service is not None and service.endpoint.anonymous else self._admit(headers, key)
+        if service is None:
+            raise self._not_found(key)
+        return service, tenant
+
+    def deadline_s(self, service: Service, headers: HeaderMap, now: float, remaining_s: float | None = None) -> float:
+        """When a request that comes now is late. Raises `HttpError`."""
         timeout_s = service.endpoint.timeout_s
         asked_ms = headers.get("request-timeout-ms")
         if asked_ms is not None:
-            if not asked_ms.isascii() or not asked_ms.isdigit() or int(asked_ms) == 0:
+            if not (asked_ms.isascii() and asked_ms.isdigit() and len(asked_ms) < 18 and int(asked_ms)):
                 raise HttpError(
                     400, f"Request-Timeout-Ms: expected milliseconds, at least 1, got {asked_ms!r}", "bad_request"
                 )
             timeout_s = min(timeout_s, int(asked_ms) / 1000)
-        if json_size is None:
-            return Exchange(reply, body, None, now, now + timeout_s)
-        if not json_size.isascii() or not json_size.isdigit():
-            raise HttpError(
-                400, f"Inference-Header-Content-Length: expected a number, got {json_size!r}", "bad_request"
-            )
-        return Exchange(reply, body, int(json_size), now, now + timeout_s)
+        if remaining_s is not None and remaining_s < timeout_s:
+            timeout_s = remaining_s
+        return now + timeout_s
+
+    def refuse(self, reply: Reply, error: HttpError, measures: Measures | None = None) -> None:
+        """Answers with an error and counts it."""
+        reply.response_bytes(error.status, [*JSON_HEADERS, *error.headers], error_body(error.message))
+        self.count_refusal(error, measures)
+
+    def count_refusal(self, error: HttpError, measures: Measures | None) -> None:
+        """An error at an endpoint, or of a caller who belongs to none."""
+        if measures is not None:
+            measures.outcome(error.outcome)
+        else:
+            self.refusals[error.outcome] = self.refusals.get(error.outcome, 0) + 1
 
     def _admit(self, headers: HeaderMap, endpoint: EndpointKey) -> str:
         """Returns the name of the caller's API key. Raises `HttpError` where it may not call."""
@@ -134,7 +181,7 @@ class Gateway:
             return _not_synced()
         return HttpError(404, f"no endpoint {endpoint[1]} in namespace {endpoint[0]}", "not_found")
 
-    def _other(self, method: str, path: str, headers: HeaderMap, reply: Reply) -> None:
+    def _other(self, method: str, path: str, headers: HeaderMap, body: bytes, reply: Reply) -> None:
         asked = parse_path(path)
         if method not in asked.methods:
             raise HttpError(
@@ -142,51 +189,61 @@ class Gateway:
                 allow=", ".join(asked.methods),
             )  # fmt: skip
         if asked.model is None:
-            body = self._of_server(asked)
+            answer = self._of_server(asked, headers, body)
         else:
-            endpoint = (asked.namespace, asked.model)
-            service = self.services.get(endpoint)
-            if service is None or not service.endpoint.anonymous:
-                self._admit(headers, endpoint)
-            if service is None:
-                raise self._not_found(endpoint)
-            body = self._of_model(asked, service)
-        reply.response_bytes(200, JSON_HEADERS, _encode(body))
+            service, _ = self.admitted((asked.namespace, asked.model), headers)
+            answer = self._of_model(asked, service, body)
+        reply.response_bytes(200, JSON_HEADERS, _encode(answer))
 
-    def _of_server(self, asked: Asked) -> object:
-        if asked.what == "live":
-            return {"live": True}
-        if asked.what == "ready":
-            if not self.synced_once.is_set():
-                raise _not_synced()
-            return {"ready": True}
-        return {"name": "mizzen", "version": __version__, "extensions": ["binary_tensor_data"]}
+    def _of_server(self, asked: Asked, headers: HeaderMap, body: bytes) -> object:
+        match asked.what:
+            case "health/live":
+                return {"live": True}
+            case "health/ready":
+                if not self.synced_once.is_set():
+                    raise _not_synced()
+                return {"ready": True}
+            case "models":
+                return pages.listing(self.visible(asked.namespace, headers))
+            case "models/stats":
+                return pages.statistics(self.visible(asked.namespace, headers), self.totals, None)
+            case "repository/index":
+                return pages.index(self.visible(asked.namespace, headers), ready_only=pages.asks_for_ready(body))
+            case "trace/setting":
+                return pages.trace_settings(self.tracing, pages.settings_in(body))
+            case _:
+                return pages.server()
 
-    def _of_model(self, asked: Asked, service: Service) -> object:
+    def _of_model(self, asked: Asked, service: Service, body: bytes) -> object:
         name, number = service.endpoint.name, asked.version
-        versions = service.endpoint.versions
-        if number is not None and all(version.version != number for version in versions):
-            known = ", ".join(str(version.version) for version in versions) or "none"
-            raise HttpError(404, f"version: expected one that gets traffic ({known}), got {number}", "not_found")
-        if asked.what == "ready":
-            ready = [version for version in service.ready_versions if number is None or version.version == number]
-            if not ready:
-                raise HttpError(503, f"{name}: no worker is ready", "not_ready")
-            return {"name": name, "ready": True}
-        if asked.what == "infer":
-            raise HttpError(503, "the gateway has not yet heard of that version", "not_ready")
-        found = service.signature(number)
-        if found is None:
-            raise HttpError(503, f"{name}: what it takes is not known yet, since no version gets traffic", "not_ready")
-        _, signature = found
-        tensors = {
-            what: [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
-            for what, specs in (("inputs", signature.inputs), ("outputs", signature.outputs))
-        }
-        return {
-            "name": name, "versions": [str(version.version) for version in versions], "platform": "onnxruntime_onnx",
-            **tensors,
-        }  # fmt: skip
+        match asked.what:
+            case "ready":
+                if not pages.is_ready(service, number):
+                    raise HttpError(503, f"{name}: no worker is ready", "not_ready")
+                return {"name": name, "ready": True}
+            case "infer" | "predict" | "generate" | "generate_stream":
+                pages.check_version(service, number)
+                raise HttpError(503, "the gateway has not yet heard of that version", "not_ready")
+            case "config":
+                return pages.configuration(service, number)
+            case "stats":
+                return pages.statistics([service], self.totals, number)
+            case "trace/setting":
+                return pages.trace_settings(self.tracing, pages.settings_in(body))
+            case "openapi.json":
+                return openapi.document(service, number)
+            case _:
+                return pages.model(service, number)
+
+    def visible(self, namespace: str, headers: HeaderMap) -> list[Service]:
+        """The endpoints of a namespace that the caller may call, by name."""
+        key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
+        return [
+            service
+            for found, service in sorted(self.services.items())
+            if found[0] == namespace
+            and (service.endpoint.anonymous or self.keyring.judge(key, found)[0] is Verdict.ALLOWED)
+        ]
 
     # What the directory says
 
@@ -201,9 +258,12 @@ class Gateway:
                 service.add_worker(worker)
         else:
             self._unmap(service.endpoint)
+            service.record_with(self._recorder(endpoint, service.recorder, service.measures))
             service.update(endpoint)
-        for path, number in inference_paths(endpoint):
-            self._inference[path] = (service, number)
+        for path, number, what in inference_paths(endpoint):
+            streams = what.startswith("generate") and endpoint.graph is None
+            taker = service.streams if streams else service
+            self._inference[path] = (service, number, FORMS[what], taker)
         self._refresh_graphs(endpoint.namespace)
 
     def endpoint_gone(self, key: EndpointKey) -> None:
@@ -211,13 +271,18 @@ class Gateway:
         if service is not None:
             self._unmap(service.endpoint)
             service.close()
+            if service.recorder is not None:
+                service.recorder.close()
             self._refresh_graphs(key[0])
 
     def _made(self, endpoint: Endpoint) -> Service:
         measures = self.measures_of(endpoint.key)
+        recorder = self._recorder(endpoint, None, measures)
         if endpoint.graph is None:
-            return Service(endpoint, self.clock, measures, self._connect, self._tiers)
-        made: Service = _graphs().GraphService(endpoint, self.clock, measures, self._connect, self._tiers, self)
+            return Service(endpoint, self.clock, measures, self._connect, tiers=self._tiers, recorder=recorder)
+        made: Service = _graphs().GraphService(
+            endpoint, self.clock, measures, self._connect, tiers=self._tiers, recorder=recorder, neighbours=self
+        )
         return made
 
     def _refresh_graphs(self, namespace: str) -> None:
@@ -232,7 +297,19 @@ class Gateway:
 
     def measures_of(self, key: EndpointKey) -> Measures:
         """Where the numbers of that endpoint, or of that node of a graph, are kept."""
-        return self.measures.setdefault(key, Measures())
+        known = key in self.measures or len(self.measures) < ENDPOINTS_MEASURED_MAX
+        return self.measures.setdefault(key if known else OTHERS, Measures())
+
+    def _recorder(self, endpoint: Endpoint, old: Recorder | None, measures: Measures) -> Recorder | None:
+        """Who notes the endpoint's requests, where it wants that."""
+        if endpoint.logging is None or self._log_folder is None:
+            if old is not None:
+                old.close()
+            return None
+        if old is None:
+            return Recorder(self._log_folder, endpoint, self.clock, measures=measures)
+        old.update(endpoint)
+        return old
 
     def worker_changed(self, worker: Worker) -> None:
         key = (worker.namespace, worker.endpoint)
@@ -257,7 +334,7 @@ class Gateway:
             service.remove_worker(uid)
 
     def _unmap(self, endpoint: Endpoint) -> None:
-        for path, _ in inference_paths(endpoint):
+        for path, _, _ in inference_paths(endpoint):
             self._inference.pop(path, None)
 
     def key_changed(self, name: str, key: ApiKey) -> None:

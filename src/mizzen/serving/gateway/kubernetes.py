@@ -21,6 +21,7 @@ from mizzen.kinds import InferenceEndpoint, ModelVersion, names
 from mizzen.kinds.build import Tensor
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.scalars import duration_s, quantity
+from mizzen.kinds.serve import Logging as LoggingOptions
 from mizzen.kinds.serve import ResponseCache, Traffic
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
@@ -31,6 +32,7 @@ from mizzen.serving.gateway.directory import (
     Endpoint,
     GraphPlan,
     Listener,
+    Logging,
     TcpAddress,
     Tenant,
     UnixAddress,
@@ -151,6 +153,7 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
         versions=_versions(endpoint.namespace, status.traffic, version_named),
         cache=_caching(spec.cache),
         graph=_graph_plan(endpoint, version_named),
+        logging=_logging(spec.logging) if spec.logging is not None else None,
         hopeless=_hopeless(endpoint),
     )
 
@@ -201,6 +204,13 @@ def _caching(cache: ResponseCache | None) -> Caching | None:
     return Caching(duration_s(cache.ttl), int(quantity(cache.size)), machine_bytes, cache.redis)
 
 
+def _logging(wanted: LoggingOptions) -> Logging:
+    return Logging(
+        sample=wanted.sample, by=wanted.by, errors=wanted.errors, redact=tuple(wanted.redact),
+        buffer_bytes=int(quantity(wanted.buffer)), sink=wanted.sink or "", events=wanted.events,
+    )  # fmt: skip
+
+
 def _hopeless(endpoint: InferenceEndpoint) -> str | None:
     """Why no version will come unless something is changed: the only candidate was given up, or there is none."""
     status = endpoint.status
@@ -223,7 +233,8 @@ def signature_of(version: ModelVersion) -> Signature:
     def specs(tensors: list[Tensor]) -> tuple[TensorSpec, ...]:
         return tuple(TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in tensors)
 
-    return Signature(specs(version.spec.signature.inputs), specs(version.spec.signature.outputs))
+    found = version.spec.signature
+    return Signature(specs(found.inputs), specs(found.outputs), tuple(found.columns))
 
 
 def worker_of(pod: Pod) -> Worker | None:

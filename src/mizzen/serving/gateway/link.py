@@ -14,13 +14,18 @@ from mizzen.serving.frames import (
     PROTOCOL_VERSION,
     Cancel,
     Drain,
+    End,
     Failure,
     Frame,
     FrameError,
     FrameReader,
+    Generate,
     Grant,
     Header,
     Hello,
+    More,
+    Parameter,
+    Part,
     Result,
     Run,
     TensorHead,
@@ -48,6 +53,17 @@ class Owner(Protocol):
     def worker_lost(self, link: "Link") -> None: ...
 
 
+class StreamReader(Protocol):
+    """Who reads one stream. Of `ended` and `lost` one is called, once, and nothing after it."""
+
+    def part(self, frame: Frame) -> None: ...
+    def ended(self, failure: Failure | None) -> None:
+        """There are no more parts: all were there where there is no failure."""
+
+    def lost(self) -> None:
+        """The worker is gone."""
+
+
 class Link:
     """Keeps one connection to one worker until it is closed."""
 
@@ -59,6 +75,7 @@ class Link:
         self._owner = owner
         self._transport: asyncio.WriteTransport | None = None
         self._batches: dict[int, Batch] = {}
+        self._streams: dict[int, StreamReader] = {}
         self._number = 0
         self._failures = 0
         self._disconnected = asyncio.Event()
@@ -74,8 +91,7 @@ class Link:
         if self.hello is not None and not self.draining:
             self.draining = True
             self._owner.worker_draining(self)
-        if self._transport is not None and not self._batches:
-            self._transport.close()
+        self._close_if_done()
 
     def run(self, batch: Batch, heads: tuple[TensorHead, ...], data: list[Buffer]) -> None:
         """Sends a batch. Raises `FrameError` where it is more than a frame may hold."""
@@ -91,6 +107,37 @@ class Link:
             if running is batch:
                 self._send(Cancel(number))
                 break
+
+    @property
+    def streams_free(self) -> int:
+        """How many streams more the worker would take now."""
+        return 0 if self.hello is None or self.draining else self.hello.streams - len(self._streams)
+
+    def generate(
+        self, reader: StreamReader, window: int, parameters: dict[str, Parameter], heads: tuple[TensorHead, ...],
+        data: list[Buffer],
+    ) -> int:  # fmt: skip
+        """Begins a stream; returns its number. Raises `FrameError` where the request is more than a frame may hold."""
+        self._number += 1
+        frame = write_frame(Generate(self._number, window, parameters, heads), data)
+        self._streams[self._number] = reader
+        if self._transport is not None:
+            self._transport.writelines(frame)
+        return self._number
+
+    def more(self, stream: int, parts: int) -> None:
+        """So many parts were passed on, and as many more may come."""
+        if stream in self._streams:
+            self._send(More(stream, parts))
+
+    def stop(self, stream: int) -> None:
+        """Tells the worker that nobody reads the stream any more. Its place is free when the worker says its end."""
+        if stream in self._streams:
+            self._send(Cancel(stream))
+
+    def _close_if_done(self) -> None:
+        if self.draining and self._transport is not None and not self._batches and not self._streams:
+            self._transport.close()
 
     def _send(self, header: Header) -> None:
         if self._transport is not None:
@@ -125,9 +172,12 @@ class Link:
     def disconnected(self) -> None:
         self._transport = None
         self._batches.clear()
+        streams, self._streams = self._streams, {}
         if self.hello is not None:
             self.hello = None
             self._owner.worker_lost(self)
+        for reader in streams.values():
+            reader.lost()
         self._disconnected.set()
 
     def received(self, frame: Frame) -> None:
@@ -135,6 +185,12 @@ class Link:
         header = frame.header
         if isinstance(header, Result):
             self._owner.batch_answered(self, self._taken(header.batch), frame, header)
+        elif isinstance(header, Part):
+            self._stream(header.stream).part(frame)
+        elif isinstance(header, End):
+            self._streams.pop(header.stream, self._stream(header.stream)).ended(None)
+        elif isinstance(header, Failure) and header.batch in self._streams:
+            self._streams.pop(header.batch).ended(header)
         elif isinstance(header, Failure):
             self._owner.batch_failed(self, self._taken(header.batch), header)
         elif isinstance(header, Hello):
@@ -148,8 +204,8 @@ class Link:
             self._owner.worker_draining(self)
         else:
             raise FrameError(f"expected a worker's frame, got {type(header).__name__}")
-        if self.draining and not self._batches and self._transport is not None:
-            self._transport.close()
+        if self.draining:
+            self._close_if_done()
 
     def _greet(self, hello: Hello) -> None:
         if hello.protocol != PROTOCOL_VERSION:
@@ -163,6 +219,12 @@ class Link:
             self.hello = None
             raise
         self._failures = 0
+
+    def _stream(self, number: int) -> StreamReader:
+        reader = self._streams.get(number)
+        if reader is None:
+            raise FrameError(f"expected a part of one of the streams {sorted(self._streams)}, got one of {number}")
+        return reader
 
     def _taken(self, number: int) -> Batch:
         batch = self._batches.pop(number, None)

@@ -4,10 +4,9 @@ import bisect
 
 import msgspec
 
-SECONDS_BUCKETS = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-)  # fmt: skip
-ROWS_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0)
+SECONDS_BUCKETS = tuple(2.0 ** (step / 2) for step in range(-28, 11))
+"""From 61 us to 32 s, each the root of 2 larger than the last."""
+ROWS_BUCKETS = tuple(2.0**step for step in range(15))
 
 
 class Histogram(msgspec.Struct):
@@ -50,6 +49,10 @@ class Measures(msgspec.Struct):
     compute_s: Histogram = msgspec.field(default_factory=_seconds)
     """A batch in the runtime."""
     batch_rows: Histogram = msgspec.field(default_factory=_rows)
+    request_rows: Histogram = msgspec.field(default_factory=_rows)
+    """Of requests answered well."""
+    logged: int = 0
+    """Requests put into the prediction log."""
 
     def outcome(self, name: str) -> None:
         self.outcomes[name] = self.outcomes.get(name, 0) + 1
@@ -60,6 +63,7 @@ class Measures(msgspec.Struct):
     def answered(self, rows: int, seconds: float) -> None:
         self.outcome("ok")
         self.rows += rows
+        self.request_rows.add(ROWS_BUCKETS, rows)
         self.request_s.add(SECONDS_BUCKETS, seconds)
 
     def waited(self, seconds: float) -> None:

@@ -1,5 +1,13 @@
-"""The paths of the Open Inference Protocol, with and without a namespace:
-`[/namespaces/NS]/v2/models/M[/versions/V][/…]`.
+"""The paths of REST: the Open Inference Protocol's with Triton's extensions, with and without a namespace, and the
+route for people.
+
+    [/namespaces/NS]/v2[/health/live|ready]
+    [/namespaces/NS]/v2/models                                   listing
+    [/namespaces/NS]/v2/models/stats
+    [/namespaces/NS]/v2/models/M[/versions/V][/ready|config|stats|infer|generate|generate_stream|openapi.json|…]
+    [/namespaces/NS]/v2/repository/index
+    [/namespaces/NS]/v2/trace/setting
+    [/namespaces/NS]/v1/endpoints/M:predict|explain
 """
 
 import re
@@ -13,19 +21,30 @@ from mizzen.serving.gateway.errors import HttpError
 DEFAULT_NAMESPACE = "default"
 EXPLAIN = ":explain"
 """After an endpoint's name, that of the endpoint that explains its answers (`POST …/NAME:explain`)."""
+
+
+INFERENCE = ("infer", "generate", "generate_stream")
+"""What is asked of a version by a path of its own, and answered by a worker."""
 _PATH = re.compile(
-    r"""^(/namespaces/(?P<namespace>[^/]+))?/v2
-    (/?|/health/(?P<health>live|ready)|/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?(/(?P<what>ready|infer))?)$""",
+    r"""^(/namespaces/(?P<namespace>[^/]+))?
+    (/v2/?(?P<server>|health/live|health/ready|models|models/stats|repository/index|trace/setting)
+    |/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?
+     (/(?P<what>ready|config|stats|infer|generate|generate_stream|openapi\.json|trace/setting))?
+    |/v1/endpoints/(?P<endpoint>[^/:]+):(?P<verb>predict|explain))$""",
     re.VERBOSE,
 )
 _READ = ("GET", "HEAD")
+_METHODS = {
+    "infer": ("POST",), "predict": ("POST",), "generate": ("POST",), "generate_stream": ("POST",),
+    "repository/index": ("POST",), "trace/setting": (*_READ, "POST"),
+}  # fmt: skip
 
 
 class Asked(msgspec.Struct, frozen=True):
     """What a path asks for."""
 
     what: str
-    """`metadata`, `live`, `ready` or `infer`."""
+    """As in the path; `metadata` where it ends with the server's or the model's name."""
     methods: tuple[str, ...]
     namespace: str = DEFAULT_NAMESPACE
     model: str | None = None
@@ -40,24 +59,37 @@ def parse_path(path: str) -> Asked:
         raise HttpError(404, f"{path}: expected a path of the Open Inference Protocol, such as /v2/models/NAME/infer",
                         "not_found")  # fmt: skip
     namespace = match["namespace"] or DEFAULT_NAMESPACE
-    model, version = match["model"], match["version"]
-    if model is None:
-        return Asked(match["health"] or "metadata", _READ, namespace)
-    if version is not None and not (version.isascii() and version.isdigit() and len(version) < 18):
+    if match["server"] is not None:
+        what = match["server"] or "metadata"
+        return Asked(what, _METHODS.get(what, _READ), namespace)
+    what = match["verb"] or match["what"] or "metadata"
+    model, version = match["endpoint"] or match["model"], match["version"]
+    if what == "explain":
+        what, model = "predict", f"{model}{EXPLAIN}"
+    number = version_number(version) if version is not None else None
+    return Asked(what, _METHODS.get(what, _READ), namespace, model, number)
+
+
+def version_number(version: str) -> int:
+    """Raises `HttpError` where that is no version."""
+    if not (version.isascii() and version.isdigit() and len(version) < 18):
         raise HttpError(404, f"version: expected a number, got {version!r}", "not_found")
-    what = match["what"] or "metadata"
-    number = int(version) if version is not None else None
-    return Asked(what, ("POST",) if what == "infer" else _READ, namespace, model, number)
+    return int(version)
 
 
-def inference_paths(endpoint: Endpoint) -> Iterator[tuple[str, int | None]]:
-    """Where inference on this endpoint is answered, with the version each path asks for by number."""
-    prefixes = [f"/namespaces/{endpoint.namespace}/v2/models/{endpoint.name}"]
+def inference_paths(endpoint: Endpoint) -> Iterator[tuple[str, int | None, str]]:
+    """Where requests of this endpoint are answered by workers, the version each path asks for, and what it asks."""
+    prefixes = [f"/namespaces/{endpoint.namespace}"]
     if endpoint.namespace == DEFAULT_NAMESPACE:
-        prefixes.append(f"/v2/models/{endpoint.name}")
+        prefixes.append("")
     for prefix in prefixes:
         if endpoint.name.endswith(EXPLAIN):
-            yield prefix, None
-        yield f"{prefix}/infer", None
-        for version in endpoint.versions:
-            yield f"{prefix}/versions/{version.version}/infer", version.version
+            yield f"{prefix}/v1/endpoints/{endpoint.name}", None, "predict"
+            yield f"{prefix}/v2/models/{endpoint.name}", None, "infer"
+        else:
+            yield f"{prefix}/v1/endpoints/{endpoint.name}:predict", None, "predict"
+        model = f"{prefix}/v2/models/{endpoint.name}"
+        for what in INFERENCE:
+            yield f"{model}/{what}", None, what
+            for version in endpoint.versions:
+                yield f"{model}/versions/{version.version}/{what}", version.version, what

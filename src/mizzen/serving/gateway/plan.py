@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+GrpcTransport = Literal["auto", "grpcio", "native"]
 EXIT_CONFIGURATION = 2
 """A process's exit status that says: starting me again will not help."""
 
@@ -32,6 +33,18 @@ class Plan(msgspec.Struct, frozen=True):
     directory_file: str | None = None
     """A file that says what is served (`file`), instead of a Kubernetes API."""
     kubeconfig: str | None = None
+    log_dir: str | None = None
+    """Folder of the prediction log's rings; `None`: nothing is logged."""
+    traces_url: str | None = None
+    """An OpenTelemetry collector (OTLP over HTTP); `None`: nothing is traced."""
+    traces_ratio: float = 1.0
+    """The share of requests that is traced, of those whose callers say nothing of it."""
+    access_log: str | None = None
+    """A file for a line a request; `-`: standard output; `None`: none."""
     http: Literal["llhttp", "granian"] = "llhttp"
     """Which HTTP server (`http`)."""
+    grpc_address: str | None = None
+    """`HOST:PORT` that all processes share for gRPC; `None`: no gRPC."""
+    grpc: GrpcTransport = "auto"
+    """What carries it (`grpc.transport`)."""
     limits: Limits = Limits()

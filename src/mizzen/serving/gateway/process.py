@@ -1,4 +1,4 @@
-"""One gateway process: HTTP server, gateway, directory and metrics, put together and ended in good order."""
+"""One gateway process: HTTP and gRPC servers, gateway, directory and metrics, put together and ended in good order."""
 
 import asyncio
 import gc
@@ -15,16 +15,21 @@ import uvloop
 
 from mizzen.kube.errors import ConfigurationError
 from mizzen.kube.process import log_to_standard_error, notify_ready
+from mizzen.serving.gateway import pages
 from mizzen.serving.gateway.beginning import client_of
 from mizzen.serving.gateway.cache.machine import MachineCache
 from mizzen.serving.gateway.cache.responses import Remote, Tiers
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
+from mizzen.serving.gateway.grpc.calls import Calls
+from mizzen.serving.gateway.grpc.transport import Transport, transport
 from mizzen.serving.gateway.http.granian import GranianServer
 from mizzen.serving.gateway.http.handler import Handler
 from mizzen.serving.gateway.http.llhttp import LlhttpServer
 from mizzen.serving.gateway.kubernetes import KubernetesDirectory
+from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.metrics import MetricsFiles
+from mizzen.serving.gateway.observer import observer_of
 from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
 
 log = logging.getLogger("mizzen.gateway")
@@ -35,19 +40,53 @@ STOP_TIMEOUT_S = 32.0
 little longer."""
 
 
+class _Servers:
+    """HTTP and gRPC as one."""
+
+    def __init__(self, plan: Plan, handler: Handler) -> None:
+        self._http = (GranianServer if plan.http == "granian" else LlhttpServer)(handler, plan.limits)
+        self._grpc: Transport | None = None
+        if plan.grpc_address is not None:
+            self._grpc = transport(plan.grpc, Calls(handler.gateway, plan.limits), plan.limits)
+
+    async def start(self, plan: Plan) -> None:
+        """Both take connections when this returns."""
+        if self._grpc is not None and plan.grpc_address is not None:
+            await self._grpc.start(plan.grpc_address)
+        await self._http.start(plan.slot, plan.listen_fd)
+
+    def stop(self) -> None:
+        """Both take no more connections; what was taken is answered."""
+        self._http.stop()
+        if self._grpc is not None:
+            self._grpc.stop()
+
+    async def stopped(self) -> None:
+        """Waits until the last answer is out."""
+        await self._http.stopped()
+        if self._grpc is not None:
+            await self._grpc.stopped()
+
+
 async def run(plan: Plan) -> None:
     """Serves until SIGTERM, SIGINT or the parent's end; then answers what was taken and ends."""
     loop = asyncio.get_running_loop()
+    log_dir = Path(plan.log_dir) if plan.log_dir is not None else None
+    observer = observer_of(plan, time.monotonic)
     machine = MachineCache(Path(plan.metrics_dir) / "answers", plan.slot, time.monotonic)
     tiers = Tiers(time.monotonic, machine=machine, remote=_remote(os.environ.get("MIZZEN_CACHE_REDIS")))
-    gateway = Gateway(time.monotonic, tiers=tiers)
+    gateway = Gateway(time.monotonic, tiers=tiers, log_folder=log_dir, observer=observer)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
-    server = (GranianServer if plan.http == "granian" else LlhttpServer)(handler, plan.limits)
+    gateway.tracing = pages.tracing(plan.traces_ratio if plan.traces_url is not None else 0.0)
+    gateway.totals = lambda key: metrics.total().measures.get(key, Measures())
+    server = _Servers(plan, handler)
     tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
+    if observer is not None:
+        tasks.append(loop.create_task(observer.run()))
     announcing = loop.create_task(_announce(gateway))
     await asyncio.wait([announcing, *tasks], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
-    await server.start(plan.slot, plan.listen_fd)
+    await server.start(plan)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, loop, server)
     loop.add_reader(plan.parent_fd, _parent_gone, loop, plan.parent_fd, server)
@@ -95,13 +134,13 @@ async def _announce(gateway: Gateway) -> None:
     notify_ready()
 
 
-def _stop(loop: asyncio.AbstractEventLoop, server: GranianServer | LlhttpServer) -> None:
+def _stop(loop: asyncio.AbstractEventLoop, server: _Servers) -> None:
     """Ends in good order, within `STOP_TIMEOUT_S` whatever a client does."""
     server.stop()
     loop.call_later(STOP_TIMEOUT_S, os._exit, 1)
 
 
-def _parent_gone(loop: asyncio.AbstractEventLoop, parent_fd: int, server: GranianServer | LlhttpServer) -> None:
+def _parent_gone(loop: asyncio.AbstractEventLoop, parent_fd: int, server: _Servers) -> None:
     loop.remove_reader(parent_fd)
     log.warning("process %s ends since its parent did", os.getpid())
     _stop(loop, server)

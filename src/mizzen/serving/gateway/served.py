@@ -10,7 +10,9 @@ from collections.abc import Hashable, Sequence
 from mizzen.policy.queue import Batch
 from mizzen.serving.frames import FrameError, TensorHead
 from mizzen.serving.gateway.directory import Version
-from mizzen.serving.oip import InferenceRequest, RequestDecoder, ResponseEncoder
+from mizzen.serving.generate import GenerateCodec
+from mizzen.serving.oip import InferenceRequest, MessageDecoder, MessageEncoder, RequestDecoder, ResponseEncoder
+from mizzen.serving.rows import RowsCodec
 from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, row_slices
 
 
@@ -18,20 +20,40 @@ class Served:
     """One version of one endpoint's model."""
 
     __slots__ = (
-        "_fixed", "_output_names", "batchable", "by_size", "decoder", "digest", "encoder", "signature", "version",
+        "_endpoint", "_fixed", "_generating", "_output_names", "_rows", "batchable", "by_size", "decoder", "digest",
+        "encoder", "message_decoder", "message_encoder", "signature", "version",
     )  # fmt: skip
 
     def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
+        self._endpoint = endpoint
         self.version = version
         self.digest = version.digest
         self.signature = signature
         self.batchable = signature.batchable
         self.decoder = RequestDecoder(signature)
         self.encoder = ResponseEncoder(endpoint, str(version.version), signature)
+        self.message_decoder = MessageDecoder(self.decoder.expected)
+        self.message_encoder = MessageEncoder(endpoint, str(version.version), signature)
+        self._rows: RowsCodec | None = None
+        self._generating: GenerateCodec | None = None
         self._fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
         self.by_size = not self._fixed or any(spec.datatype == "BYTES" for spec in signature.inputs)
         """Whether rows differ in size, so that what they cost is counted in bytes."""
         self._output_names = [spec.name for spec in signature.outputs]
+
+    @property
+    def rows(self) -> RowsCodec:
+        """The form of requests for people; made when it is first asked for."""
+        if self._rows is None:
+            self._rows = RowsCodec(self._endpoint, str(self.version.version), self.signature)
+        return self._rows
+
+    @property
+    def generating(self) -> GenerateCodec:
+        """The form of `generate`; made when it is first asked for."""
+        if self._generating is None:
+            self._generating = GenerateCodec(self._endpoint, str(self.version.version), self.signature)
+        return self._generating
 
     def group(self, request: InferenceRequest) -> Hashable:
         """Requests of equal groups fit together: the shapes of their rows are the same."""
@@ -39,15 +61,19 @@ class Served:
 
     def parts(self, batch: Batch, tensors: Sequence[Tensor]) -> Sequence[Sequence[Tensor]]:
         """Each request's outputs, in the signature's order. Raises `BadTensorError` where they do not come apart."""
-        by_name = {tensor.name: tensor for tensor in tensors}
-        try:
-            outputs = [by_name[name] for name in self._output_names]
-        except KeyError as error:
-            raise BadTensorError(f"the worker sent no output {error.args[0]!r}") from error
+        outputs = self.outputs(tensors)
         if len(batch.requests) == 1:
             return [outputs]
         rows = [ticket.rows for ticket in batch.requests]
         return list(zip(*(row_slices(tensor, rows) for tensor in outputs), strict=True))
+
+    def outputs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """What a worker sent, in the signature's order. Raises `BadTensorError` where one is missing."""
+        by_name = {tensor.name: tensor for tensor in tensors}
+        try:
+            return [by_name[name] for name in self._output_names]
+        except KeyError as error:
+            raise BadTensorError(f"the worker sent no output {error.args[0]!r}") from error
 
     def check_fits(self, found: Signature) -> None:
         """Raises `FrameError` where a worker's model does not take these inputs and give at least these outputs."""

@@ -31,8 +31,10 @@ from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.served import Served, joined
 from mizzen.serving.gateway.split import Split
+from mizzen.serving.gateway.streams import Streams
 from mizzen.serving.oip import BadRequestError
 from mizzen.serving.tensors import BadTensorError, Signature, Tensor
 
@@ -50,7 +52,9 @@ class Service:
         clock: Callable[[], float],
         measures: Measures,
         connect: Callable[[Worker, Owner], Link] = Link,
+        *,
         tiers: Tiers | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.measures = measures
@@ -60,9 +64,9 @@ class Service:
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._queue = Queue(endpoint.rules)
-        self._ends = Ends(endpoint.name, measures)
         self._served: dict[str, Served] = {}
         """By digest: what gets traffic, and what got it while answers are due."""
+        self._ends = Ends(endpoint.name, measures, self._served.get, recorder)
         self._traffic: list[Served] = []
         """The largest share first."""
         self._links: dict[str, Link] = {}
@@ -70,6 +74,7 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._assigning = False
+        self.streams = Streams(self, self._ends, clock)
         self.update(endpoint)
 
     # What clients do
@@ -83,7 +88,7 @@ class Service:
 
     def _accept(self, exchange: Exchange) -> None:
         """Raises `HttpError` where it is refused."""
-        served = self._choice(exchange)
+        served = self.choice(exchange)
         if served is None:
             self._park(exchange)
             return
@@ -91,7 +96,6 @@ class Service:
             decoded = exchange.decoded = exchange.read(served)
         except BadRequestError as error:
             raise HttpError(400, str(error), "bad_request") from error
-        exchange.body = None
         if decoded.timeout_us:
             exchange.deadline_s = min(exchange.deadline_s, exchange.came_s + decoded.timeout_us / 1e6)
         if self.cache is not None:
@@ -145,6 +149,20 @@ class Service:
         return [served.version for served in self._traffic]
 
     @property
+    def recorder(self) -> Recorder | None:
+        """Who notes its requests for the prediction log."""
+        return self._ends.recorder
+
+    @property
+    def by_unit(self) -> bool:
+        """Whether it matters whom a request is for: where it is logged, and on its way through a graph."""
+        return self._ends.recorder is not None or self.endpoint.graph is not None
+
+    def record_with(self, recorder: Recorder | None) -> None:
+        """From now on its requests are noted so, or not at all."""
+        self._ends.recorder = recorder
+
+    @property
     def ready_versions(self) -> list[Version]:
         """The versions that get traffic and have a worker."""
         return [served.version for served in self._traffic if self._queue.workers(served.digest)]
@@ -156,7 +174,7 @@ class Service:
                 return served.version, served.signature
         return None
 
-    def _choice(self, exchange: Exchange) -> Served | None:
+    def choice(self, exchange: Exchange) -> Served | None:
         """Which version answers; `None` where that is not known yet. Splits are decided here when there are any."""
         pinned = exchange.pinned
         if pinned is None:
@@ -193,7 +211,9 @@ class Service:
     def statistics(self) -> QueueStatistics:
         """How its queue stands; what is parked counts as waiting."""
         found = self._queue.statistics()
-        return dataclasses.replace(found, requests_waiting=found.requests_waiting + len(self._parked))
+        return dataclasses.replace(
+            found, requests_waiting=found.requests_waiting + len(self._parked) + len(self.streams)
+        )
 
     # What the directory says
 
@@ -217,10 +237,16 @@ class Service:
             self._move(digest)
         if self._traffic or endpoint.hopeless is not None:
             self._unpark()
+            self.streams.look_again()
         self._assign_soon()
 
     def refresh(self) -> None:
         """Another endpoint has changed: what concerns graphs."""
+
+    def links_of(self, digest: str) -> list[Link]:
+        """The workers of a version that are connected and take more."""
+        links = (link for link in self._links.values() if link.hello is not None and not link.draining)
+        return [link for link in links if link.hello is not None and link.hello.digest == digest]
 
     def add_worker(self, worker: Worker) -> None:
         """A worker Pod is ready, or has another address."""
@@ -248,6 +274,7 @@ class Service:
         for exchange in self._parked:
             self._ends.refuse(exchange, gone)
         self._parked.clear()
+        self.streams.close(gone)
         for uid in list(self._links):
             self.remove_worker(uid)
 
@@ -294,6 +321,7 @@ class Service:
         if served is None and any(version.digest == hello.digest for version in self.endpoint.versions):
             self.update(self.endpoint)
         self._assign()
+        self.streams.look_again()
 
     def worker_granted(self, link: Link, credits_more: int) -> None:
         self._queue.grant(link, credits_more)
@@ -325,14 +353,19 @@ class Service:
             commands = self._queue.answered(batch, now, result.wait_s)
             if commands:
                 self._perform(commands)
-            for ticket, outputs in zip(batch.requests, parts, strict=True):
-                self._deliver(ticket, outputs, served, now)
+            self._ends.hold(batch.rows, result.compute_s)
+            try:
+                for ticket, outputs in zip(batch.requests, parts, strict=True):
+                    self._deliver(ticket, outputs, served, now)
+            finally:
+                self._ends.release()
         self._queue.grant(link, result.credits)
         self._assign()
 
     def batch_failed(self, link: Link, batch: Batch, failure: Failure) -> None:
-        if failure.code is ErrorCode.FAILED:
-            self._perform(self._queue.failed(batch, failure.message, self._clock()))
+        if failure.code in {ErrorCode.FAILED, ErrorCode.INVALID}:
+            invalid = failure.code is ErrorCode.INVALID
+            self._perform(self._queue.failed(batch, failure.message, self._clock(), invalid=invalid))
         else:
             self._queue.returned(batch, self._clock())
         self._queue.grant(link, failure.credits)
@@ -431,7 +464,9 @@ class Service:
             self._assign_soon()
         else:
             for ticket in batch.requests:
-                self.measures.waited(now - _exchange(ticket).came_s)
+                exchange = _exchange(ticket)
+                exchange.sent_s = now
+                self.measures.waited(now - exchange.came_s)
 
     # The timer
 

@@ -49,6 +49,17 @@ def bind(host: str, port: int, processes: int) -> list[socket.socket]:
     return sockets
 
 
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that holds a port and takes no connections: each process listens there by itself, as gRPC's servers do.
+
+    Raises `OSError` where the port is taken.
+    """
+    only = _bound(host, port, shared=False)
+    port = only.getsockname()[1]
+    only.close()
+    return _bound(host, port, shared=True)
+
+
 def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,15 +1,21 @@
-"""The Open Inference Protocol v2 over REST, with the binary tensor extension: bytes to tensors and back.
+"""The Open Inference Protocol v2 with Triton's extensions, over REST and gRPC: bytes to tensors and back.
 
-`request` decodes what a client sent and checks it against a model's signature; `response` encodes what the model gave
-and what describes it. Neither knows HTTP: status codes, routes and headers are the gateway's.
+`expected` is a model's signature as a request of any protocol is held against it; `request` and `response` are JSON
+with the binary tensor extension; `protobuf` is gRPC, whose `messages` are made from a table. None of them knows a
+transport: status codes, routes and headers are the gateway's.
 """
 
-from mizzen.serving.oip.request import BadRequestError, InferenceRequest, RequestDecoder, WantedOutput
+from mizzen.serving.oip.expected import BadRequestError, Expectations, InferenceRequest, WantedOutput
+from mizzen.serving.oip.protobuf import MessageDecoder, MessageEncoder
+from mizzen.serving.oip.request import RequestDecoder
 from mizzen.serving.oip.response import ResponseEncoder, error_body
 
 __all__ = [
     "BadRequestError",
+    "Expectations",
     "InferenceRequest",
+    "MessageDecoder",
+    "MessageEncoder",
     "RequestDecoder",
     "ResponseEncoder",
     "WantedOutput",

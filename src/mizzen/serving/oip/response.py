@@ -10,8 +10,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mizzen.serving.oip.request import InferenceRequest
-from mizzen.serving.tensors import DATATYPES, BadTensorError, Buffer, Signature, Tensor, element_count, unpack_strings
+from mizzen.serving.oip.expected import InferenceRequest
+from mizzen.serving.tensors import (
+    DATATYPES,
+    BadTensorError,
+    Buffer,
+    Signature,
+    Tensor,
+    element_count,
+    unpack_elements,
+    unpack_strings,
+)
 
 _encode = msgspec.json.Encoder().encode
 JSON_TYPE = "application/json"
@@ -78,7 +87,7 @@ def json_data(tensor: Tensor) -> bytes:
                 f"output {tensor.name!r}: BYTES that are not UTF-8 have no JSON form: {error}"
             ) from error
     try:
-        return _encode(struct.unpack(f"<{count}{datatype.code}", tensor.data))
+        return _encode(unpack_elements(datatype, count, tensor.data))
     except struct.error as error:
         raise BadTensorError(
             f"output {tensor.name!r}: expected {count} elements of {datatype.name}: {error}"

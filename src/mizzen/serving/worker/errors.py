@@ -13,3 +13,7 @@ class TaskError(Exception):
 
 class BatchError(Exception):
     """The runtime refused the batch; the message is for the client."""
+
+
+class InvalidBatchError(BatchError):
+    """The batch holds what no model of this signature takes."""

@@ -12,7 +12,7 @@ from mizzen.serving.frames import Parameter
 from mizzen.serving.oip import BadRequestError, RequestDecoder
 from mizzen.serving.tensors import BadTensorError, Buffer, Tensor, row_slices
 from mizzen.serving.worker.arrays import Array, array_of, tensor_of, zeros
-from mizzen.serving.worker.errors import BatchError, TaskError
+from mizzen.serving.worker.errors import BatchError, InvalidBatchError, TaskError
 from mizzen.serving.worker.runtimes.runtime import Runtime
 
 SECOND_RUNS_S_MAX = 5.0
@@ -90,7 +90,7 @@ class Model:
         try:
             return {tensor.name: array_of(tensor, text=text) for tensor in tensors}
         except BadTensorError as error:
-            raise BatchError(str(error)) from error
+            raise InvalidBatchError(str(error)) from error
 
 
 def repeated(tensor: Tensor, rows: int) -> Tensor:

@@ -41,7 +41,7 @@ class Job:
         self.began_s: float | None = None
         self.compute_s = 0.0
         self.outputs: list[Tensor] = []
-        self.error: str | None = None
+        self.error: BatchError | None = None
 
 
 class Stream:
@@ -73,7 +73,7 @@ class Stream:
         self.rest: Iterator[list[Tensor]] | None = None
         self.outputs: list[Tensor] = []
         self.ended = False
-        self.error: str | None = None
+        self.error: BatchError | None = None
 
 
 class Runner:
@@ -113,7 +113,7 @@ class Runner:
                 try:
                     work.outputs = self._runtime.run(work.inputs)
                 except BatchError as error:
-                    work.error = str(error)
+                    work.error = error
                 self._began_s = None
                 work.compute_s = time.monotonic() - work.began_s
             self._done(work)
@@ -130,7 +130,7 @@ class Runner:
                 stream.rest = self._runtime.generate(stream.inputs, stream.parameters)
             outputs = next(stream.rest, None)
         except BatchError as error:
-            stream.error, outputs = str(error), None
+            stream.error, outputs = error, None
         self._began_s = None
         stream.part_s = time.monotonic() - now
         stream.compute_s += stream.part_s
@@ -149,5 +149,5 @@ class Runner:
             try:
                 closing()
             except BatchError as error:
-                stream.error = str(error)
+                stream.error = error
             self._began_s = None

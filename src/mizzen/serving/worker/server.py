@@ -33,6 +33,7 @@ from mizzen.serving.frames import (
     write_frame,
 )
 from mizzen.serving.tensors import Buffer, Tensor
+from mizzen.serving.worker.errors import BatchError, InvalidBatchError
 from mizzen.serving.worker.model import Model, Profile
 from mizzen.serving.worker.runner import Job, Runner, Stream
 from mizzen.serving.worker.statistics import Statistics
@@ -123,7 +124,7 @@ class WorkerServer:
         statistics.wait_s += wait_s
         if job.error is not None:
             statistics.failed += 1
-            link.send(Failure(job.number, ErrorCode.FAILED, job.error, 1))
+            link.send(_failure(job.number, job.error, 1))
             return
         outputs = job.outputs
         link.send(Result(job.number, job.compute_s, wait_s, 1, _heads(outputs)), [one.data for one in outputs])
@@ -148,7 +149,7 @@ class WorkerServer:
             link.send(Failure(stream.number, ErrorCode.CANCELLED, f"cancelled after {stream.parts} parts", 0))
         elif stream.error is not None:
             statistics.failed += 1
-            link.send(Failure(stream.number, ErrorCode.FAILED, stream.error, 0))
+            link.send(_failure(stream.number, stream.error, 0))
         else:
             wait_s = stream.began_s - stream.came_s if stream.began_s is not None else 0.0
             link.send(End(stream.number, stream.parts, stream.compute_s, wait_s))
@@ -158,6 +159,11 @@ class WorkerServer:
         if not stream.busy and (stream.window > 0 or stream.cancelled):
             stream.busy = True
             self.runner.put(stream)
+
+
+def _failure(number: int, error: BatchError, credits_more: int) -> Failure:
+    code = ErrorCode.INVALID if isinstance(error, InvalidBatchError) else ErrorCode.FAILED
+    return Failure(number, code, str(error), credits_more)
 
 
 def _heads(outputs: list[Tensor]) -> tuple[TensorHead, ...]:

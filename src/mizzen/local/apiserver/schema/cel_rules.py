@@ -57,7 +57,15 @@ def program(rule: str) -> "cel.Program":
 @lru_cache(_PROGRAMS_MAX)
 def missing_library(rule: str) -> str | None:
     """A function that the rule calls and Kubernetes has, but not we."""
-    return next((name for name in program(rule).functions() if name in LATER), None)
+    called = set(program(rule).functions())
+    return next((name for name in sorted(LATER) if name.rpartition(".")[2] in called), None)
+
+
+@lru_cache(_PROGRAMS_MAX)
+def _functions(rule: str) -> tuple[str, ...]:
+    """Those of Kubernetes that the rule may call: `sets.contains` is told as `contains`."""
+    called = set(program(rule).functions())
+    return tuple(name for name in FUNCTIONS if name.rpartition(".")[2] in called)
 
 
 @lru_cache(_PROGRAMS_MAX)
@@ -111,7 +119,7 @@ def _broken(rule: Json, value: Any, seen: Any, before: Any, path: str, *, unchan
     elif unchanged:
         return None
     try:
-        held = program(text).execute(_context(variables))
+        held = _answer(text, variables)
     except _FAILURES as error:
         kind = "array" if isinstance(value, list) else "object" if isinstance(value, dict) else value
         return causes.invalid(path or causes.NO_FIELD, kind, f"{_said(error)} evaluating rule: {text}")
@@ -125,7 +133,7 @@ def _message(rule: Json, text: str, variables: Mapping[str, Any]) -> str:
     expression = (rule.get("messageExpression") or "").strip()
     if expression and missing_library(expression) is None:
         try:
-            said = program(expression).execute(_context(variables))
+            said = _answer(expression, variables)
         except _FAILURES:
             said = None
         if isinstance(said, str) and said.strip() and "\n" not in said.strip():
@@ -163,11 +171,11 @@ def _said(error: Exception) -> str:
     return text
 
 
-def _context(variables: Mapping[str, Any]) -> "cel.Context":
+def _answer(rule: str, variables: Mapping[str, Any]) -> Any:
     context = cel.Context(dict(variables))
-    for name, function in FUNCTIONS.items():
-        context.add_function(name, function)
-    return context
+    for name in _functions(rule):
+        context.add_function(name, FUNCTIONS[name])
+    return program(rule).execute(context)
 
 
 def _seen(node: Node, value: Any, *, root: bool = False) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from mizzen.serving.gateway.errors import HttpError
-from mizzen.serving.gateway.exchange import Exchange, Headers
+from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.oip import BadRequestError, InferenceRequest
 from mizzen.serving.tensors import Tensor, TensorSpec
@@ -15,15 +15,6 @@ Then = Callable[[Outcome], None]
 """Told once how a node came out: its outputs, or why there are none."""
 
 
-class _Nowhere:
-    """Whoever waits for a hop is told otherwise."""
-
-    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
-
-
-_NOWHERE = _Nowhere()
-
-
 class Hop(Exchange):
     """A request of the graph's own."""
 
@@ -33,7 +24,7 @@ class Hop(Exchange):
         self, inputs: Tensors, now: float, deadline_s: float, then: Then, fail: Callable[[HttpError], None]
     ) -> None:
         """`fail` is called where telling `then` has failed."""
-        super().__init__(_NOWHERE, b"", None, now, deadline_s)
+        super().__init__(now, deadline_s)
         self._fail = fail
         self._inputs: Tensors = inputs
         self._then: Then | None = then

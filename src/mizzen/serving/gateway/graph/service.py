@@ -33,6 +33,7 @@ from mizzen.serving.gateway.graph.nodes import Node, node_of
 from mizzen.serving.gateway.graph.run import HopHook, Run, Scope
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.gateway.service import Service
 from mizzen.serving.tensors import Signature, Tensor, TensorSpec
@@ -78,8 +79,10 @@ class GraphService(Service):
         clock: Callable[[], float],
         measures: Measures,
         connect: Callable[[Worker, Owner], Link],
+        *,
         tiers: Tiers,
         neighbours: Neighbours,
+        recorder: Recorder | None = None,
         hook: HopHook | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -96,7 +99,7 @@ class GraphService(Service):
         self._problem: str | None = None
         self._root: Node | None = None
         self._updating = False
-        super().__init__(endpoint, clock, measures, connect, tiers)
+        super().__init__(endpoint, clock, measures, connect, tiers=tiers, recorder=recorder)
 
     # What clients do
 
@@ -120,12 +123,12 @@ class GraphService(Service):
         elif not exchange.done:
             self.succeed(exchange, served, [_named(spec, outcome[spec.name]) for spec in served.signature.outputs])
 
-    def _choice(self, exchange: Exchange) -> Served | None:
+    def choice(self, exchange: Exchange) -> Served | None:
         if not self._traffic:
             self.refresh()
         if not self._traffic and self._problem is not None:
             raise HttpError(503, self._problem, "unavailable", retry_after_s=1.0)
-        return super()._choice(exchange)
+        return super().choice(exchange)
 
     @property
     def ready_versions(self) -> list[Version]:
@@ -181,6 +184,7 @@ class GraphService(Service):
         self._update_cache(self.endpoint)
         if self._traffic or self._problem is not None:
             self._unpark()
+            self.streams.look_again()
 
     def add_worker(self, worker: Worker) -> None:
         self._all_workers[worker.uid] = worker
@@ -205,7 +209,7 @@ class GraphService(Service):
             wanted.setdefault(
                 str(node.model),
                 msgspec.structs.replace(
-                    endpoint, name=f"{endpoint.name}/{node.name}", graph=None, cache=None, hopeless=None,
+                    endpoint, name=f"{endpoint.name}/{node.name}", graph=None, cache=None, logging=None, hopeless=None,
                     versions=plan.versions.get(node.name, ()),
                 ),
             )  # fmt: skip

@@ -5,6 +5,8 @@
 
 A client that leaves is noticed by asking granian for its departure, which costs as much as a request. So only exchanges
 that have waited `WATCH_AFTER_S` are watched. A body that does not come in time is given up with 408.
+
+Answers in parts are not given here: granian takes them all, however slowly a client reads, and does not tell.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ from functools import partial
 from typing import cast
 
 from mizzen.serving.gateway.errors import INTERNAL, HttpError
-from mizzen.serving.gateway.exchange import Exchange, HeaderMap
+from mizzen.serving.gateway.exchange import Exchange, HeaderMap, HttpExchange
 from mizzen.serving.gateway.http.handler import CUT_BODY, SLOW_BODY, TOO_MANY_BYTES, Handler
 from mizzen.serving.gateway.http.rsgi import Future, Responder, Scope, Server, Watcher
 from mizzen.serving.gateway.plan import Limits
@@ -157,7 +159,7 @@ class GranianServer:
         while waiting and waiting[0].came_s <= since_s:
             exchange = waiting.popleft()
             if not exchange.done:
-                future = cast("Responder", exchange.reply).client_disconnect()
+                future = cast("Responder", cast("HttpExchange", exchange).reply).client_disconnect()
                 exchange.watch = future
                 future.add_done_callback(partial(self._departed, exchange))
         if waiting:

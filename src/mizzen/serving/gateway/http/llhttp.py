@@ -21,6 +21,7 @@ import socket
 import time
 import urllib.parse
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import cast
@@ -45,8 +46,8 @@ WRITE_TOGETHER_BYTES_MAX = 64 << 10
 _KNOWN = {
     name.encode(): name
     for name in (
-        "authorization", "content-length", "expect", "inference-header-content-length", "request-timeout-ms",
-        "x-api-key",
+        "authorization", "content-length", "expect", "inference-header-content-length", "mizzen-unit",
+        "request-timeout-ms", "traceparent", "x-api-key",
     )
 }  # fmt: skip
 """The headers that mean anything here; others are not kept."""
@@ -99,8 +100,8 @@ class Connection(asyncio.Protocol):
     """One client. It is also the `Reply` of its request."""
 
     __slots__ = (
-        "_answering", "_exchange", "_head_bytes", "_may_write", "_parser", "_pumping", "_reading", "_request",
-        "_server", "_transport", "_waiting", "phase", "since_s",
+        "_answering", "_exchange", "_head_bytes", "_may_write", "_on_room", "_parser", "_pumping", "_reading",
+        "_request", "_server", "_transport", "_waiting", "phase", "since_s",
     )  # fmt: skip
 
     def __init__(self, server: "LlhttpServer") -> None:
@@ -115,6 +116,8 @@ class Connection(asyncio.Protocol):
         self._pumping = False
         self._reading = True
         self._may_write = True
+        self._on_room: Callable[[], None] | None = None
+        """To be called when a client who read slowly has room again for an answer in parts."""
         self.phase = Phase.IDLE
         self.since_s = server.now_s
 
@@ -158,6 +161,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._may_write = True
+        if self._on_room is not None:
+            self._on_room()
         self._pump()
 
     # What the parser tells
@@ -271,13 +276,44 @@ class Connection(asyncio.Protocol):
             transport.write(head + body)
         else:
             transport.writelines((head, body))
+        self._next(transport, keep)
+
+    def _next(self, transport: asyncio.Transport, keep: bool) -> None:
+        """What follows an answer."""
         if keep:
-            self.since_s = server.now_s
+            self.since_s = self._server.now_s
             self._pump()
         elif self.phase is Phase.LINGER:
             transport.write_eof()
         else:
             transport.close()
+
+    def response_parts(self, status: int, headers: Headers, on_room: Callable[[], None]) -> "Connection":
+        """Begins an answer in parts: in chunks, or to HTTP/1.0 until the connection ends. `send` and `end` follow."""
+        request, transport = self._answering, self._transport
+        if request is not None and transport is not None and not transport.is_closing():
+            self._on_room = on_room
+            request.keep = request.keep and not self._server.draining and not request.old
+            how = b"" if request.old else b"transfer-encoding: chunked\r\n"
+            close = b"" if request.keep else b"connection: close\r\n"
+            head = _head(status, headers)
+            transport.write(b"%b%b%bdate: %b\r\n\r\n" % (head, how, close, self._server.date))
+        return self
+
+    def send(self, data: bytes) -> bool:
+        request, transport = self._answering, self._transport
+        if request is None or transport is None or transport.is_closing():
+            return True
+        transport.write(data if request.old else b"%x\r\n%b\r\n" % (len(data), data))
+        return self._may_write
+
+    def end(self) -> None:
+        request, self._answering, self._exchange, self._on_room = self._answering, None, None, None
+        transport = self._transport
+        if request is not None and transport is not None and not transport.is_closing():
+            if not request.old:
+                transport.write(b"0\r\n\r\n")
+            self._next(transport, request.keep)
 
     def _refuse(self, error: HttpError) -> None:
         """Answers what is being read, unread, and ends the connection: where the next request begins is not known."""

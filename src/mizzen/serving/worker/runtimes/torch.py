@@ -85,7 +85,8 @@ def _output_names(program: ExportedProgram, count: int) -> list[str]:
 
 
 def _spec(name: str, value: Any, which: str) -> TensorSpec:
-    datatype = _DATATYPES.get(getattr(value, "dtype", None))
+    dtype: Any = getattr(value, "dtype", None)
+    datatype = _DATATYPES.get(dtype)
     if datatype is None:
         raise TaskError(f"{which} {name!r}: expected a tensor of numbers or booleans, got {value!r}")
     return TensorSpec(name, datatype, tuple(length if isinstance(length, int) else -1 for length in value.shape))

@@ -1,0 +1,1 @@
+"""The online store: one packed record an entity and view, read in microseconds, written in increments."""

@@ -1,0 +1,203 @@
+"""What is kept of entities so that their features can be worked out at any later moment, and as little of it as that
+takes.
+
+Events are kept while a window that slides at both ends, or a request that comes late, may still need them. For windows
+that hop and for those without a length they are *absorbed* into tiles: one partial state for each aggregation and hop,
+once no request can fall inside the tile any more. A tile counts as an event at the time of its newest one: windows
+begin at whole hops, so that a tile is in a window or out of it, never in part.
+
+    grace    how long ago a request may lie and still be answered to the event
+    closed   the moment before which nothing new is asked: now - grace
+
+`Held` holds any number of entities as columns, so that a batch of ten thousand is worked on at once.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+
+from mizzen.data.features.aggregates.base import Aggregate, State
+from mizzen.data.features.columns import Array, Domain
+from mizzen.data.features.definition import Definition
+from mizzen.data.features.events import Events
+from mizzen.data.features.fold import fold
+from mizzen.data.features.timeline import EVER_US, Chain, Requests
+from mizzen.data.features.view import source_of
+from mizzen.data.features.windows import EVENTS, Aggregation, Source, Window
+
+_FRESH = "\0fresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Partial states of one aggregation, ordered by entity and time."""
+
+    entity: Array
+    time_us: Array
+    """Of the newest event in each."""
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Events and tiles of `entities` entities, which are numbered."""
+
+    entities: int
+    entity: Array
+    events: Events
+    fresh: Array
+    """Which events are in no tile."""
+    tiles: dict[str, Tiles] = field(default_factory=dict)
+    """By aggregation."""
+
+
+class Holding:
+    """How a view's entities are held: what is packed, kept and absorbed follows from its definition."""
+
+    def __init__(self, definition: Definition, values: pa.Schema) -> None:
+        self.definition, self.values = definition, values
+        self.tiled = [a for a in definition.aggregations if a.window.hop_us > 1 or a.window.length_us is None]
+        self.exact_us = max(
+            (a.window.length_us for a in definition.aggregations if a not in self.tiled and a.window.length_us),
+            default=0,
+        )
+
+    def kernel(self, aggregation: Aggregation) -> Aggregate:
+        """The aggregate that the view's column calls for."""
+        column = aggregation.column
+        return aggregation.aggregate(EVENTS if column is None else Domain(self.values.field(column).type))
+
+    def source(self, held: Held) -> Source:
+        """The events for the kernel, with masks of those in no tile."""
+        source = source_of(self.definition, held.events, held.entity, held.entities, online=True)
+        masks = {f"{name}{_FRESH}": mask & held.fresh for name, mask in source.masks.items()}
+        return Source(source.timeline, source.columns, {**source.masks, **masks, _FRESH: held.fresh})
+
+    def aggregations(self) -> list[Aggregation]:
+        """The view's aggregations over the events; those with tiles look at events in none."""
+        tiled = {aggregation.name for aggregation in self.tiled}
+        return [
+            replace(a, where=f"{a.where or ''}{_FRESH}") if a.name in tiled else a for a in self.definition.aggregations
+        ]
+
+    def tile_states(self, held: Held, requests: Requests) -> dict[str, State]:
+        """For each aggregation with tiles, the merged state of those in the requests' windows."""
+        states = {}
+        for aggregation in self.tiled:
+            tiles = held.tiles.get(aggregation.name)
+            if tiles is None or not len(tiles.time_us):
+                continue
+            kernel = self.kernel(aggregation)
+            chain = Chain(
+                np.arange(len(tiles.time_us)), tiles.entity, tiles.time_us, tiles.time_us, held.entities, all_known=True
+            )
+            lo, hi = chain.ranges(requests, aggregation.window.since_us(requests.time_us), requests.time_us)
+            states[aggregation.name] = fold(tiles.state, lo, hi, kernel.merge, kernel.empty)
+        return states
+
+    def breakpoints(self, held: Held, after_us: int, most: int) -> tuple[Array, Array]:
+        """When the values of each entity next change if nothing new comes in: entities, ordered, and moments.
+
+        At most so many of each entity: events that leave a window, rows that outlive ttl, events that are ahead.
+        """
+        windows = {aggregation.window for aggregation in self.definition.aggregations}
+        if self.definition.rows:
+            windows.add(Window(self.definition.ttl_us))
+        timed = [(held.entity, held.events.time_us), *((t.entity, t.time_us) for t in held.tiles.values())]
+        entities, moments = [], []
+        for entity, time_us in timed:
+            ahead = time_us > after_us
+            entities.append(entity[ahead])
+            moments.append(time_us[ahead])
+            for window in windows:
+                if window.length_us is not None:
+                    leaves = -(-time_us // window.hop_us) * window.hop_us + window.length_us
+                    later = leaves > after_us
+                    entities.append(entity[later])
+                    moments.append(leaves[later])
+        entity, moment = np.concatenate(entities), np.concatenate(moments)
+        order = np.lexsort((moment, entity))
+        entity, moment = entity[order], moment[order]
+        first = _starts(entity, moment)
+        entity, moment = entity[first], moment[first]
+        rank = np.arange(len(entity)) - np.searchsorted(entity, entity)
+        kept = rank < most
+        return entity[kept], moment[kept]
+
+    def absorbed(self, held: Held, closed_us: int) -> Held:
+        """With the events that no request can part any more in tiles."""
+        if not self.tiled:
+            return held
+        closing = held.fresh & (held.events.time_us <= closed_us)
+        for hop_us in {aggregation.window.hop_us for aggregation in self.tiled} - {1}:
+            closing &= -(-held.events.time_us // hop_us) * hop_us <= closed_us
+        rows = np.flatnonzero(closing)
+        if not len(rows):
+            return held
+        source = source_of(self.definition, held.events.take(rows), held.entity[rows], held.entities, online=True)
+        tiles = {a.name: self._with_new_tiles(held.tiles.get(a.name), source, a) for a in self.tiled}
+        return replace(held, fresh=held.fresh & ~closing, tiles=tiles)
+
+    def _with_new_tiles(self, tiles: Tiles | None, source: Source, aggregation: Aggregation) -> Tiles:
+        kernel = self.kernel(aggregation)
+        (chain,) = source.timeline.chains
+        run, before = source.run(chain, aggregation)
+        starts = _starts(chain.entity, self._tile(aggregation, chain.time_us))
+        stops = np.append(starts[1:], len(chain))
+        made = kernel.over(run, before[starts], before[stops])
+        some = np.flatnonzero(before[starts] < before[stops])
+        entity, time_us = chain.entity[starts][some], chain.time_us[stops - 1][some]
+        state: State = tuple(part[some] for part in made)
+        if tiles is None:
+            return Tiles(entity, time_us, state)
+        entity, time_us = np.concatenate((tiles.entity, entity)), np.concatenate((tiles.time_us, time_us))
+        state = tuple(np.concatenate(pair) for pair in zip(tiles.state, state, strict=True))
+        order = np.lexsort((time_us, entity))
+        entity, time_us, state = entity[order], time_us[order], tuple(part[order] for part in state)
+        starts = _starts(entity, self._tile(aggregation, time_us))
+        stops = np.append(starts[1:], len(entity))
+        return Tiles(entity[starts], time_us[stops - 1], fold(state, starts, stops, kernel.merge, kernel.empty))
+
+    def _tile(self, aggregation: Aggregation, time_us: Array) -> Array:
+        """The number of the tile that an event is in."""
+        if aggregation.window.length_us is None:
+            return np.zeros(len(time_us), dtype=np.int64)
+        return -(-time_us // aggregation.window.hop_us)
+
+    def pruned(self, held: Held, closed_us: int) -> Held:
+        """Without what no request can see any more."""
+        needed = held.fresh.copy() if self.tiled else np.zeros(len(held.events), dtype=bool)
+        needed |= held.events.time_us > closed_us - self.exact_us
+        if self.definition.rows:
+            needed |= newest_rows(held.entity, held.events.time_us, closed_us)
+        rows = np.flatnonzero(needed)
+        tiles = {
+            a.name: self._pruned_tiles(held.tiles[a.name], a, closed_us) for a in self.tiled if a.name in held.tiles
+        }
+        if len(rows) == len(needed):
+            return replace(held, tiles=tiles)
+        return Held(held.entities, held.entity[rows], held.events.take(rows), held.fresh[rows], tiles)
+
+    def _pruned_tiles(self, tiles: Tiles, aggregation: Aggregation, closed_us: int) -> Tiles:
+        since = int(aggregation.window.since_us(np.array([closed_us]))[0])
+        kept = np.flatnonzero(tiles.time_us > since)
+        if len(kept) == len(tiles.time_us):
+            return tiles
+        return Tiles(tiles.entity[kept], tiles.time_us[kept], tuple(part[kept] for part in tiles.state))
+
+
+def _starts(entity: Array, tile: Array) -> Array:
+    """Where a new entity or tile begins, in a sequence that is ordered by both."""
+    new = np.ones(len(entity), dtype=bool)
+    new[1:] = (entity[1:] != entity[:-1]) | (tile[1:] != tile[:-1])
+    return np.flatnonzero(new)
+
+
+def newest_rows(entity: Array, time_us: Array, past_us: int) -> Array:
+    """Which events are the newest of their entity up to `past_us`, with all that are alike in time, or lie after it."""
+    newest = np.full(int(entity.max(initial=-1)) + 1, EVER_US)
+    past = time_us <= past_us
+    np.maximum.at(newest, entity[past], time_us[past])
+    newest_or_later: Array = time_us >= newest[entity]
+    return newest_or_later

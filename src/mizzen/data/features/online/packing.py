@@ -1,0 +1,131 @@
+"""What is held of an entity as bytes, and back.
+
+    state     msgpack of [events, others, tiles]; empty where nothing is held
+    events    rows of one structured dtype: both clocks, whether in a tile, and every column of fixed width
+    others    a list for each column of text, bytes, booleans and lists
+    tiles     [number of the aggregation, times, packed partials] for each aggregation that has some
+
+All entities of a batch are packed and unpacked together: an entity costs a slice and a join, not an array of its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pt
+
+from mizzen.data.features.aggregates.base import State
+from mizzen.data.features.columns import Array
+from mizzen.data.features.events import Events
+from mizzen.data.features.online.held import Held, Holding, Tiles
+
+_NOTHING: list[Any] = [b"", [], []]
+
+
+class Packing:
+    """The bytes of a view's states; `keys` are the types of its keys."""
+
+    def __init__(self, holding: Holding, keys: Sequence[pa.DataType]) -> None:
+        self._holding, self._keys = holding, keys
+        self._plain = [field for field in holding.values if _plain_type(field.type) is not None]
+        self._others = [field for field in holding.values if _plain_type(field.type) is None]
+        fields: list[Any] = [("time", "<i8"), ("known", "<i8"), ("fresh", "?")]
+        for number, field in enumerate(self._plain):
+            fields += [(f"v{number}", "?"), (f"c{number}", _plain_type(field.type))]
+        self._dtype = np.dtype(fields)
+
+    def pack(self, held: Held, wanted: Array) -> list[bytes]:
+        """The state of each entity; empty where it is not wanted or nothing is held."""
+        order = np.argsort(held.entity, kind="stable")
+        order = order[wanted[held.entity[order]]]
+        bounds = (np.searchsorted(held.entity[order], np.arange(held.entities + 1)) * self._dtype.itemsize).tolist()
+        events = held.events.take(order)
+        rows = self._rows(events, held.fresh[order]).tobytes()
+        others = [events.values.column(field.name).to_pylist() for field in self._others]
+        tiles = self._tiles(held)
+        packed = [b""] * held.entities
+        for entity in np.flatnonzero(wanted).tolist():
+            start, stop = bounds[entity], bounds[entity + 1]
+            if start == stop and entity not in tiles:
+                continue
+            first, after = start // self._dtype.itemsize, stop // self._dtype.itemsize
+            parts = [rows[start:stop], [values[first:after] for values in others], tiles.get(entity, [])]
+            packed[entity] = msgspec.msgpack.encode(parts)
+        return packed
+
+    def _rows(self, events: Events, fresh: Array) -> Array:
+        rows = np.empty(len(events), dtype=self._dtype)
+        rows["time"], rows["known"], rows["fresh"] = events.time_us, events.since_us, fresh
+        for number, field in enumerate(self._plain):
+            column = events.values.column(field.name).combine_chunks()
+            if pt.is_temporal(field.type):
+                column = column.view(pa.int32() if field.type.bit_width == 32 else pa.int64())
+            rows[f"v{number}"] = np.asarray(column.is_valid())
+            rows[f"c{number}"] = np.asarray(column.fill_null(0))
+        return rows
+
+    def _tiles(self, held: Held) -> dict[int, list[Any]]:
+        """The packed tiles of the entities that have some."""
+        packed: dict[int, list[Any]] = {}
+        for number, aggregation in enumerate(self._holding.tiled):
+            tiles = held.tiles.get(aggregation.name)
+            if tiles is None or not len(tiles.entity):
+                continue
+            kernel = self._holding.kernel(aggregation)
+            entities, starts = np.unique(tiles.entity, return_index=True)
+            stops = [*starts[1:].tolist(), len(tiles.entity)]
+            for entity, start, stop in zip(entities.tolist(), starts.tolist(), stops, strict=True):
+                partials = kernel.pack(tiles.state, slice(start, stop))
+                packed.setdefault(entity, []).append([number, tiles.time_us[start:stop].tobytes(), partials])
+        return packed
+
+    def unpack(self, states: Sequence[Any]) -> Held:
+        """What `pack` wrote, for as many entities."""
+        unpacked: list[list[Any]] = [msgspec.msgpack.decode(state) if len(state) else _NOTHING for state in states]
+        rows = np.frombuffer(b"".join([parts[0] for parts in unpacked]), dtype=self._dtype)
+        counts = [len(parts[0]) // self._dtype.itemsize for parts in unpacked]
+        columns = {field.name: self._column(rows, number, field.type) for number, field in enumerate(self._plain)}
+        for number, field in enumerate(self._others):
+            values = [value for parts in unpacked if parts[1] for value in parts[1][number]]
+            columns[field.name] = pa.array(values, field.type)
+        names = self._holding.values.names
+        ordered = [columns[name] for name in names]
+        table = pa.Table.from_arrays(ordered, schema=self._holding.values) if names else _no_columns(len(rows))
+        keys = [pa.nulls(len(rows), type_) for type_ in self._keys]
+        time_us, known_us = (np.ascontiguousarray(rows[name]) for name in ("time", "known"))
+        events = Events(keys, time_us, known_us, table)
+        entity = np.repeat(np.arange(len(states)), counts)
+        return Held(len(states), entity, events, np.ascontiguousarray(rows["fresh"]), self._unpacked_tiles(unpacked))
+
+    def _column(self, rows: Array, number: int, type_: pa.DataType) -> pa.Array:
+        column = pa.array(np.ascontiguousarray(rows[f"c{number}"]), mask=~rows[f"v{number}"])
+        return column.view(type_) if pt.is_temporal(type_) else column
+
+    def _unpacked_tiles(self, unpacked: Sequence[list[Any]]) -> dict[str, Tiles]:
+        found: dict[int, list[tuple[int, Array, State]]] = {}
+        for owner, parts in enumerate(unpacked):
+            for number, times, partials in parts[2]:
+                some = self._holding.kernel(self._holding.tiled[number]).unpack(partials)
+                found.setdefault(number, []).append((owner, np.frombuffer(times, dtype=np.int64), some))
+        tiles = {}
+        for number, pieces in found.items():
+            entity = np.repeat([e for e, _, _ in pieces], [len(times) for _, times, _ in pieces])
+            state: State = tuple(np.concatenate(arrays) for arrays in zip(*(s for _, _, s in pieces), strict=True))
+            time_us = np.concatenate([times for _, times, _ in pieces])
+            tiles[self._holding.tiled[number].name] = Tiles(entity, time_us, state)
+        return tiles
+
+
+def _plain_type(type_: pa.DataType) -> str | None:
+    """The dtype of a column of fixed width; `None` where it has another."""
+    if pt.is_temporal(type_) and type_.bit_width in {32, 64}:
+        return "<i4" if type_.bit_width == 32 else "<i8"
+    if pt.is_integer(type_) or pt.is_float32(type_) or pt.is_float64(type_):
+        return str(np.dtype(type_.to_pandas_dtype()).str)
+    return None
+
+
+def _no_columns(rows: int) -> pa.Table:
+    return pa.table({"": pa.nulls(rows)}).select([])

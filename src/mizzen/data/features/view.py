@@ -1,0 +1,99 @@
+"""A view's stored features for requests: the newest row, and windows, as of each request.
+
+`features_of` is the computation of backfill and of the online store alike: events in, one value a request and feature
+out, in the order of the requests. It knows nothing of where events come from or where values go.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mizzen.data.features.columns import Array, Domain, Values
+from mizzen.data.features.definition import Definition
+from mizzen.data.features.events import Events
+from mizzen.data.features.timeline import Requests, Timeline
+from mizzen.data.features.windows import Aggregation, Source, Window, evaluate, states
+
+_NEWEST = "newest row"
+BLOCK = 2_000_000
+"""Requests that are computed at a time: what bounds the memory taken."""
+
+
+def source_of(definition: Definition, events: Events, entity: Array, entities: int, *, online: bool = False) -> Source:
+    """The events for the kernel; `entity` numbers them. Online, all of them are known, and no dictionary is shared."""
+    timeline = Timeline(entity, events.time_us, events.known_us, entities, all_known=online)
+    wanted = {a.column for a in definition.aggregations if a.column is not None}
+    columns = {name: Values.of(events.values.column(name), shared=not online) for name in wanted}
+    masks = {name: np.asarray(events.values.column(name).combine_chunks()).astype(bool) for name in definition.masks}
+    if definition.rows:
+        number = _row_numbers(events, timeline, [feature.name for feature in definition.rows])
+        columns[_NEWEST] = Values(number, np.ones(len(number), dtype=bool), Domain(pa.int64()))
+    return Source(timeline, columns, masks)
+
+
+def features_of(
+    definition: Definition, events: Events, entity: Array, entities: int, requests: Requests, wanted: Sequence[str]
+) -> dict[str, pa.ChunkedArray]:
+    """The wanted stored features for each request, with defaults."""
+    source = source_of(definition, events, entity, entities)
+    aggregations = [aggregation for aggregation in definition.aggregations if aggregation.name in wanted]
+    rows = [feature.name for feature in definition.rows if feature.name in wanted]
+    parts: dict[str, list[pa.Array]] = {name: [] for name in definition.stored if name in wanted}
+    for start in range(0, max(1, len(requests)), BLOCK):
+        part = requests.part(start, start + BLOCK)
+        if rows:
+            at = newest_row(definition, source, part)
+            for name in rows:
+                parts[name] += _chunks(events.values.column(name).take(at))
+        for name, column in evaluate(source, aggregations, part).items():
+            parts[name] += _chunks(column)
+    return {name: with_default(definition, name, pa.chunked_array(chunks)) for name, chunks in parts.items()}
+
+
+def newest_row(definition: Definition, source: Source, requests: Requests) -> pa.Array:
+    """Which event is each request's newest within ttl; null where there is none."""
+    newest = Aggregation(_NEWEST, "last", Window(definition.ttl_us), _NEWEST)
+    state = states(source, newest, requests)
+    row_of = np.empty(len(source.columns[_NEWEST].data), dtype=np.int64)
+    row_of[source.columns[_NEWEST].data] = np.arange(len(row_of))
+    there = state[0] > 0
+    at = np.zeros(len(requests), dtype=np.int64)
+    at[there] = row_of[state[3][there]]
+    return pa.array(at, pa.int64(), mask=~there)
+
+
+def with_default(definition: Definition, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column with the feature's default where it has no value."""
+    default = definition.defaults.get(name)
+    if default is None or not column.null_count:
+        return column
+    return pc.fill_null(column, pa.scalar(default, column.type))
+
+
+def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    return list(column.chunks) if isinstance(column, pa.ChunkedArray) else [column]
+
+
+def _row_numbers(events: Events, timeline: Timeline, names: list[str]) -> Array:
+    """Numbers that rise with the rows of an entity; of events alike in both times, the greater row has the greater.
+
+    What is taken of the newest row then does not hang on the order in which such events arrived.
+    """
+    number = np.arange(len(events), dtype=np.int64)
+    for chain in (*timeline.chains, *([timeline.rest] if timeline.rest is not None else [])):
+        # Events that are alike are neighbours in one chain.
+        alike = (chain.time_us[1:] == chain.time_us[:-1]) & (chain.known_us[1:] == chain.known_us[:-1])
+        alike &= chain.entity[1:] == chain.entity[:-1]
+        if not alike.any():
+            continue
+        is_tied = np.concatenate((alike, [False])) | np.concatenate(([False], alike))
+        group = np.concatenate(([0], np.cumsum(~alike)))[is_tied].tolist()
+        tied = chain.rows[is_tied]
+        rows = events.values.select(names).take(pa.array(tied)).to_pylist()
+        rank = sorted(range(len(tied)), key=lambda i: (group[i], repr(tuple(rows[i].values()))))
+        number[tied[rank]] = np.array(
+            sorted(tied.tolist(), key=dict(zip(tied.tolist(), group, strict=True)).__getitem__)
+        )
+    return number
