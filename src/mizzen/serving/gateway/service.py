@@ -463,10 +463,12 @@ class Service:
             self._queue.grant(link, 1)
             self._assign_soon()
         else:
+            waited_s = []
             for ticket in batch.requests:
                 exchange = _exchange(ticket)
                 exchange.sent_s = now
-                self.measures.waited(now - exchange.came_s)
+                waited_s.append(now - exchange.came_s)
+            self.measures.waited(waited_s)
 
     # The timer
 
