@@ -30,9 +30,9 @@ import mizzen
 from mizzen.policy.queue import Batch, Queue, Request
 from mizzen.serving.frames import PROTOCOL_VERSION, FrameReader, Hello, Result, Run, TensorHead, write_frame
 from mizzen.serving.gateway.directory import ApiKey, Endpoint, Logging, UnixAddress, Version, Worker
-from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, HttpExchange, Reply
+from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HttpExchange, Reply
 from mizzen.serving.gateway.gateway import Gateway
-from mizzen.serving.gateway.http.handler import Handler
+from mizzen.serving.gateway.http.handler import METRICS_PATH, Handler
 from mizzen.serving.gateway.http.llhttp import Connection, LlhttpServer
 from mizzen.serving.gateway.link import Link
 from mizzen.serving.gateway.measures import Measures
@@ -200,23 +200,6 @@ class _Whole:
         return took
 
 
-class _Served(Handler):
-    """Answers at once."""
-
-    body = b'{"model_name":"bench","model_version":"1","outputs":[]}'
-
-    def handle(
-        self,
-        method: str,
-        path: str,
-        headers: HeaderMap,
-        body: bytes,
-        reply: Reply,
-        client: str,  # noqa: ARG002
-    ) -> None:
-        reply.response_bytes(200, JSON_HEADERS, self.body)
-
-
 class _Stages:
     """Each stage by itself, for `at_once` requests."""
 
@@ -243,12 +226,14 @@ class _Stages:
         return {name: _least_s(stage) / self._at_once for name, stage in stages.items()}
 
     def _parse(self) -> Task:
-        connection = Connection(LlhttpServer(_Served(self._gateway, lambda _: (404, [], b"")), Limits()))
+        page = (200, JSON_HEADERS, b'{"model_name":"bench","model_version":"1","outputs":[]}')
+        connection = Connection(LlhttpServer(Handler(self._gateway, lambda _: page), Limits()))
         connection.connection_made(cast("asyncio.Transport", _Client()))
+        asked = REQUEST.replace(PATH.encode(), METRICS_PATH.encode())  # a page that is there at once
 
         def task() -> None:
             for _ in range(self._at_once):
-                connection.data_received(REQUEST)
+                connection.data_received(asked)
 
         return task
 

@@ -9,6 +9,7 @@ from mizzen.kinds.graph import Graph, ModelName
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
 from mizzen.kinds.pods import EnvValue, Resources
 from mizzen.kinds.scalars import Duration, Quantity, duration_s, quantity
+from mizzen.kinds.scaling import Profile, Scaling, ScalingStatus
 
 
 def _not_zero(text: str) -> str:
@@ -27,11 +28,7 @@ SomeTime = Annotated[Duration, AfterValidator(_not_zero)]
 SomeBytes = Annotated[Quantity, AfterValidator(_some_bytes)]
 
 
-class Scaling(Wire):
-    """How many worker processes serve the model."""
-
-    replicas: int = Field(default=1, ge=0, le=1000)
-    """Workers of the version that gets traffic. With 0, requests wait in the queue until their time is over."""
+FIXED = "expected scaling.replicas alone with graph: workers of its models do not follow the load"
 
 
 class Batching(Wire):
@@ -157,7 +154,12 @@ class InferenceEndpointSpec(Wire):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                {"rule": "has(self.model) != has(self.graph)", "message": "expected either model or graph"}
+                {"rule": "has(self.model) != has(self.graph)", "message": "expected either model or graph"},
+                {
+                    "rule": "!has(self.graph) || !has(self.profile) && (!has(self.scaling) || "
+                    "!has(self.scaling.minReplicas) && !has(self.scaling.maxReplicas))",
+                    "message": FIXED,
+                },
             ]
         }
     )
@@ -168,6 +170,9 @@ class InferenceEndpointSpec(Wire):
     """Several models behind one URL."""
     access: Literal["api-key", "anonymous"] = "api-key"
     """Who may call: holders of an API key for this endpoint, or anyone who reaches the port."""
+    profile: Profile | None = None
+    """A class of service: presets for what `scaling` leaves out. `serverless`: no worker while idle; `always-on`: one
+    at least; `batch`: no worker while idle, throughput before latency. See docs/scaling.md."""
     scaling: Scaling = Field(default_factory=Scaling)
     """How many workers."""
     batching: Batching = Field(default_factory=Batching)
@@ -187,6 +192,9 @@ class InferenceEndpointSpec(Wire):
     def _model_or_graph(self) -> Self:
         if (self.model is None) == (self.graph is None):
             raise ValueError("expected either model or graph")
+        bounds = (self.scaling.min_replicas, self.scaling.max_replicas, self.profile)
+        if self.graph is not None and any(bound is not None for bound in bounds):
+            raise ValueError(FIXED)
         if self.graph is not None and self.explain is not None:
             raise ValueError("explain: expected with model, not with graph: explain the endpoints of its models")
         return self
@@ -300,6 +308,8 @@ class InferenceEndpointStatus(Status):
     ready_replicas: int = 0
     selector: str = ""
     """Label selector of the workers, for the scale subresource."""
+    scaling: ScalingStatus | None = None
+    """Why there are as many workers as there are; absent where the number is fixed."""
     workers: list[WorkerStatus] = Field(default_factory=list)
     """The worker processes of all versions, by name of their Pod; the first fifty."""
     serving: str | None = None

@@ -153,7 +153,8 @@ def unpack_elements(datatype: Datatype, count: int, data: Buffer) -> Sequence[An
     """
     code = datatype.code
     if _NATIVE and code != "e" and len(data) == count * datatype.size:
-        values: Sequence[Any] = memoryview(data).cast(code).tolist()
+        view: Any = memoryview(data)
+        values: Sequence[Any] = view.cast(code).tolist()
     else:
         values = struct.unpack(f"<{count}{code}", data)
     if datatype.name == "BF16":  # the upper half of a float's bits

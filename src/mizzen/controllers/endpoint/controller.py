@@ -5,7 +5,7 @@ traffic: whatever moment this process dies at, what has traffic has workers.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lightkube.resources.apps_v1 import Deployment
@@ -15,6 +15,7 @@ from mizzen.controllers.endpoint.decide import Decision, decide, resolved
 from mizzen.controllers.endpoint.explainers import explainers_of, state_explaining
 from mizzen.controllers.endpoint.graph import Seen, circle_from, decide_graph
 from mizzen.controllers.endpoint.reports import Reports
+from mizzen.controllers.endpoint.sizes import sizes
 from mizzen.controllers.endpoint.workers import (
     deployment_for,
     deployment_name,
@@ -88,10 +89,11 @@ class EndpointController(ResourceController):
         if settings is None:
             return Result(after_s=SETTINGS_RETRY_S)
         found = {meta_of(one).name: one for one in self._deployments.by_index("endpoint", str(key))}
-        decision = self._decision(endpoint, found, settings, key)
+        size = sizes(endpoint, found)
+        decision = self._decision(endpoint, found, settings, key, size)
         wanted: set[str] = set()
         for version in decision.deployments:
-            deployment = deployment_for(endpoint, version, settings)
+            deployment = deployment_for(endpoint, version, settings, size(version))
             name = meta_of(deployment).name
             wanted.add(name)
             if must_apply(deployment, found.get(name)):
@@ -112,8 +114,9 @@ class EndpointController(ResourceController):
         self.queue.add(key)
 
     def _decision(
-        self, endpoint: InferenceEndpoint, found: dict[str, Deployment], settings: PlatformSettings, key: Key
-    ) -> Decision:
+        self, endpoint: InferenceEndpoint, found: dict[str, Deployment], settings: PlatformSettings, key: Key,
+        size: Callable[[Version], int],
+    ) -> Decision:  # fmt: skip
         now = self.platform.now_text()
         if endpoint.spec.graph is not None:
             around = self._around(endpoint, endpoint.spec.graph, found)
@@ -121,7 +124,8 @@ class EndpointController(ResourceController):
             return decide_graph(endpoint, around, settings, now, told)
         target = self._target(endpoint.namespace, endpoint.spec.model or "", "spec.model")
         workers, told = self._workers(endpoint, [target], found), self._told(endpoint, [target], key)
-        return decide(endpoint, target, workers, settings, now, told)
+        replicas = size(target) if isinstance(target, Version) else None
+        return decide(endpoint, target, workers, settings, now, told, replicas=replicas)
 
     def _around(self, endpoint: InferenceEndpoint, graph: Graph, found: dict[str, Deployment]) -> Seen:
         """What is known around a graph."""

@@ -74,6 +74,8 @@ class Gateway:
         """Kept when an endpoint goes: what was counted was counted."""
         self.refusals: dict[str, int] = {}
         """Requests that belong to no endpoint, by why they were refused."""
+        self.on_starved: Callable[[Service], None] | None = None
+        """Called when requests wait at an endpoint without workers."""
         self.tracing = pages.tracing(0.0)
         """What is told of traces."""
         self.totals: pages.Totals = lambda key: self.measures.get(key, Measures())
@@ -254,6 +256,7 @@ class Gateway:
             service = None
         if service is None:
             service = self.services[endpoint.key] = self._made(endpoint)
+            service.on_starved = self.on_starved
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)
         else:
