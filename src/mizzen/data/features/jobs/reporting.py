@@ -6,7 +6,7 @@ import tempfile
 
 import duckdb
 
-from mizzen.data.features.errors import DefinitionError, FeatureError, StoreUnavailable
+from mizzen.data.features.errors import DefinitionError, FeatureError, SourceDamaged, StoreUnavailable
 from mizzen.data.lake.errors import LakeError, VersionMissing
 from mizzen.data.lake.sql import one_line
 from mizzen.data.pod import TRY_AGAIN, Failure
@@ -33,11 +33,13 @@ def as_failure(error: Exception) -> Failure:
         return Failure("OnlineStoreUnavailable", one_line(error), exit_code=TRY_AGAIN)
     if isinstance(error, DefinitionError):
         return Failure("InvalidDefinition", one_line(error))
+    if isinstance(error, SourceDamaged):
+        return Failure("SourceDamaged", one_line(error), exit_code=TRY_AGAIN)
     if isinstance(error, FeatureError):
         return Failure("RowsUnfit", one_line(error))
     if isinstance(error, VersionMissing):
         return Failure("SourceVersionMissing", one_line(error))
-    reason = "StoreFailed" if isinstance(error, LakeError) else "InternalError"
+    reason = "StoreFailed" if isinstance(error, LakeError | OSError) else "InternalError"
     return Failure(reason, one_line(error), exit_code=TRY_AGAIN)
 
 
