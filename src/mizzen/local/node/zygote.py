@@ -17,7 +17,6 @@ import ctypes
 import gc
 import importlib
 import json
-import logging
 import os
 import signal
 import socket
@@ -33,7 +32,6 @@ from typing import Any
 from mizzen.local.node import shim
 from mizzen.local.node.processes import ROOTFS_VARIABLE
 
-log = logging.getLogger(__name__)
 REQUEST_BYTES_MAX = 1 << 17
 READY = b"ready"
 ROOM_VARIABLE = "MIZZEN_ROOM"
@@ -42,13 +40,13 @@ ROOM_VARIABLE = "MIZZEN_ROOM"
 
 def main(module: str, descriptor: int) -> int:
     """Until the node closes the channel. Returns 1 where the process is not fit for forking."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     entry: Callable[[], int] = importlib.import_module(f"{module}.__main__").main
     gc.collect()
     gc.freeze()  # what is there now is never collected, so a collection does not write to the pages that are shared
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
-        log.error("%s cannot be forked: importing it started %d threads", module, threads - 1)
+        # Not by `logging`: how that is set up is the containers' own business.
+        print(f"zygote: {module} cannot be forked: importing it started {threads - 1} threads", file=sys.stderr)
         return 1
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets keepers that have ended
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the end is the channel's
