@@ -14,7 +14,7 @@ from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.scalars import duration_s
 from mizzen.kinds.serve import InferenceEndpointStatus, Traffic, WorkerStatus
-from mizzen.kube.resources import format_time
+from mizzen.kube.times import format_time
 from mizzen.policy import rollout
 from mizzen.policy.rollout import Plan, Version, Workers
 
