@@ -9,9 +9,11 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from mizzen.data.features.columns import Array
 from mizzen.data.features.online.reader import OnlineReader
+from mizzen.data.features.request import as_numpy
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.features.columns import Plan
 from mizzen.serving.gateway.features.lookup import Read
@@ -42,7 +44,9 @@ class Assembly:
         bounds = list(itertools.accumulate((len(part) for part in plan.parts), initial=0))
         self._bounds = list(itertools.pairwise(bounds))
 
-    def inputs(self, reads: Sequence[Read], made: Sequence[Array], asked: Sequence[Tensor], rows: int) -> list[Tensor]:
+    def inputs(
+        self, reads: Sequence[Read], made: Sequence[pa.Array], asked: Sequence[Tensor], rows: int
+    ) -> list[Tensor]:
         """The model's inputs, in the signature's order; `made` are the features of the request.
 
         Raises `HttpError` where a value is missing that the model's input cannot go without.
@@ -63,7 +67,7 @@ class Assembly:
         ]  # fmt: skip
 
     def lines(
-        self, reads: Sequence[Read], made: Sequence[Array], given: Sequence[Tensor], rows: int
+        self, reads: Sequence[Read], made: Sequence[pa.Array], given: Sequence[Tensor], rows: int
     ) -> list[tuple[Any, ...]]:
         """Each row's values in the order of the model's columns."""
         parts = [
@@ -71,7 +75,7 @@ class Assembly:
             for view, read, getter in zip(self._readers, reads, self._getters, strict=True)
         ]
         if made or given:
-            columns = [*(column.tolist() for column in made), *map(values_of, given)]
+            columns = [*(column.to_pylist() for column in made), *map(values_of, given)]
             parts.append(list(zip(*columns, strict=True)))
         joined = parts[0] if len(parts) == 1 else [sum(line, ()) for line in zip(*parts, strict=True)]
         assert len(joined) == rows, "every part has a value for each row"
@@ -84,7 +88,7 @@ class Assembly:
             lines[row] = (None,) * len(lines[row])
         return lines
 
-    def _matrix(self, reads: Sequence[Read], made: Sequence[Array], asked: Sequence[Tensor], rows: int) -> Array:
+    def _matrix(self, reads: Sequence[Read], made: Sequence[pa.Array], asked: Sequence[Tensor], rows: int) -> Array:
         joined = np.empty((rows, len(self.plan.order)), dtype=np.float64)
         for (start, stop), part, reader, read in zip(self._bounds, self.plan.parts, self._readers, reads, strict=True):
             vectors = reader.vectors(read.records, [True] * rows, read.at_us)
@@ -92,7 +96,10 @@ class Assembly:
             if read.nulls:
                 joined[list(read.nulls), start:stop] = np.nan
         at = self._bounds[-1][1]
-        for column in (*made, *(np.array(values_of(asked[number])) for number in self.plan.given)):
+        for column in (
+            *(as_numpy(c) for c in made),
+            *(np.array(values_of(asked[number])) for number in self.plan.given),
+        ):
             joined[:, at] = column
             at += 1
         return joined if self._order is None else joined[:, self.plan.order]

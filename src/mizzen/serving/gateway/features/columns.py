@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.types as pt
 
+from mizzen.data.features.definition import Definition
 from mizzen.data.features.errors import RequestUnfit
 from mizzen.data.features.online.view import OnlineView
 from mizzen.serving.gateway.directory import ViewUse
@@ -94,18 +95,20 @@ def planned(model: Signature, views: Sequence[Used], types: Mapping[str, str]) -
     matrix = matrix_of(model)
     columns = list(model.columns) if matrix is not None else [spec.name for spec in model.inputs]
     stored, made = _features(views)
-    asked = _asked(model, matrix, views, {*stored, *made}, types)
-    names = [spec.name for spec in asked]
     parts = tuple(tuple(n for n in one.names if one.use.prefix + n in columns) for one in views)
     makes = tuple(tuple(n for n in one.made if one.use.prefix + n in columns) for one in views)
+    asked = _asked(model, matrix, views, makes, {*stored, *made}, types)
+    names = [spec.name for spec in asked]
     given = tuple(names.index(name) for name in columns if name not in stored and name not in made)
     places = [views[at].use.prefix + name for at, part in enumerate(parts) for name in part]
     places += [views[at].use.prefix + name for at, part in enumerate(makes) for name in part]
     places += [names[at] for at in given]
     for at, one in enumerate(views):
-        for name in parts[at]:
-            type_ = one.view.layout.slots[one.view.layout.names.index(name)].type
-            _expect_fit(type_, one, name, matrix or model.inputs[columns.index(one.use.prefix + name)], matrix)
+        types_of = {slot.name: slot.type for slot in one.view.layout.slots}
+        types_of |= {feature.name: feature.type for feature in one.view.definition.request}
+        for name in (*parts[at], *makes[at]):
+            spec = matrix or model.inputs[columns.index(one.use.prefix + name)]
+            _expect_fit(types_of[name], one, name, spec, matrix)
     return Plan(
         model, Signature(tuple(asked), model.outputs), matrix, parts, makes, given,
         order=tuple(places.index(name) for name in columns),
@@ -129,7 +132,12 @@ def _features(views: Sequence[Used]) -> tuple[set[str], set[str]]:
 
 
 def _asked(
-    model: Signature, matrix: TensorSpec | None, views: Sequence[Used], features: set[str], types: Mapping[str, str]
+    model: Signature,
+    matrix: TensorSpec | None,
+    views: Sequence[Used],
+    makes: Sequence[Sequence[str]],
+    features: set[str],
+    types: Mapping[str, str],
 ) -> list[TensorSpec]:
     asked: dict[str, TensorSpec] = {}
 
@@ -149,21 +157,23 @@ def _asked(
         for spec in model.inputs:
             if spec.name not in features:
                 ask(spec.name, spec.datatype, spec.shape)
-    for one in views:
-        for name in inputs_of_requests(one):
-            ask(name, DATATYPES_OF[types.get(name, "float64")])
+    for one, wanted in zip(views, makes, strict=True):
+        known = {*one.view.definition.stored, *(key.name for key in one.view.definition.keys)}
+        for name in inputs_of(one.view.definition, wanted):
+            if name not in known and "." not in name and name not in asked:
+                ask(name, DATATYPES_OF[types.get(name, "float64")])
     return list(asked.values())
 
 
-def inputs_of_requests(one: Used) -> list[str]:
-    """The columns of a request that the used features of it are made of, besides keys and stored features."""
-    wanted = set(one.made)
-    for feature in reversed(one.view.definition.request):
-        if feature.name in wanted:
-            wanted |= set(feature.inputs)
-    known = {*one.view.definition.features, *(key.name for key in one.view.definition.keys)}
-    named = [name for feature in one.view.definition.request if feature.name in wanted for name in feature.inputs]
-    return [name for name in dict.fromkeys(named) if name not in known and "." not in name]
+def inputs_of(definition: Definition, wanted: Sequence[str]) -> list[str]:
+    """What the functions of these features of requests take, without features of requests themselves."""
+    names, taken = set(wanted), list[str]()
+    for feature in reversed(definition.request):
+        if feature.name in names:
+            names |= set(feature.inputs)
+            taken += feature.inputs
+    made = {feature.name for feature in definition.request}
+    return [name for name in dict.fromkeys(taken) if name not in made]
 
 
 def _expect_fit(type_: pa.DataType, one: Used, name: str, spec: TensorSpec, matrix: TensorSpec | None) -> None:

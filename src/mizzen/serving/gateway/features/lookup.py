@@ -45,6 +45,8 @@ class Looked:
 
     used: Used
     reader: OnlineReader
+    digest: str
+    """Of the view's version."""
     audit: Audit | None = None
 
 

@@ -20,6 +20,7 @@ from mizzen.serving.gateway.directory import Lookup as Wanted
 from mizzen.serving.gateway.directory import ViewUse
 from mizzen.serving.gateway.features.columns import used
 from mizzen.serving.gateway.features.lookup import Looked, Lookup
+from mizzen.serving.gateway.features.source import FunctionsOf
 from mizzen.serving.gateway.features.stage import Reads, Stage
 from mizzen.serving.gateway.measures import Measures
 
@@ -44,7 +45,7 @@ class Opening:
         self._readers: dict[tuple[str, str, str], OnlineReader] = {}
         self._lock = threading.Lock()
 
-    def stage(self, namespace: str, wanted: Wanted, measures: Measures) -> Stage:
+    def stage(self, namespace: str, wanted: Wanted, measures: Measures, functions: FunctionsOf) -> Stage:
         """What an endpoint looks up.
 
         Raises `FeatureError` where it cannot be had, for now or as it is declared.
@@ -52,7 +53,8 @@ class Opening:
         with self._lock:
             store, reads = self._opened()
             looked = [self._looked(store, namespace, use) for use in wanted.views]
-            return Stage(Lookup(store, looked, self._now_us, measures), reads, wanted.columns, measures, self._clock)
+            lookup = Lookup(store, looked, self._now_us, measures)
+            return Stage(namespace, lookup, reads, wanted.columns, functions, measures, self._clock)
 
     def close(self) -> None:
         """Lets go of the store."""
@@ -77,7 +79,7 @@ class Opening:
         if key not in self._readers:
             self._readers[key] = OnlineReader(store, entry.online_view(), self._now_us, namespace)
         reader = self._readers[key]
-        return Looked(used(use, reader.view), reader)
+        return Looked(used(use, reader.view), reader, entry.digest)
 
 
 def _entry(store: OnlineStore, namespace: str, name: str, version: str | None) -> Entry:

@@ -36,10 +36,20 @@ class Stage(Protocol):
     def bound(self, model: Signature, to: Any) -> Any: ...
 
 
+class Asking(Protocol):
+    """The queue before the workers of a view's functions."""
+
+    def accept(self, exchange: Exchange) -> None: ...
+
+
+FunctionsOf = Callable[[str, str, str], Asking]
+"""By namespace, view and the digest of its version."""
+
+
 class Opens(Protocol):
     """What opens views (`opening.Opening`)."""
 
-    def stage(self, namespace: str, wanted: Lookup, measures: Measures) -> Stage:
+    def stage(self, namespace: str, wanted: Lookup, measures: Measures, functions: FunctionsOf) -> Stage:
         """On a thread. Raises `FeatureError`."""
 
     def close(self) -> None: ...
@@ -74,6 +84,8 @@ class FeatureSource:
         self._services: dict[EndpointKey, Looking] = {}
         self._tasks: dict[EndpointKey, asyncio.Task[None]] = {}
         self._opening = opening
+        self.functions_of: FunctionsOf | None = None
+        """Where features of requests are computed; the gateway sets it."""
         self._lock = threading.Lock()
 
     def endpoint_changed(self, service: Looking) -> None:
@@ -100,6 +112,10 @@ class FeatureSource:
     def view_gone(self, key: EndpointKey) -> None:
         """Who looks up in it goes on with what is in the store."""
         self.views.pop(key, None)
+
+    def _functions(self, namespace: str, view: str, digest: str) -> Asking:
+        assert self.functions_of is not None, "whoever serves endpoints says who computes"
+        return self.functions_of(namespace, view, digest)
 
     def close(self) -> None:
         """Ends what is being opened, and lets go of the store."""
@@ -146,4 +162,4 @@ class FeatureSource:
                     raise FeatureError(NO_STORE)
                 self._opening = importlib.import_module(OPENING).Opening(self._url, self._now_us, self._clock)
         assert endpoint.features is not None, "what is opened looks features up"
-        return self._opening.stage(endpoint.namespace, endpoint.features, service.measures)
+        return self._opening.stage(endpoint.namespace, endpoint.features, service.measures, self._functions)

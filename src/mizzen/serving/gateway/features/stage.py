@@ -9,7 +9,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
+
+import pyarrow as pa
 
 from mizzen.data.features.errors import FeatureError, StoreUnavailable
 from mizzen.data.features.online.store import OnlineStore
@@ -17,11 +20,13 @@ from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.features.assembling import Assembly, values_of
 from mizzen.serving.gateway.features.columns import Plan, planned
+from mizzen.serving.gateway.features.functions import Functions
 from mizzen.serving.gateway.features.lookup import Entity, Lookup, Read
+from mizzen.serving.gateway.features.source import FunctionsOf
 from mizzen.serving.gateway.measures import SECONDS_BUCKETS, Measures
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.oip import InferenceRequest
-from mizzen.serving.tensors import Signature, Tensor
+from mizzen.serving.tensors import Signature
 
 Then = Callable[[list[Read] | HttpError], None]
 RETRY_S = 1.0
@@ -102,24 +107,33 @@ class Reads:
 class Stage:
     """What one endpoint looks up, with everything opened."""
 
+    namespace: str
     lookup: Lookup
     reads: Reads
     types: Mapping[str, str]
+    functions: FunctionsOf
     measures: Measures
     clock: Callable[[], float]
 
     def bound(self, model: Signature, to: Onward) -> "Bound":
         """For a model of that signature. Raises `FeatureError` where its inputs cannot be made."""
-        return Bound(self, planned(model, [looked.used for looked in self.lookup.views], self.types), to)
+        views = self.lookup.views
+        plan = planned(model, [looked.used for looked in views], self.types)
+        functions = [
+            Functions(one, wanted, views, self.functions(self.namespace, one.used.use.view, one.digest))
+            for one, wanted in zip(views, plan.made, strict=True)
+            if wanted
+        ]
+        return Bound(self, plan, functions, to)
 
 
 class Bound:
     """The stage of one version."""
 
-    def __init__(self, stage: Stage, plan: Plan, to: Onward) -> None:
+    def __init__(self, stage: Stage, plan: Plan, functions: Sequence[Functions], to: Onward) -> None:
         self.asked = plan.asked
         """What requests carry."""
-        self._stage, self._plan, self._to = stage, plan, to
+        self._stage, self._plan, self._functions, self._to = stage, plan, functions, to
         self._assembly = Assembly(plan, [looked.reader for looked in stage.lookup.views])
 
     def take(self, exchange: Exchange, served: Served) -> None:
@@ -128,18 +142,18 @@ class Bound:
         assert decoded is not None, "what comes here was decoded"
         stage = self._stage
         began_s = stage.clock()
-        entities = self.entities(decoded)
         try:
+            entities = self.entities(decoded)
             if not stage.reads.at_once:
-                stage.reads.ask(
-                    stage.lookup, entities, lambda found: self._later(exchange, served, decoded, found, began_s)
-                )
+                stage.reads.ask(stage.lookup, entities, lambda found: self._read(exchange, served, found, began_s))
                 return
-            self._complete(decoded, stage.lookup.read(entities))
+            reads = stage.lookup.read(entities)
         except FeatureError as error:
             raise HttpError(400, str(error), "bad_request") from error
-        stage.measures.features_s.add(SECONDS_BUCKETS, stage.clock() - began_s)
-        self._to.onward(exchange, served)
+        if self._functions:
+            self._call(exchange, served, reads, began_s)
+        else:
+            self._complete(exchange, served, reads, (), began_s)
 
     def entities(self, decoded: InferenceRequest) -> list[list[Entity]]:
         """For each view, the keys of each row."""
@@ -150,30 +164,57 @@ class Bound:
                     columns[at] = values_of(decoded.inputs[at])
         return [list(zip(*(columns[at] for at in places), strict=True)) for places in self._plan.entities]
 
-    def _later(
-        self,
-        exchange: Exchange,
-        served: Served,
-        decoded: InferenceRequest,
-        found: list[Read] | HttpError,
-        began_s: float,
-    ) -> None:
+    def _read(self, exchange: Exchange, served: Served, found: list[Read] | HttpError, began_s: float) -> None:
         """What was read on a thread is here."""
         if exchange.done:
             return
-        try:
+        if isinstance(found, HttpError):
+            self._to.refuse(exchange, found)
+        elif self._functions:
+            self._call(exchange, served, found, began_s)
+        else:
+            self._complete_later(exchange, served, found, (), began_s)
+
+    def _call(self, exchange: Exchange, served: Served, reads: list[Read], began_s: float) -> None:
+        """Has the features of the request computed, those of all views at once."""
+        decoded = exchange.decoded
+        assert decoded is not None, "what comes here was decoded"
+        made: dict[int, Sequence[pa.Array]] = {}
+
+        def then(number: int, found: Sequence[pa.Array] | HttpError) -> None:
+            if exchange.done:
+                return
             if isinstance(found, HttpError):
-                raise found
+                self._to.refuse(exchange, found)
+                return
+            made[number] = found
+            if len(made) == len(self._functions):
+                columns = [column for at in sorted(made) for column in made[at]]
+                self._complete_later(exchange, served, reads, columns, began_s)
+
+        for number, functions in enumerate(self._functions):
+            functions.call(self._stage.lookup.views, reads, decoded.inputs, exchange, partial(then, number))
+
+    def _complete_later(
+        self, exchange: Exchange, served: Served, reads: list[Read], made: Sequence[pa.Array], began_s: float
+    ) -> None:
+        """What was waited for is here."""
+        try:
             if not self._to.serves(served):
                 message = f"version {served.version.version} was replaced while features were looked up; send it again"
                 raise HttpError(503, message, "unavailable", retry_after_s=RETRY_S)
-            self._complete(decoded, found)
-            self._stage.measures.features_s.add(SECONDS_BUCKETS, self._stage.clock() - began_s)
-            self._to.onward(exchange, served)
+            self._complete(exchange, served, reads, made, began_s)
         except HttpError as error:
             self._to.refuse(exchange, error)
 
-    def _complete(self, decoded: InferenceRequest, reads: Sequence[Read]) -> None:
-        given: list[Tensor] = decoded.inputs
-        decoded.inputs = self._assembly.inputs(reads, (), given, decoded.rows)
+    def _complete(
+        self, exchange: Exchange, served: Served, reads: list[Read], made: Sequence[pa.Array], began_s: float
+    ) -> None:
+        """Makes the model's inputs, and sends the exchange onward. Raises `HttpError`."""
+        decoded = exchange.decoded
+        assert decoded is not None, "what comes here was decoded"
+        given = decoded.inputs
+        decoded.inputs = self._assembly.inputs(reads, made, given, decoded.rows)
         decoded.given = given
+        self._stage.measures.features_s.add(SECONDS_BUCKETS, self._stage.clock() - began_s)
+        self._to.onward(exchange, served)
