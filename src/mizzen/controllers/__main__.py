@@ -18,8 +18,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kubeconfig", type=Path, default=None)
     parser.add_argument("--store-url", default=None, help="with --gateway-url: written to the platform's settings")
     parser.add_argument("--gateway-url", default=None)
-    parser.add_argument("--online-url", default="", help="redis://… or lmdb:///…: where features are kept for reads")
     parser.add_argument("--listen", default=None, help="where gateways report their load: unix:/path, or host:port")
+    parser.add_argument("--online-url", default="", help="redis://… or lmdb:///…: where features are kept for reads")
     return parser.parse_args()
 
 
