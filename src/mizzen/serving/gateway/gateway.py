@@ -12,7 +12,7 @@ something else than inference.
 import asyncio
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from mizzen.serving.gateway.cache.responses import Tiers
 from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, View, Worker
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, HttpExchange, Reply
-from mizzen.serving.gateway.features.source import FeatureSource
+from mizzen.serving.gateway.features.source import FeatureServer, FeatureSource
 from mizzen.serving.gateway.features.workers import FunctionWorkers
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.observer import Observer
 from mizzen.serving.gateway.parts import GenerateExchange, GenerateStreamExchange
-from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
+from mizzen.serving.gateway.paths import FEATURES, Asked, inference_paths, parse_path
 from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.rows import RowsExchange
 from mizzen.serving.gateway.service import Service
@@ -67,6 +67,8 @@ class Gateway:
         """What endpoints look up."""
         self._functions = FunctionWorkers(clock, connect, self._known_workers, self.measures_of)
         self.features.functions_of = self._functions.of
+        self._feature_server: FeatureServer | None = None
+        """Made when it is first asked."""
         self._connect = connect
         self._tiers = tiers if tiers is not None else Tiers(clock)
         self._observer = observer
@@ -101,8 +103,7 @@ class Gateway:
         try:
             target = self._inference.get(path)
             if target is None or method != "POST":
-                self._other(method, path, headers, body, reply)
-                return None
+                return self._other(method, path, headers, body, reply)
             service, pinned, form, taker = target
             tenant = "" if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
             measures = service.measures
@@ -173,16 +174,20 @@ class Gateway:
         verdict, tenant = self.keyring.judge(key, endpoint)
         if verdict is Verdict.ALLOWED:
             return tenant
-        if not self.synced_once.is_set():
-            raise _not_synced()
-        if verdict is Verdict.NO_KEY:
-            message = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
-            raise HttpError(401, message, "unauthenticated")
-        if verdict is Verdict.UNKNOWN_KEY:
-            raise HttpError(401, "the API key is not known", "unauthenticated")
         if verdict is Verdict.FORBIDDEN and endpoint not in self.services:
             raise self._not_found(endpoint)
-        raise HttpError(403, f"the API key is not for endpoint {endpoint[1]} of namespace {endpoint[0]}", "forbidden")
+        raise self._turned_away(verdict, f"the API key is not for endpoint {endpoint[1]} of namespace {endpoint[0]}")
+
+    def _turned_away(self, verdict: Verdict, message: str) -> HttpError:
+        """What a caller is told who may not; `message` to those whose key is good for something else."""
+        if not self.synced_once.is_set():
+            return _not_synced()
+        if verdict is Verdict.NO_KEY:
+            shown = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
+            return HttpError(401, shown, "unauthenticated")
+        if verdict is Verdict.UNKNOWN_KEY:
+            return HttpError(401, "the API key is not known", "unauthenticated")
+        return HttpError(403, message, "forbidden")
 
     def _not_found(self, endpoint: EndpointKey) -> HttpError:
         """That something is not there can be said only once everything that is there was told."""
@@ -190,19 +195,43 @@ class Gateway:
             return _not_synced()
         return HttpError(404, f"no endpoint {endpoint[1]} in namespace {endpoint[0]}", "not_found")
 
-    def _other(self, method: str, path: str, headers: HeaderMap, body: bytes, reply: Reply) -> None:
+    def _other(self, method: str, path: str, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange | None:
         asked = parse_path(path)
         if method not in asked.methods:
             raise HttpError(
                 405, f"{path}: expected {' or '.join(asked.methods)}, got {method}", "bad_method",
                 allow=", ".join(asked.methods),
             )  # fmt: skip
+        if asked.what in FEATURES:
+            return self._vectors(asked, headers, body, reply)
         if asked.model is None:
             answer = self._of_server(asked, headers, body)
         else:
             service, _ = self.admitted((asked.namespace, asked.model), headers)
             answer = self._of_model(asked, service, body)
         reply.response_bytes(200, JSON_HEADERS, _encode(answer))
+        return None
+
+    def _vectors(self, asked: Asked, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange | None:
+        """What the feature server is asked."""
+        if self._feature_server is None:
+            self._feature_server = self.features.server(self.admit_reader, self._declared, self.measures_of)
+        if asked.model is None:
+            return self._feature_server.ask_feast(asked.namespace, headers, body, reply)
+        return self._feature_server.ask(asked.namespace, asked.model, headers, body, reply)
+
+    def admit_reader(self, headers: HeaderMap, namespace: str, views: Sequence[str]) -> None:
+        """Raises `HttpError` where the caller may not read these FeatureViews."""
+        key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
+        verdict = self.keyring.judge_reader(key, namespace, views)
+        if verdict is not Verdict.ALLOWED:
+            raise self._turned_away(
+                verdict, f"the API key is not for the FeatureViews {', '.join(views)} of {namespace}"
+            )
+
+    def _declared(self, key: EndpointKey) -> Endpoint | None:
+        service = self.services.get(key)
+        return service.endpoint if service is not None else None
 
     def _of_server(self, asked: Asked, headers: HeaderMap, body: bytes) -> object:
         match asked.what:

@@ -188,6 +188,7 @@ def explainer_of(endpoint: InferenceEndpoint) -> Endpoint | None:
         queue_rows_max=endpoint.spec.queue.max_rows,
         timeout_s=duration_s(endpoint.spec.queue.timeout),
         versions=tuple(Version(part.model, part.version, part.digest, part.percent) for part in traffic),
+        features=_lookup(endpoint.spec.features) if endpoint.spec.features is not None else None,
         hopeless=_hopeless(endpoint),
     )
 

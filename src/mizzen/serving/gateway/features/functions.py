@@ -15,7 +15,6 @@ from mizzen.serving.arrow import read, written
 from mizzen.serving.functions import WANTED
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
-from mizzen.serving.gateway.features.assembling import values_of
 from mizzen.serving.gateway.features.columns import Used, inputs_of
 from mizzen.serving.gateway.features.lookup import Looked, Read
 from mizzen.serving.gateway.features.source import Asking
@@ -23,7 +22,6 @@ from mizzen.serving.gateway.served import Served
 from mizzen.serving.oip import InferenceRequest
 from mizzen.serving.tensors import Tensor, pack_strings, unpack_strings
 
-ARROW = {"INT64": pa.int64(), "FP64": pa.float64(), "FP32": pa.float32(), "BOOL": pa.bool_(), "BYTES": pa.string()}
 Then = Callable[[Sequence[pa.Array] | HttpError], None]
 
 
@@ -58,7 +56,7 @@ class Functions:
     def __init__(self, looked: Looked, wanted: Sequence[str], others: Sequence[Looked], asking: Asking) -> None:
         """Raises `RequestUnfit` where a function takes a feature of a view that is not looked up."""
         self.used: Used = looked.used
-        self._wanted, self._asking = wanted, asking
+        self.wanted, self._asking = wanted, asking
         self._inputs = inputs_of(self.used.view.definition, wanted)
         self._foreign: dict[str, tuple[int, str]] = {}
         for name in self._inputs:
@@ -73,13 +71,19 @@ class Functions:
                 self._foreign[name] = (at[0], feature)
 
     def call(
-        self, looked: Sequence[Looked], reads: Sequence[Read], given: Sequence[Tensor], exchange: Exchange, then: Then
+        self,
+        looked: Sequence[Looked],
+        reads: Sequence[Read],
+        given: Callable[[str], pa.Array],
+        exchange: Exchange,
+        then: Then,
     ) -> None:
-        """Calls `then` with the features that are used, in their order, or with why there are none."""
+        """Calls `then` with the wanted features, in their order, or with why there are none. `given` are columns of
+        the request by name; what it raises passes through.
+        """
         mine = next(at for at, one in enumerate(looked) if one.used is self.used)
         own = _stored(looked[mine], reads[mine])
         columns: dict[str, pa.Array | pa.ChunkedArray] = {}
-        by_name = {tensor.name: tensor for tensor in given}
         keys = dict(zip((key.name for key in self.used.view.definition.keys), self.used.keys, strict=True))
         for name in self._inputs:
             if name in self._foreign:
@@ -88,9 +92,8 @@ class Functions:
             elif name in own.column_names:
                 columns[name] = own.column(name)
             else:
-                tensor = by_name[keys.get(name, name)]
-                columns[name] = pa.array(values_of(tensor), ARROW[tensor.datatype])
-        call = Call(pa.table(columns), self._wanted, exchange.came_s, exchange.deadline_s, then)
+                columns[name] = given(keys.get(name, name))
+        call = Call(pa.table(columns), self.wanted, exchange.came_s, exchange.deadline_s, then)
         self._asking.accept(call)
 
 

@@ -16,14 +16,14 @@ from typing import Any, Protocol
 
 from mizzen.data.features.errors import FeatureError
 from mizzen.serving.gateway.directory import Endpoint, EndpointKey, Lookup, View
-from mizzen.serving.gateway.exchange import Exchange
+from mizzen.serving.gateway.exchange import Exchange, HeaderMap, Reply
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.tensors import Signature
 
 log = logging.getLogger("mizzen.gateway")
 RETRY_S = 1.0
-OPENING = "mizzen.serving.gateway.features.opening"
+OPENING, SERVER = "mizzen.serving.gateway.features.opening", "mizzen.serving.gateway.features.server"
 NO_STORE = "the gateway was told of no online store (--online)"
 
 
@@ -53,6 +53,14 @@ class Opens(Protocol):
         """On a thread. Raises `FeatureError`."""
 
     def close(self) -> None: ...
+
+
+class FeatureServer(Protocol):
+    """The feature server (`server.FeatureServer`)."""
+
+    def ask(self, namespace: str, service: str, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange | None: ...
+
+    def ask_feast(self, namespace: str, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange | None: ...
 
 
 class Looking(Protocol):
@@ -112,6 +120,13 @@ class FeatureSource:
     def view_gone(self, key: EndpointKey) -> None:
         """Who looks up in it goes on with what is in the store."""
         self.views.pop(key, None)
+
+    def server(self, admit: Any, endpoint_named: Any, measures_of: Any) -> FeatureServer:
+        """The feature server. Where no endpoint has looked anything up yet, this imports much."""
+        made: FeatureServer = importlib.import_module(SERVER).FeatureServer(
+            self, admit, endpoint_named, measures_of, self._clock
+        )
+        return made
 
     def _functions(self, namespace: str, view: str, digest: str) -> Asking:
         assert self.functions_of is not None, "whoever serves endpoints says who computes"

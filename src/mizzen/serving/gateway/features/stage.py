@@ -33,6 +33,10 @@ from mizzen.serving.tensors import Signature
 Then = Callable[[list[Read] | HttpError], None]
 _Asked = tuple[Lookup, Sequence[Sequence[Entity]], int | None, Then]
 RETRY_S = 1.0
+ARROW = {
+    "INT64": pa.int64(), "FP64": pa.float64(), "FP32": pa.float32(), "BOOL": pa.bool_(), "BYTES": pa.string(),
+}  # fmt: skip
+"""What columns of a request are to a function."""
 
 
 class Onward(Protocol):
@@ -217,8 +221,13 @@ class Bound:
                 columns = [column for at in sorted(made) for column in made[at]]
                 self._complete_later(exchange, served, reads, columns, began_s)
 
+        by_name = {tensor.name: tensor for tensor in decoded.inputs}
+
+        def given(name: str) -> pa.Array:
+            return pa.array(values_of(by_name[name]), ARROW[by_name[name].datatype])
+
         for number, functions in enumerate(self._functions):
-            functions.call(self._stage.lookup.views, reads, decoded.inputs, exchange, partial(then, number))
+            functions.call(self._stage.lookup.views, reads, given, exchange, partial(then, number))
 
     def _complete_later(
         self, exchange: Exchange, served: Served, reads: list[Read], made: Sequence[pa.Array], began_s: float
