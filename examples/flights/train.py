@@ -10,13 +10,13 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from mizzen.training import Context, TrainedModel
 
 LAST_TRAINING_MONTH, HOLDOUT_MONTH = 9, 10
-DEFAULTS = {"rounds": 100, "learning_rate": 0.1, "num_leaves": 31}
+DEFAULTS = {"rounds": 200, "learning_rate": 0.05, "num_leaves": 31}
 
 
 def fit(ctx: Context) -> TrainedModel:
     """The entrypoint of the training job."""
     parameters = DEFAULTS | ctx.parameters
-    rows = ctx.dataset("flights").pandas()
+    rows = ctx.training_set().pandas()
     features = [name for name in rows.columns if name not in FACTS]
     rows = rows[rows["late"].notna()]  # cancelled and diverted flights: the question has no answer
     train, held_out = rows[rows["month"] <= LAST_TRAINING_MONTH], rows[rows["month"] == HOLDOUT_MONTH]

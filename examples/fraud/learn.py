@@ -89,5 +89,3 @@ def judged(booster: lgb.Booster, rows: pd.DataFrame) -> Scores:
     """How the model does on whole days that it has not seen."""
     probability = np.asarray(booster.predict(rows[features_of(rows)]))
     return scored(rows["fraud"].to_numpy(np.int64), probability, days_of(rows))
-
-

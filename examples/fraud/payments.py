@@ -20,6 +20,7 @@ stream in order, from any of them on, and no more than one is ever held.
 the last. What comes after is for `live.py`.
 """
 
+import datetime as dt
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,13 +56,13 @@ class World:
     """Each day."""
     cards_copied: int = 3
     """Each day."""
-    begins: np.datetime64 = np.datetime64("2026-01-01")
+    begins: dt.datetime = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     seed: int = 7
 
     @property
     def begins_us(self) -> int:
         """Midnight of day 0, in microseconds since 1970."""
-        return int(self.begins.astype("datetime64[us]").astype(np.int64))
+        return int(self.begins.timestamp()) * 1_000_000
 
     @classmethod
     def of_environment(cls) -> "World":

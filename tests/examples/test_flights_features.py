@@ -1,21 +1,47 @@
-"""No feature of a flight uses anything at or after its scheduled departure, or its own end; and each is what it says.
+"""No feature of a flight uses what was not known at its scheduled departure, nor its own end; and each is what it says.
 
-Two independent proofs, on real flights and on generated ones: everything that happens from a moment on is changed, and
-the rows of the flights due until then stay the same; and the features of single rows are computed again by loops that
-look at every flight.
+Independent proofs, on real flights and on generated ones. Everything that happens from a moment on is changed, and the
+rows of the flights due until then stay the same. Everything that becomes known later, though it happened before, is
+changed in the sources of the views, and they stay the same too. And the features of single rows are computed again by
+loops that look at every flight.
 """
 
 import datetime as dt
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from flights import ATLANTIC, DAY, FACTS, HOUR, NEVER, Flown, Tables, features, flown, raw, scheduled
+import yaml
+from flights import (
+    ATLANTIC,
+    DAY,
+    FACTS,
+    FEED_S,
+    HOUR,
+    NEVER,
+    Flown,
+    Tables,
+    flown,
+    flown_legs,
+    observed,
+    on_board,
+    raw,
+    scheduled,
+    timetable,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mizzen.data.features.definition import definition_of
+from mizzen.data.features.pointintime import Clocks, InMemory, Use, join
+from mizzen.kinds import FeatureView
+
+Sources = dict[str, pd.DataFrame]
 RAW = raw()
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -28,9 +54,33 @@ def sample(days: int, month: int = 2, first: int = 8) -> Tables:
     return Tables(RAW.flights[chosen].reset_index(drop=True), RAW.weather, RAW.planes, RAW.airports)
 
 
+@cache
+def views() -> tuple[FeatureView, ...]:
+    """Those of the example's resources."""
+    text = (Path(__file__).parents[2] / "examples" / "flights" / "resources.yaml").read_text()
+    documents = (document for document in yaml.safe_load_all(text) if document["kind"] == "FeatureView")
+    return tuple(FeatureView.model_validate(document) for document in documents)
+
+
+def sources_of(tables: Tables) -> Sources:
+    """What the views' datasets hold."""
+    return {"board": on_board(tables), "legs": flown_legs(tables), "weather": observed(tables)}
+
+
+def as_known(tables: Tables, sources: Sources | None = None) -> pd.DataFrame:
+    """The training set's rows: each flight with its features, in the order in which they were scheduled."""
+    rows = {name: InMemory(table(frame)) for name, frame in (sources or sources_of(tables)).items()}
+    uses = [Use(definition_of(view), rows[view.spec.source.dataset or ""]) for view in views()]
+    return join(table(timetable(tables)), uses, Clocks("scheduled_at")).to_pandas()
+
+
+def table(frame: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
 def row_columns(tables: Tables) -> pd.DataFrame:
     """The features in the order of the flights' table."""
-    rows = features(tables).drop(columns=["arr_delay", "late"])
+    rows = as_known(tables).drop(columns=["arr_delay", "late"])
     keys = ["scheduled_at", "carrier", "flight", "origin"]
     times = pd.to_datetime(flown(tables).due, unit="s", utc=True).astype("datetime64[us, UTC]")
     order = pd.DataFrame({"scheduled_at": times, **{k: tables.flights[k] for k in keys[1:]}})
@@ -51,7 +101,8 @@ def changed_from(tables: Tables, moment: int, random: np.random.Generator) -> Ta
         leaves_later
     ]
     lands_later = leaves_later | (times.landed >= moment) | (times.landed == NEVER)
-    flights.loc[lands_later, "arr_delay"] = np.where(cancelled, np.nan, random.normal(0, 90, len(flights)))[lands_later]
+    arrival_delay = np.round(random.normal(0, 90, len(flights)))
+    flights.loc[lands_later, "arr_delay"] = np.where(cancelled, np.nan, arrival_delay)[lands_later]
     flights.loc[lands_later & ~leaves_later & cancelled, "arr_time"] = np.nan
     weather = tables.weather.copy()
     observed = pd.to_datetime(weather["time_hour"], utc=True).astype("datetime64[s, UTC]").astype("int64").to_numpy()
@@ -124,6 +175,51 @@ def test_generated_flights_do_not_know_what_happens_later(tables: Tables, quarte
     expect_unchanged_until(tables, start + quarter * HOUR // 4, seed)
 
 
+# -- proof by the second clock
+
+
+def changed_where_known_later(sources: Sources, moment: int, random: np.random.Generator) -> tuple[Sources, int]:
+    """Other values wherever they became known after `moment`, though they happened before; and in how many rows."""
+    changed, late = {}, 0
+    for name, rows in sources.items():
+        known = rows["known_at"].astype("datetime64[s, UTC]").astype("int64").to_numpy() > moment
+        for column in ("waiting", "delay", "late", "dep_delay", "arr_delay", "temp", "precip"):
+            if column in rows:
+                other = pd.array(random.integers(-20, 200, len(rows)), rows[column].dtype)
+                rows = rows.assign(**{column: rows[column].mask(known, pd.Series(other, rows.index))})  # noqa: PLW2901
+        happened = rows.select_dtypes("datetimetz").drop(columns=["known_at", "published_at"], errors="ignore")
+        late += int((known & (happened.iloc[:, 0].astype("datetime64[s, UTC]").astype("int64") <= moment)).sum())
+        changed[name] = rows
+    return changed, late
+
+
+@pytest.mark.parametrize("hour", [9, 14, 20, 33])
+def test_real_flights_do_not_know_what_is_told_later(hour: int) -> None:
+    """Cancelled and late flights of a storm were due before, and nobody knew; neither do the features."""
+    tables = sample(2)
+    moment = int(dt.datetime(2013, 2, 8, tzinfo=NEW_YORK).timestamp()) + hour * HOUR
+    sources = sources_of(tables)
+    changed, late = changed_where_known_later(sources, moment, np.random.default_rng(hour))
+    before, after = as_known(tables, sources), as_known(tables, changed)
+    until = (before["scheduled_at"] <= pd.Timestamp(moment, unit="s", tz="UTC")).to_numpy()
+    pd.testing.assert_frame_equal(before[until], after[until])
+    assert late > 0
+    assert (before[~until] != after[~until]).any(axis=1).sum() > 100
+
+
+def test_without_the_second_clock_they_would_know() -> None:
+    """The proof can fail: with event time alone, the overdue flights of an ordinary day are those that never left."""
+    tables = sample(1, month=9, first=17)
+    rows = {name: InMemory(table(frame)) for name, frame in sources_of(tables).items()}
+    uses = [Use(definition_of(view), rows[view.spec.source.dataset or ""]) for view in views()]
+    spine = table(timetable(tables))
+    honest, leaking = (
+        join(spine, uses, Clocks("scheduled_at", everything=everything)).to_pandas()["origin_overdue_3h"]
+        for everything in (False, True)
+    )
+    assert honest.mean() > 3 * leaking.mean()
+
+
 # -- proof by an oracle
 
 
@@ -133,74 +229,78 @@ class Oracle:
     def __init__(self, tables: Tables) -> None:
         self.tables, self.times = tables, flown(tables)
         self.rows = tables.flights.to_dict("records")
+        self.read = lambda moment: (moment // FEED_S + 1) * FEED_S
 
     def features(self, index: int) -> dict[str, float]:
         row, t = self.rows[index], int(self.times.due[index])
-        found: dict[str, float] = {}
-        everyone: Callable[[dict], bool] = lambda other: True
-        at = lambda *names: lambda other: all(other[name] == row[name] for name in names)
-        for name, same, hours in (
-            ("city", everyone, [1]), ("origin", at("origin"), [1, 3]), ("carrier", at("carrier"), [2]),
-            ("origin_carrier", at("origin", "carrier"), [2, 6]), ("dest", at("dest"), [3]),
-        ):  # fmt: skip
-            for hour in hours:
-                left = self.left(index, same, t - hour * HOUR, t)
-                delays = [min(max(self.times.departure_delay[j], -30), 240) for j in left]
-                late = [self.times.departure_delay[j] > 15 for j in left]
-                found[f"{name}_delay_{hour}h"] = sum(delays) / (len(left) + 1)
-                found[f"{name}_late_{hour}h"] = (sum(late) + 0.2) / (len(left) + 1)
-        found["city_left_1h"] = len(self.left(index, everyone, t - HOUR, t))
-        for name, same in (("origin", at("origin")), ("origin_carrier", at("origin", "carrier")), ("dest", at("dest"))):
-            found[f"{name}_overdue"] = sum(self.overdue(j, t) for j in range(len(self.rows)) if same(self.rows[j]))
+        at = lambda *names: lambda other: all(other[name] == row[name] for name in names)  # noqa: E731
+        everyone: Callable[[dict], bool] = lambda other: True  # noqa: E731
+        found: dict[str, float] = {
+            "city_overdue_1h": self.overdue(everyone, t, 1),
+            "city_overdue_3h": self.overdue(everyone, t, 3),
+            "city_delay": mean(self.gone(everyone, t, 1), 0.0),
+            "origin_overdue_3h": self.overdue(at("origin"), t, 3),
+            "origin_delay_1h": mean(self.gone(at("origin"), t, 1), 0.0),
+            "origin_delay_3h": mean(self.gone(at("origin"), t, 3), 0.0),
+            "origin_late": mean([delay > 15 for delay in self.gone(at("origin"), t, 3)], 0.2),
+            "carrier_overdue": self.overdue(at("origin", "carrier"), t, 3),
+            "carrier_delay_6h": mean(self.gone(at("origin", "carrier"), t, 6), 0.0),
+            "carrier_left": len(self.gone(at("origin", "carrier"), t, 2)),
+        }
         for name, same in (
-            ("carrier", at("carrier")), ("dest", at("dest")), ("route", at("origin", "dest", "carrier")),
-            ("flight", at("carrier", "flight", "origin")), ("hour", at("origin", "hour")),
-        ):  # fmt: skip
-            landed = self.landed(index, same, t - 28 * DAY, t)
-            late = [self.times.arrival_delay[j] > 15 for j in landed]
-            found[f"{name}_record"] = (sum(late) + 2.2) / (len(landed) + 10)
-        due = [self.times.due[j] for j in range(len(self.rows)) if self.rows[j]["origin"] == row["origin"]]
-        found["due_next_hour"] = sum(t <= moment < t + HOUR for moment in due)
-        found["due_last_hour"] = sum(t - HOUR <= moment < t for moment in due)
-        return found | self.plane(index, t) | self.weather(row["origin"], t)
+            ("carrier_record", at("carrier")),
+            ("route_record", at("origin", "dest", "carrier")),
+            ("flight_record", at("carrier", "flight", "origin")),
+        ):
+            found[name] = mean(self.published(same, t), 0.22)
+        return found | self.plane(row["tailnum"], t) | self.weather(row["origin"], t)
 
-    def left(self, index: int, same: Callable[[dict], bool], start: int, end: int) -> list[int]:
-        return [
-            j for j, other in enumerate(self.rows) if j != index and same(other) and start <= self.times.left[j] < end
-        ]
+    def known_left(self, j: int, t: int) -> bool:
+        left, due = self.times.left[j], self.times.due[j]
+        return bool(left != NEVER and self.read(max(left, due)) <= t)
 
-    def landed(self, index: int, same: Callable[[dict], bool], start: int, end: int) -> list[int]:
-        arrived = ~np.isnan(self.times.arrival_delay)
+    def overdue(self, same: Callable[[dict], bool], t: int, hours: int) -> int:
+        return sum(
+            bool(same(other) and t - hours * HOUR < self.times.due[j] <= t and self.read(self.times.due[j]) <= t)
+            - bool(same(other) and t - hours * HOUR < self.times.due[j] <= t and self.known_left(j, t))
+            for j, other in enumerate(self.rows)
+        )
+
+    def gone(self, same: Callable[[dict], bool], t: int, hours: int) -> list[float]:
+        """Delays of those that were due within the hours and are known to have left."""
         return [
-            j for j, other in enumerate(self.rows)
-            if j != index and same(other) and arrived[j] and max(start, 0) <= self.times.landed[j] < end
+            float(np.clip(self.times.departure_delay[j], -30, 240)) for j, other in enumerate(self.rows)
+            if same(other) and t - hours * HOUR < self.times.due[j] <= t and self.known_left(j, t)
         ]  # fmt: skip
 
-    def overdue(self, j: int, t: int) -> bool:
-        due, left = self.times.due[j], self.times.left[j]
-        return bool(due < t <= due + 3 * HOUR and (left == NEVER or left >= t))
+    def published(self, same: Callable[[dict], bool], t: int) -> list[bool]:
+        """Whether those were late that landed within four whole days and weeks, as far as it is published."""
+        tail = (t - 28 * DAY) // DAY * DAY
+        return [
+            bool(self.times.arrival_delay[j] > 15) for j, other in enumerate(self.rows)
+            if same(other) and not np.isnan(self.times.arrival_delay[j]) and self.times.landed[j] != NEVER
+            and tail < self.times.landed[j] <= t
+            and (max(self.times.landed[j], self.times.due[j]) // DAY + 1) * DAY <= t
+        ]  # fmt: skip
 
-    def plane(self, index: int, t: int) -> dict[str, float]:
-        tail = self.rows[index]["tailnum"]
-        mine = [
-            j for j, other in enumerate(self.rows) if j != index and isinstance(tail, str) and other["tailnum"] == tail
-        ]
-        left = max(((self.times.left[j], j) for j in mine if t - DAY < self.times.left[j] < t), default=None)
-        landed = max(((self.times.landed[j], j) for j in mine if t - DAY < self.times.landed[j] < t), default=None)
+    def plane(self, tail: object, t: int) -> dict[str, float]:
+        mine = [j for j, other in enumerate(self.rows) if isinstance(tail, str) and other["tailnum"] == tail]
+        left = [(self.times.left[j], self.times.departure_delay[j]) for j in mine
+                if self.known_left(j, t) and t - DAY < self.times.left[j] <= t]  # fmt: skip
+        landed = [(self.times.landed[j], self.times.arrival_delay[j]) for j in mine
+                  if self.times.landed[j] != NEVER and t - DAY < self.times.landed[j] <= t
+                  and self.read(max(self.times.landed[j], self.times.due[j])) <= t]  # fmt: skip
         return {
-            "plane_hours_since_left": -1.0 if left is None else (t - left[0]) / HOUR,
-            "plane_last_departure_delay": 0.0 if left is None else self.times.departure_delay[left[1]],
-            "plane_hours_since_landed": -1.0 if landed is None else (t - landed[0]) / HOUR,
-            "plane_last_arrival_delay": 0.0
-            if landed is None
-            else float(np.nan_to_num(self.times.arrival_delay[landed[1]])),
+            "plane_left_s": t - max(left)[0] if left else -1.0,
+            "plane_landed_s": t - max(landed)[0] if landed else -1.0,
         }
 
     def weather(self, origin: str, t: int) -> dict[str, float]:
         mine = self.tables.weather[self.tables.weather["origin"] == origin]
         at = pd.to_datetime(mine["time_hour"], utc=True).map(lambda moment: int(moment.timestamp()))
-        before = mine[(at < t) & (at >= t - 3 * HOUR)]
-        rain = mine[(at < t) & (at >= t - 6 * HOUR)]["precip"].clip(lower=0).sum()
+        known = at.map(self.read) <= t
+        before = mine[known & (at > t - 3 * HOUR)]
+        rain = mine[known & (at > t - 6 * HOUR)]["precip"].clip(lower=0).sum()
         if before.empty:
             return {"temp": -1.0, "visib": -1.0, "rain_6h": float(rain)}
         last = before.loc[at[before.index].idxmax()]
@@ -209,6 +309,10 @@ class Oracle:
             "visib": float(last["visib"]),
             "rain_6h": float(rain),
         }
+
+
+def mean(values: list, otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise
 
 
 def expect_oracle(tables: Tables, indices: list[int]) -> None:
@@ -280,6 +384,6 @@ def test_the_dataset_is_whole() -> None:
     assert len(months) == 12
     assert len(rows) == 336_776
     assert rows["scheduled_at"].is_monotonic_increasing
-    assert not rows.drop(columns=list(FACTS)).isna().to_numpy().any()
+    assert not rows.drop(columns=list(FACTS), errors="ignore").isna().to_numpy().any()
     assert int(rows["late"].isna().sum()) == int(RAW.flights["arr_delay"].isna().sum()) == 9430
     assert int(rows["late"].sum()) == int((RAW.flights["arr_delay"] > 15).sum())

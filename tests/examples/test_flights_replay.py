@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import replay as replay_module
 import yaml
+from feed import SOURCES
+from flights import FEED_S
 from replay import Questions, replay
 
 from mizzen.kinds import kind_named
@@ -35,11 +37,13 @@ class Endpoint:
                 assert lines[0] == "post /v2/models/late-arrival/infer http/1.1"
                 assert "authorization: bearer the-key" in lines
                 length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length"))
-                (tensor,) = json.loads(await reader.readexactly(length))["inputs"]
-                assert (tensor["shape"], tensor["datatype"]) == ([1, 2], "FP64")
-                row = int(tensor["data"][1])
+                inputs = json.loads(await reader.readexactly(length))["inputs"]
+                assert [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in inputs] == [
+                    ("p", "FP64", [1, 1]), ("row", "INT64", [1, 1]), ("origin", "BYTES", [1, 1])
+                ]  # fmt: skip
+                (probability,), (row,), _ = (tensor["data"] for tensor in inputs)
                 self.seen.append(row)
-                if not await self.answer(writer, row, tensor["data"][0]):
+                if not await self.answer(writer, row, probability):
                     break
         except asyncio.IncompleteReadError:
             pass
@@ -82,11 +86,24 @@ async def serving(endpoint: Endpoint) -> AsyncIterator[str]:
 
 def questions() -> Questions:
     """Rows whose first value ranks them perfectly but for one; the last two never arrived."""
-    rows = np.column_stack([np.linspace(0, 1, ROWS), np.arange(ROWS)])
-    late = (rows[:, 0] > 0.5).astype(np.float64)
+    probability = np.linspace(0, 1, ROWS)
+    rows = [(float(p), row, "JFK") for row, p in enumerate(probability)]
+    late = (probability > 0.5).astype(np.float64)
     late[0] = 1.0
     late[-2:] = np.nan
-    return Questions(["p", "row"], rows, late)
+    return Questions(["p", "row", "origin"], rows, np.arange(ROWS) // 20 * FEED_S + 7, late)
+
+
+class Boards:
+    """A feed that notes how many had been asked about when it was moved, and to when."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.moved: list[tuple[int, int, int]] = []
+
+    async def bring(self, to_s: int, then_s: int) -> int:
+        self.moved.append((len(self.endpoint.seen), to_s, then_s))
+        return 5
 
 
 async def test_a_month_is_asked_and_scored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +118,16 @@ async def test_a_month_is_asked_and_scored(monkeypatch: pytest.MonkeyPatch) -> N
     late, other = 28 + 1, 58 - 29
     assert outcome.roc_auc == pytest.approx((28 * other) / (late * other))
     assert 0 < outcome.latency_ms_p50 <= outcome.latency_ms_p99
+
+
+async def test_what_is_known_moves_on_when_everybody_before_was_answered() -> None:
+    """Three times: not before the last of the twenty has its answer, nor after the first of the next is asked."""
+    endpoint = Endpoint({19: ["429", "503"]})
+    boards = Boards(endpoint)
+    async with serving(endpoint) as url:
+        outcome = await replay(url, questions(), api_key="the-key", connections=4, feed=boards)
+    assert boards.moved == [(0, 0, FEED_S), (22, FEED_S, 2 * FEED_S), (42, 2 * FEED_S, 2 * FEED_S)]
+    assert (outcome.pushed, outcome.errors) == (15, 0)
 
 
 async def test_what_is_refused_or_cut_off_is_asked_again() -> None:
@@ -137,6 +164,10 @@ def test_the_resources_are_valid() -> None:
     objects = {
         document["kind"]: kind_named(document["kind"]).model_validate(document) for document in yaml.safe_load_all(text)
     }
-    assert list(objects) == ["Dataset", "Model", "TrainingJob", "InferenceEndpoint"]
+    assert list(objects) == ["Dataset", "FeatureView", "Model", "TrainingJob", "InferenceEndpoint"]
     assert objects["TrainingJob"].spec.model == objects["Model"].name
+    trained_on = [taken.view for taken in objects["TrainingJob"].spec.features.taken()]
+    looked_up = objects["InferenceEndpoint"].spec.features
+    assert [used.view for used in looked_up.views] == trained_on == list(SOURCES)
+    assert looked_up.time == objects["TrainingJob"].spec.features.spine.time
     assert objects["InferenceEndpoint"].spec.model == f"{objects['Model'].name}@production"

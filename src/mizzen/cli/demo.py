@@ -11,6 +11,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import typer
 
 from mizzen.cli import lifecycle, options, output
 from mizzen.cli.failures import CommandError
-from mizzen.kinds import Dataset, InferenceEndpoint, Model, ModelVersion, TrainingJob
+from mizzen.kinds import Dataset, FeatureView, InferenceEndpoint, Model, ModelVersion, Resource, TrainingJob
 from mizzen.kube.client import Client
 from mizzen.kube.errors import AlreadyExists, NotFound
 from mizzen.kube.resources import info_of
@@ -37,6 +38,8 @@ PLACES = (Path(__file__).parents[1] / "examples" / "flights", Path(__file__).par
 """Where the example is: inside an installed package, or in a checkout."""
 NAME = "late-arrival"
 DATASET = "flights"
+ONE_BY_ONE: tuple[type[Resource], ...] = (InferenceEndpoint, TrainingJob, Model, FeatureView, Dataset)
+"""The order in which nothing is deleted that another still reads."""
 KEY = "demo-replay"
 STEP_TIMEOUT_S = 600.0
 FAILED_LOAD = frozenset({"Starting", "Loading", "PodStarting", "Waiting", "Unschedulable"})
@@ -109,14 +112,20 @@ def _tell(began: float, message: str) -> None:
 
 async def _flights(addresses: Addresses, example: Path, began: float) -> Replay:
     async with Client.from_kubeconfig(addresses.kubeconfig) as client:
-        await _forget_the_last_time(client)
         manifests = applying.read([example / "resources.yaml"])
+        named = {
+            cls: [m.wire["metadata"]["name"] for m in manifests if m.wire["kind"] == cls.__name__] for cls in ONE_BY_ONE
+        }
+        await _forget_the_last_time(client, named)
         await applying.with_code(client, manifests, example)
         async with aclosing(applying.apply(client, manifests)) as results:
             async for done in results:
                 _tell(began, f"{done.info.kind.lower()}/{done.name} {done.change}")
-        await _until(client, Dataset, DATASET, began, gives_up=lambda seen: seen.reason not in FAILED_LOAD)
+        for name in named[Dataset]:
+            await _until(client, Dataset, name, began, gives_up=lambda seen: seen.reason not in FAILED_LOAD)
         await _until(client, TrainingJob, NAME, began, gives_up=lambda seen: seen.state == "False")
+        for name in named[FeatureView]:
+            await _until(client, FeatureView, name, began, gives_up=lambda seen: seen.reason not in FAILED_LOAD)
         await _until(client, Model, NAME, began, gives_up=lambda seen: seen.reason == "GatesFailed")
         await _until(client, InferenceEndpoint, NAME, began, gives_up=lambda seen: seen.reason == "VersionFailed")
         key = await _key(client)
@@ -126,9 +135,9 @@ async def _flights(addresses: Addresses, example: Path, began: float) -> Replay:
         return await _table(client, measured, time.monotonic() - began)
 
 
-async def _forget_the_last_time(client: Client) -> None:
+async def _forget_the_last_time(client: Client, named: Mapping[type[Resource], Sequence[str]]) -> None:
     """A demo in a home that has seen one begins anew, so that what it shows happens now."""
-    for cls, name in ((InferenceEndpoint, NAME), (TrainingJob, NAME), (Model, NAME), (Dataset, DATASET)):
+    for cls, name in ((cls, name) for cls in ONE_BY_ONE for name in named[cls]):
         try:
             await client.delete(cls, name, propagation="Foreground")
         except NotFound:
@@ -182,6 +191,7 @@ async def _table(client: Client, measured: dict[str, Any], seconds: float) -> Re
     dataset = await client.get(Dataset, DATASET)
     endpoint = await client.get(InferenceEndpoint, NAME)
     version = await client.get(ModelVersion, endpoint.status.traffic[0].model_version)
+    training = await client.get(TrainingJob, NAME)
     metrics = version.spec.metrics
     conversion = version.spec.conversion
     rows: list[tuple[str, object]] = [
@@ -192,14 +202,24 @@ async def _table(client: Client, measured: dict[str, Any], seconds: float) -> Re
         ("code digest", version.spec.lineage.code),
         ("gates", "; ".join(result.message for result in version.status.gates)),
         ("ONNX against the original", f"{conversion.max_abs_difference:.2g} at most" if conversion else "came as ONNX"),
+        ("training set", _training_set(training)),
         ("AUC, October (held out)", f"{metrics['roc_auc']:.4f}"),
         ("AUC, November (replayed)", f"{measured['roc_auc']:.4f}"),
         ("requests", f"{measured['requests']:,} at {measured['requests_per_s']:,.0f}/s"),
+        (
+            "pushed between requests",
+            f"{measured['pushed']:,} events into {len(training.spec.features.views)} feature views",
+        ),
         ("errors", measured["errors"]),
         ("latency p50 / p99", f"{measured['latency_ms_p50']:.2f} ms / {measured['latency_ms_p99']:.2f} ms"),
         ("time in all", f"{seconds:.1f} s"),
     ]
     return Replay(rows, int(measured["errors"]))
+
+
+def _training_set(training: TrainingJob) -> str:
+    made = training.status.training_set
+    return "none" if made is None else f"{made.rows or 0:,} rows as of their time, {made.id[:15]}"
 
 
 def _next_steps(addresses: Addresses, home: Home) -> None:

@@ -1,10 +1,10 @@
 """FeatureViews as they were online at another time, in the online store of the control plane.
 
-    with client.replays({"customer-payments": payments, "terminal-verdicts": verdicts}) as views:
-        views.begin(midnight_us)
-        for minute in range(24 * 60):
-            ...  # ask an endpoint whose requests say when they are asked
-            views.bring(midnight_us + (minute + 1) * 60_000_000)
+with client.replays({"customer-payments": payments, "terminal-verdicts": verdicts}) as views:
+    views.begin(midnight_us)
+    for minute in range(24 * 60):
+        ...  # ask an endpoint whose requests say when they are asked
+        views.bring(midnight_us + (minute + 1) * 60_000_000)
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,7 @@ from lightkube.resources.core_v1 import ConfigMap
 
 from mizzen.data.features.errors import StoreUnavailable
 from mizzen.data.features.online.opening import open_store
-from mizzen.data.features.online.replaying import Replay
-from mizzen.data.features.online.store import OnlineStore
+from mizzen.data.features.online.replaying import Replay, Staged
 from mizzen.kinds.names import SETTINGS_CONFIG_MAP, SYSTEM_NAMESPACE
 from mizzen.kube.client import Client
 
@@ -24,16 +23,30 @@ from mizzen.kube.client import Client
 class Replays:
     """Views that move in time together. Times are microseconds since 1970."""
 
-    def __init__(self, store: OnlineStore, views: Sequence[Replay]) -> None:
+    def __init__(self, store: Staged, views: Sequence[Replay]) -> None:
         self._store, self._views = store, views
 
     def begin(self, at_us: int) -> int:
         """Endpoints get the views as of that moment; how many events that are."""
-        return sum(view.begin(at_us) for view in self._views)
+        brought = 0
+        for view in self._views:
+            brought += view.begin(at_us)
+            self._store.commit()
+        return brought
 
     def bring(self, to_us: int) -> int:
-        """What became known until then is online from now on; how many events that are."""
+        """What became known until then is online from now on, all at once; how many events that are."""
+        brought = self.prepare(to_us)
+        self.commit()
+        return brought
+
+    def prepare(self, to_us: int) -> int:
+        """Works out what `commit` then brings."""
         return sum(view.bring(to_us) for view in self._views)
+
+    def commit(self) -> None:
+        """What was prepared is online from now on."""
+        self._store.commit()
 
     def close(self) -> None:
         """Lets go of the store."""
@@ -52,7 +65,8 @@ async def replays(client: Client, namespace: str, rows: Mapping[str, pa.Table]) 
     url = (settings.data or {}).get("onlineUrl")
     if not url:
         raise StoreUnavailable(
-            f"ConfigMap {SYSTEM_NAMESPACE}/{SETTINGS_CONFIG_MAP}: expected data.onlineUrl, found none; `mizzen up` sets it"
+            f"ConfigMap {SYSTEM_NAMESPACE}/{SETTINGS_CONFIG_MAP}: expected data.onlineUrl, which `mizzen up` sets, found "
+            "none"
         )
-    store = open_store(url, durable=False)  # what a crash takes from a replay, the next one makes anew
+    store = Staged(open_store(url, durable=False))  # what a crash takes from a replay, the next one makes anew
     return Replays(store, [Replay.of(store, namespace, name, table) for name, table in rows.items()])

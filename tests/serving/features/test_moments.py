@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.features.builders import START
 from tests.serving.features.builders import FeatureStage, declared, inputs_of, matrix
@@ -50,7 +51,7 @@ async def test_features_are_of_the_moment_that_the_request_names(stage, minutes,
     row = {"card": "a", "asked_at": asked_at(minutes)}
     await answered(stage, link, stage.predict(row, row))
     ((inputs,),) = link.inputs
-    found = [[0.0 if value != value else value for value in line] for line in inputs_of(inputs).tolist()]
+    found = np.nan_to_num(inputs_of(inputs)).tolist()
     assert found == [[spent, n]] * 2
 
 

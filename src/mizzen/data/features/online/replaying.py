@@ -9,7 +9,7 @@ While it lasts the replay is what feeds the view. A new version of the source is
 it; whoever wants the present back materialises the view anew.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -21,6 +21,41 @@ from mizzen.data.features.events import Events, events_of
 from mizzen.data.features.online import catalog
 from mizzen.data.features.online.store import Changes, OnlineStore
 from mizzen.data.features.online.writer import OnlineWriter, Place, place_of
+
+
+class Staged:
+    """A store whose writes are kept back until `commit`, which makes them one transaction.
+
+    So what comes next can be worked out while requests still read what is there, and several views move at one moment.
+    It is for one who writes alone: what others write to the same records meanwhile is lost.
+    """
+
+    def __init__(self, store: OnlineStore) -> None:
+        self._store = store
+        self._kept: dict[bytes, bytes | None] = {}
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found = iter(self._store.get([key for key in keys if key not in self._kept]))
+        return [self._kept[key] if key in self._kept else next(found) for key in keys]
+
+    def write(
+        self, keys: Sequence[bytes], place: bytes, change: Callable[[bytes | None, list[bytes | None]], Changes]
+    ) -> None:
+        record, *records = self.get([place, *keys])
+        self._kept |= change(record, records)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        yield from self._store.scan(prefix)
+
+    def commit(self) -> None:
+        """Writes what was kept back. Raises `StoreUnavailable`; then it is kept on."""
+        if self._kept:
+            place = next(iter(self._kept))
+            self._store.write([], place, lambda _, __: self._kept)
+            self._kept = {}
+
+    def close(self) -> None:
+        self._store.close()
 
 
 class Replay:
