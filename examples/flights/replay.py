@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
-import pandas as pd
 import uvloop
 from feed import Feed
 from flights import FACTS, FEED_S, KEYS, Seconds, raw, timetable

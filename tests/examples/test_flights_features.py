@@ -233,8 +233,8 @@ class Oracle:
 
     def features(self, index: int) -> dict[str, float]:
         row, t = self.rows[index], int(self.times.due[index])
-        at = lambda *names: lambda other: all(other[name] == row[name] for name in names)  # noqa: E731
-        everyone: Callable[[dict], bool] = lambda other: True  # noqa: E731
+        at = lambda *names: lambda other: all(other[name] == row[name] for name in names)
+        everyone: Callable[[dict], bool] = lambda other: True
         found: dict[str, float] = {
             "city_overdue_1h": self.overdue(everyone, t, 1),
             "city_overdue_3h": self.overdue(everyone, t, 3),
