@@ -157,7 +157,7 @@ def _first_local_time_after(moments: Seconds, clock: Numbers, zones: "pd.Series[
 
 
 def timetable(tables: Tables) -> pd.DataFrame:
-    """One row for each flight, in the order in which they were scheduled: what comes with it, and what then happened."""
+    """One row for each flight, in the order in which they are due: what comes with it, and what then happened."""
     times, flights = flown(tables), tables.flights
     day = pd.to_datetime(flights[["year", "month", "day"]])
     planes = tables.planes.set_index("tailnum")

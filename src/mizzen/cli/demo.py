@@ -137,7 +137,7 @@ async def _flights(addresses: Addresses, example: Path, began: float) -> Replay:
 
 async def _forget_the_last_time(client: Client, named: Mapping[type[Resource], Sequence[str]]) -> None:
     """A demo in a home that has seen one begins anew, so that what it shows happens now."""
-    for cls, name in ((cls, name) for cls in ONE_BY_ONE for name in named[cls]):
+    for cls, name in ((kind, name) for kind in ONE_BY_ONE for name in named[kind]):
         try:
             await client.delete(cls, name, propagation="Foreground")
         except NotFound:
