@@ -23,6 +23,11 @@ ANNOTATION_RUN_DIR = "node.mizzen.dev/run-dir"
 ANNOTATION_LOAD = "mizzen.dev/load"
 """On a Dataset: asks for one load beyond those that its spec asks for; see `LoadRequest`."""
 
+ANNOTATION_MATERIALISE = "mizzen.dev/materialise"
+"""On a FeatureView: asks for one run beyond those that its spec and its source ask for, each time its text changes."""
+FINALIZER_ONLINE = "mizzen.dev/online-records"
+"""On a FeatureView: its records are in the online store, and are taken away before it goes."""
+
 SYSTEM_NAMESPACE = "mizzen-system"
 SETTINGS_CONFIG_MAP = "mizzen"
 RUNNER_SERVICE_ACCOUNT = "mizzen-runner"

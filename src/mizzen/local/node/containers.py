@@ -18,6 +18,7 @@ from mizzen.local.node.podfolder import PodFolder, cache_folder
 from mizzen.local.node.podspec import ContainerSpec, Json, PodSpec
 from mizzen.local.node.podstate import Exit
 from mizzen.local.node.ports import variable
+from mizzen.local.node.prefork import NotReadyError
 from mizzen.local.node.references import Sources
 
 MESSAGE_BYTES_MAX = 4096
@@ -64,7 +65,17 @@ class Containers:
         enclosure = self._enclose(spec, attempt)
         launch = replace(launch, groups=enclosure.groups, oom_file=enclosure.oom_file)
         attempt.create(delay_s, self.host.clock(), launch.groups)
-        return (launch, *attempt.launch(launch))
+        return (launch, *self._begin(attempt, launch))
+
+    def _begin(self, attempt: Attempt, launch: Launch) -> tuple[int, int]:
+        prefork = self.host.prefork
+        spawn = prefork.spawn(launch)
+        if spawn is not None:
+            try:
+                return attempt.launch(launch, spawn)
+            except NotReadyError:
+                prefork.wanted(launch)
+        return attempt.launch(launch)
 
     def _forget_old(self, spec: ContainerSpec, number: int) -> None:
         for old in attempts(self.folder.container(spec.name)):
