@@ -12,6 +12,7 @@ from mizzen.controllers.endpoint.controller import EndpointController
 from mizzen.controllers.model.controller import ModelController
 from mizzen.controllers.platform import Platform
 from mizzen.controllers.scaling.controller import ScalingController
+from mizzen.controllers.scaling.density import DensityController
 from mizzen.controllers.trainingjob.controller import TrainingJobController
 from mizzen.kinds.names import SYSTEM_NAMESPACE
 from mizzen.kube.client import Client
@@ -26,12 +27,14 @@ COMPONENT = "mizzen-controllers"
 
 def controllers_of(platform: Platform, listen: str | None = None) -> Sequence[Controller]:
     """Every controller, in the order of the kinds they make true."""
+    scaling = ScalingController(platform, listen)
     return (
         DatasetController(platform),
         TrainingJobController(platform),
         ModelController(platform),
         EndpointController(platform),
-        ScalingController(platform, listen),
+        scaling,
+        DensityController(platform, scaling),
     )
 
 
