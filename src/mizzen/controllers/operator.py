@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from mizzen.controllers.dataset.controller import DatasetController
 from mizzen.controllers.endpoint.controller import EndpointController
+from mizzen.controllers.featureview.controller import FeatureViewController
 from mizzen.controllers.model.controller import ModelController
 from mizzen.controllers.platform import Platform
 from mizzen.controllers.scaling.controller import ScalingController
@@ -30,6 +31,7 @@ def controllers_of(platform: Platform, listen: str | None = None) -> Sequence[Co
     scaling = ScalingController(platform, listen)
     return (
         DatasetController(platform),
+        FeatureViewController(platform),
         TrainingJobController(platform),
         ModelController(platform),
         EndpointController(platform),

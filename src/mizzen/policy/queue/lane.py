@@ -260,7 +260,7 @@ class Lane:
         return min(rules.batch_rows_max, cost_max), rules.batch_bytes_max
 
     def has_full_batch(self) -> bool:
-        """Whether what comes next is a batch that nothing fits into any more, and not one that is run again as it is."""
+        """Whether what comes next is a batch that nothing fits into, and not one that is run again as it is."""
         head = self._first()
         if head is None or head.alone or self._again:
             return False
