@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 
 from mizzen.kinds.cron import Cron
 from mizzen.kinds.data import DATASET_NAME, InputVersion, ModelUsed
@@ -126,7 +126,7 @@ class BatchHistory(Wire):
     failed: int = Field(default=3, ge=0, le=100)
 
 
-_RULES = [
+_RULES: list[JsonValue] = [
     {
         "rule": "has(self.model) != has(self.endpoint)",
         "message": "expected exactly one of model and endpoint",
@@ -173,6 +173,8 @@ class BatchPredictionSpec(PodOptions):
     refuses every row."""
     schedule: BatchSchedule | None = None
     """When runs begin. Absent: one run, at once, and again when the spec is changed."""
+    background: bool = True
+    """Its processes run on processors that nobody else wants just then. Without it they have their share."""
     suspend: bool = False
     """No run begins; those at work go on."""
     history: BatchHistory = Field(default_factory=BatchHistory)

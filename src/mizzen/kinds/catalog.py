@@ -7,7 +7,15 @@ from mizzen.kinds.features import FeatureView
 from mizzen.kinds.meta import Resource
 from mizzen.kinds.serve import InferenceEndpoint
 
-KINDS: tuple[type[Resource], ...] = (Dataset, FeatureView, Model, ModelVersion, TrainingJob, InferenceEndpoint, BatchPrediction)
+KINDS: tuple[type[Resource], ...] = (
+    Dataset,
+    FeatureView,
+    Model,
+    ModelVersion,
+    TrainingJob,
+    InferenceEndpoint,
+    BatchPrediction,
+)
 
 
 def kind_named(name: str) -> type[Resource] | None:

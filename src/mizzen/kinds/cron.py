@@ -1,9 +1,9 @@
 """Schedules in cron's notation, on the clock of a time zone: when they fall due, and what daylight saving does to them.
 
-The notation is CronJob's: five fields (minute, hour, day of the month, month, day of the week), each `*`, `?`, a number,
-a name (`jan`, `mon`), a range, a step (`*/5`, `8-18/2`, `5/10`: from 5 to the end) or a list of these; or one of
-`@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`. Where both days are given (neither is
-`*` or `?`), one of them is enough.
+The notation is CronJob's: five fields (minute, hour, day of the month, month, day of the week), each `*`, `?`, a
+number, a name (`jan`, `mon`), a range, a step (`*/5`, `8-18/2`, `5/10`: from 5 to the end) or a list of these; or one
+of `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`. Where both days are given (neither
+is `*` or `?`), one of them is enough.
 
 **Daylight saving.** CronJob leaves a run out that falls into the hour that is skipped, and makes two of one that falls
 into the hour that is repeated: a nightly batch at 02:30 is missing once a year, and there twice once. Here it is as in

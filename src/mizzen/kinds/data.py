@@ -207,7 +207,9 @@ class DatasetSpec(PodOptions):
         if self.refresh.on_input and not (self.source.sql is not None and self.source.sql.datasets):
             raise ValueError("refresh.onInput: expected a sql source with datasets")
         if self.source.batch_prediction is not None and (self.expectations or self.load != LoadOptions()):
-            raise ValueError("source.batchPrediction: expected neither expectations nor load: its run says what it adds")
+            raise ValueError(
+                "source.batchPrediction: expected neither expectations nor load: its run says what it adds"
+            )
         if self.time_zone is not None and self.event_time is None:
             raise ValueError("timeZone: expected eventTime, whose zone this is")
         return self
