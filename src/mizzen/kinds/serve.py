@@ -9,6 +9,7 @@ from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resour
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.pods import EnvValue, Resources
 from mizzen.kinds.scalars import Duration, Quantity, duration_s, quantity
+from mizzen.kinds.scaling import Profile, Scaling, ScalingStatus
 
 
 def _not_zero(text: str) -> str:
@@ -30,13 +31,6 @@ SomeBytes = Annotated[Quantity, AfterValidator(_some_bytes)]
 def _checked_reference(text: str) -> str:
     ModelReference.parse(text)
     return text
-
-
-class Scaling(Wire):
-    """How many worker processes serve the model."""
-
-    replicas: int = Field(default=1, ge=0, le=1000)
-    """Workers of the version that gets traffic. With 0, requests wait in the queue until their time is over."""
 
 
 class Batching(Wire):
@@ -140,6 +134,9 @@ class InferenceEndpointSpec(Wire):
     """`name@alias` (followed as the alias moves) or `name:version` (fixed)."""
     access: Literal["api-key", "anonymous"] = "api-key"
     """Who may call: holders of an API key for this endpoint, or anyone who reaches the port."""
+    profile: Profile | None = None
+    """A class of service: presets for what `scaling` leaves out. `serverless`: no worker while idle; `always-on`: one
+    at least; `batch`: no worker while idle, throughput before latency. See docs/scaling.md."""
     scaling: Scaling = Field(default_factory=Scaling)
     """How many workers."""
     batching: Batching = Field(default_factory=Batching)
@@ -237,6 +234,8 @@ class InferenceEndpointStatus(Status):
     ready_replicas: int = 0
     selector: str = ""
     """Label selector of the workers, for the scale subresource."""
+    scaling: ScalingStatus | None = None
+    """Why there are as many workers as there are; absent where the number is fixed."""
     workers: list[WorkerStatus] = Field(default_factory=list)
     """The worker processes of all versions, by name of their Pod; the first fifty."""
     serving: str | None = None

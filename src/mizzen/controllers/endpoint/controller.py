@@ -13,6 +13,7 @@ from lightkube.resources.core_v1 import Pod
 
 from mizzen.controllers.endpoint.decide import decide, resolve
 from mizzen.controllers.endpoint.reports import Reports
+from mizzen.controllers.endpoint.sizes import sizes
 from mizzen.controllers.endpoint.workers import (
     deployment_for,
     deployment_name,
@@ -78,10 +79,12 @@ class EndpointController(ResourceController):
         found = {meta_of(one).name: one for one in self._deployments.by_index("endpoint", str(key))}
         workers = self._workers(endpoint, target, found)
         seen = self._seen(endpoint, target, key)
-        decision = decide(endpoint, target, workers, settings, self.platform.now_text(), seen)
+        size = sizes(endpoint, found)
+        replicas = size(target) if isinstance(target, Version) else None
+        decision = decide(endpoint, target, workers, settings, self.platform.now_text(), seen, replicas=replicas)
         wanted: set[str] = set()
         for version in decision.deployments:
-            deployment = deployment_for(endpoint, version, settings)
+            deployment = deployment_for(endpoint, version, settings, size(version))
             name = meta_of(deployment).name
             wanted.add(name)
             if must_apply(deployment, found.get(name)):

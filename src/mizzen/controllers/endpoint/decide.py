@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mizzen.controllers.conditions import Happened, Moment
+from mizzen.controllers.endpoint.sizes import needed
 from mizzen.controllers.endpoint.workers import selector
 from mizzen.controllers.model.decide import unapproved
 from mizzen.controllers.settings import PlatformSettings
@@ -13,7 +14,7 @@ from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.scalars import duration_s
 from mizzen.kinds.serve import InferenceEndpointStatus, Traffic, WorkerStatus
-from mizzen.kube.resources import format_time
+from mizzen.kube.times import format_time
 from mizzen.policy import rollout
 from mizzen.policy.rollout import Plan, Version, Workers
 
@@ -66,8 +67,12 @@ def decide(
     settings: PlatformSettings,
     now: str,
     seen: Sequence[WorkerStatus] = (),
+    *,
+    replicas: int | None = None,
 ) -> Decision:
-    """The decision for one endpoint; `workers` by ModelVersion name, `seen` each worker process by itself."""
+    """The decision for one endpoint; `workers` by ModelVersion name, `seen` each worker process by itself. `replicas`:
+    how many the version asked for should have, by default the spec's number.
+    """
     spec = endpoint.spec
     moment = Moment(endpoint.metadata.generation or 0, now)
     status = endpoint.status.model_copy(deep=True)
@@ -78,7 +83,7 @@ def decide(
         candidate=status.candidate,
         candidate_age_s=_seconds_between(status.candidate.since, now) if status.candidate is not None else 0.0,
         workers=workers,
-        replicas=spec.scaling.replicas,
+        replicas=spec.scaling.replicas if replicas is None else replicas,
         start_timeout_s=duration_s(spec.worker.start_timeout),
         spec_changed=status.observed_generation != moment.generation,
         now=now,
@@ -152,10 +157,10 @@ def _state_ready(
     moment: Moment,
 ) -> None:
     """Ready: what the endpoint asks for is what answers, by as many workers as it asks for."""
-    replicas = endpoint.spec.scaling.replicas
-    enough = plan.traffic is not None and status.ready_replicas >= replicas
+    enough = plan.traffic is not None and status.ready_replicas >= needed(endpoint, trouble)
     why = f": {trouble}" if trouble and not enough else ""
-    counted = f"{status.ready_replicas} of {replicas} workers ready{why}"
+    wanted = max(status.replicas, needed(endpoint, trouble))
+    counted = f"{status.ready_replicas} of {wanted} workers ready{why}" if wanted else "idle; a request starts a worker"
     moment.state(status, WORKERS_READY, "True" if enough else "False", "Ready" if enough else "WorkersMissing", counted)
     meanwhile = f"; {status.serving} stays served" if status.serving is not None else ""
     candidate = plan.candidate

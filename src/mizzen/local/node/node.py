@@ -33,10 +33,11 @@ from mizzen.local.node.metrics import NodeMetrics
 from mizzen.local.node.moments import Clock, now
 from mizzen.local.node.orphans import HomeLock, remember_groups
 from mizzen.local.node.podfolder import PodFolder, pod_folders
-from mizzen.local.node.podspec import POD, PodSpec
+from mizzen.local.node.podspec import PodSpec
 from mizzen.local.node.podstatus import pod_phase
 from mizzen.local.node.podworker import PodWorker
 from mizzen.local.node.registration import Registration
+from mizzen.local.node.resources import POD
 from mizzen.local.node.routes import Routes
 from mizzen.local.node.server import KubeletServer
 from mizzen.local.node.sources import SourceCache

@@ -47,7 +47,7 @@ async def control(home: Home, host: str, port: int, gateway_url: str, kubeconfig
             stack.push_async_callback(server.stop)
         client = await stack.enter_async_context(Client.from_kubeconfig(kubeconfig or home.kubeconfig))
         await install(client, PlatformSettings(home.store_url, gateway_url))
-        runtimes = [runtime_of(client, elect=kubeconfig is not None)]
+        runtimes = [runtime_of(client, elect=kubeconfig is not None, listen=f"unix:{home.scaling_socket}")]
         if kubeconfig is None:
             runtimes.append(cluster_runtime_of(client))
         node = Node(client, home.root, NodeOptions(socket.gethostname().lower()))

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, Self
 
 FORMAT = 1
+SOCKET_PATH_MAX = 100
+"""A Unix socket's path may be 104 bytes on macOS and 108 on Linux."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is this user's alone
 
 
@@ -56,6 +58,13 @@ class Home:
     @property
     def run(self) -> Path:
         return self.root / "run"
+
+    @property
+    def scaling_socket(self) -> Path:
+        """Where the scaling controller listens to the gateway; a socket may have a short path only."""
+        name = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
+        local = self.run / "scaling.sock"
+        return local if len(str(local)) <= SOCKET_PATH_MAX else Path(tempfile.gettempdir()) / f"mizzen-{name}.sock"
 
     @property
     def logs(self) -> Path:

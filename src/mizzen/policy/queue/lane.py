@@ -260,9 +260,9 @@ class Lane:
         return min(rules.batch_rows_max, cost_max), rules.batch_bytes_max
 
     def has_full_batch(self) -> bool:
-        """Whether what comes next is a batch that nothing fits into any more."""
+        """Whether what comes next is a batch that nothing fits into any more, and not one that is run again as it is."""
         head = self._first()
-        if head is None or head.alone:
+        if head is None or head.alone or self._again:
             return False
         group = self._groups[head.group]
         rows_max, size_max = self.batch_max(head)

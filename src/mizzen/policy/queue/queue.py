@@ -23,6 +23,8 @@ SPARE_S = 0.005
 """A second batch is sent ahead to a worker that is expected to be free in this time: sooner it is worth more to decide
 late than to hide the way between.
 """
+RETRY_AFTER_MAX_S = 30.0
+"""Nobody is told to wait longer: a rate measured now says little about a time that far off."""
 LOST_TWICE = "two workers were lost while they ran this request"
 
 
@@ -132,8 +134,10 @@ class Queue:
         per_s = found.per_s(request) if found is not None else 0.0
         if found is None or not per_s:
             deadline_s = self.deadline_s()
-            return max(0.0, deadline_s - now) if deadline_s is not None else 0.0
-        return found.cost / per_s
+            wait_s = max(0.0, deadline_s - now) if deadline_s is not None else 0.0
+        else:
+            wait_s = found.cost / per_s
+        return min(wait_s, RETRY_AFTER_MAX_S)
 
     # Workers
 

@@ -69,6 +69,8 @@ class Gateway:
         """Kept when an endpoint goes: what was counted was counted."""
         self.refusals: dict[str, int] = {}
         """Requests that belong to no endpoint, by why they were refused."""
+        self.on_starved: Callable[[Service], None] | None = None
+        """Called when requests wait at an endpoint without workers."""
         self.tracing = pages.tracing(0.0)
         """What is told of traces."""
         self.totals: pages.Totals = lambda key: self.measures.get(key, Measures())
@@ -250,6 +252,7 @@ class Gateway:
             measures = self.measures.setdefault(endpoint.key if known else OTHERS, Measures())
             recorder = self._recorder(endpoint, None, measures)
             service = Service(endpoint, self.clock, measures, self._connect, recorder)
+            service.on_starved = self.on_starved
             self.services[endpoint.key] = service
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)

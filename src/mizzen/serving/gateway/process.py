@@ -28,6 +28,7 @@ from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.metrics import MetricsFiles
 from mizzen.serving.gateway.observer import observer_of
 from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
+from mizzen.serving.gateway.reporting import Reporter
 
 log = logging.getLogger("mizzen.gateway")
 PATIENCE_S = 5.0
@@ -76,7 +77,10 @@ async def run(plan: Plan) -> None:
     gateway.tracing = pages.tracing(plan.traces_ratio if plan.traces_url is not None else 0.0)
     gateway.totals = lambda key: metrics.total().measures.get(key, Measures())
     server = _Servers(plan, handler)
-    tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
+    tasks = [loop.create_task(metrics.run())]
+    if plan.report_to is not None:
+        tasks.append(loop.create_task(Reporter(gateway, plan.report_to, time.monotonic).run()))
+    tasks.append(loop.create_task(_follow(plan, gateway)))
     if observer is not None:
         tasks.append(loop.create_task(observer.run()))
     announcing = loop.create_task(_announce(gateway))

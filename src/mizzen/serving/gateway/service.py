@@ -69,6 +69,8 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._assigning = False
+        self.on_starved: Callable[[Service], None] | None = None
+        """Called when requests wait and there is no worker: see `reporting`."""
         self.streams = Streams(self, self._ends, clock)
         self.update(endpoint)
 
@@ -183,6 +185,7 @@ class Service:
             )  # fmt: skip
         self._parked.append(exchange)
         self._wake_at(exchange.deadline_s)
+        self._assign_soon()
 
     def _unpark(self) -> None:
         parked, self._parked = self._parked, deque()
@@ -379,6 +382,8 @@ class Service:
         held_until_s = self._queue.held_until_s()
         if held_until_s is not None:
             self._wake_at(held_until_s)
+        if not self._links and self.on_starved is not None and (self._queue.rows_waiting or self._parked):
+            self.on_starved(self)
 
     def _perform(self, commands: Sequence[Command]) -> None:
         """Does what the queue says."""
