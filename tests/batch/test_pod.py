@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from tests.batch.builders import NOW, PICKY, Told, clock, numbers, put_model, put_table, rows_of, task
+from tests.batch.builders import PICKY, Told, clock, numbers, put_model, put_table, rows_of, task
 from tests.serving.builders import picky_model
 
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import Table
-from mizzen.data.pod import Failure
 from mizzen.serving.batch.own_worker import OwnWorker
 from mizzen.serving.batch.running import BatchPod
 
@@ -19,7 +17,9 @@ def store(tmp_path: Path) -> Store:
     return Store.open((tmp_path / "store").as_uri())
 
 
-async def test_a_run_answers_every_row_in_its_order_and_keeps_why_others_were_refused(store: Store, tmp_path: Path) -> None:
+async def test_a_run_answers_every_row_in_its_order_and_keeps_why_others_were_refused(
+    store: Store, tmp_path: Path
+) -> None:
     """Of 1,000 rows two cannot be answered; all are in the result, in order, and nothing else is left in the store."""
     digest = put_model(store, picky_model())
     values = [number % 4 for number in range(1000)]

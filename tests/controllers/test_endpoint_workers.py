@@ -213,13 +213,13 @@ def test_a_version_whose_types_nobody_approved_is_held_back_and_says_how() -> No
     assert (gate.gate, gate.passed) == ("types approved", False)
     assert gate.message.endswith('write in Model late: spec.trustedTypes: ["a.B", "c.D"]')
     assert "c.D. To approve" in gate.message
-    assert resolve(endpoint(model="late:1"), model(trustedTypes=["a.B"]), {1: version}) == (
+    assert resolve(endpoint(model="late:1").spec.model, model(trustedTypes=["a.B"]), {1: version}) == (
         "UntrustedTypes",
         gate.message,
     )
     approving = model(trustedTypes=["c.D", "a.B", "other.E"])
     assert [alias.name for alias in decide_model(approving, [version], T0).status.aliases] == ["production"]
-    target = resolve(endpoint(model="late:1"), approving, {1: version})
+    target = resolve(endpoint(model="late:1").spec.model, approving, {1: version})
     assert isinstance(target, Version)
     task = json.loads(_task(target))
     assert (task["format"], task["trusted"]) == ("skops", ["a.B", "c.D"])

@@ -39,7 +39,8 @@ _CONFIG_MAP = ResourceInfo("", "v1", "ConfigMap", "configmaps", namespaced=True)
 
 def runner_role() -> dict[str, Any]:
     """What the Pods of Jobs may do: read our kinds, make model versions, report into the statuses they are about."""
-    ours = ["datasets", "models", "modelversions", "trainingjobs", "inferenceendpoints"]
+    ours = ["datasets", "models", "modelversions", "trainingjobs", "inferenceendpoints", "batchpredictions"]
+    statuses = ["datasets/status", "trainingjobs/status", "batchpredictions/status"]
     return {
         "apiVersion": _CLUSTER_ROLE.api_version,
         "kind": _CLUSTER_ROLE.kind,
@@ -47,7 +48,7 @@ def runner_role() -> dict[str, Any]:
         "rules": [
             {"apiGroups": [GROUP], "resources": ours, "verbs": ["get", "list", "watch"]},
             {"apiGroups": [GROUP], "resources": ["modelversions"], "verbs": ["create"]},
-            {"apiGroups": [GROUP], "resources": ["datasets/status", "trainingjobs/status"], "verbs": ["get", "patch"]},
+            {"apiGroups": [GROUP], "resources": statuses, "verbs": ["get", "patch"]},
         ],
     }
 

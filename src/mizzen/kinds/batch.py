@@ -291,6 +291,8 @@ class BatchPredictionStatus(Status):
     last_successful_time: Timestamp | None = None
     settled_until: Timestamp | None = None
     """Times of the schedule up to this one were run, or left out."""
+    settled_spec: str | None = None
+    """Digest of the spec that was run last, where there is no schedule."""
     settled_request: str | None = None
     """The last request for a run (annotation `mizzen.dev/run`) that was answered."""
     shards: dict[str, BatchShard] = Field(default_factory=dict)

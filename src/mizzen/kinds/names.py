@@ -21,6 +21,11 @@ ANNOTATION_RUN_DIR = "node.mizzen.dev/run-dir"
 ANNOTATION_LOAD = "mizzen.dev/load"
 """On a Dataset: asks for one load beyond those that its spec asks for; see `LoadRequest`."""
 
+ANNOTATION_RUN = "mizzen.dev/run"
+"""On a BatchPrediction: asks for one run beyond those of its spec and schedule; any new value is a new request."""
+BATCH_KEY_PREFIX = "batchprediction."
+"""How the names of API keys of batch predictions begin. Requests with such a key wait behind all others."""
+
 SYSTEM_NAMESPACE = "mizzen-system"
 SETTINGS_CONFIG_MAP = "mizzen"
 RUNNER_SERVICE_ACCOUNT = "mizzen-runner"

@@ -102,7 +102,7 @@ class EndpointController(ResourceController):
         reference = ModelReference.parse(endpoint.spec.model)
         versions = self._versions.by_index(MODEL, f"{endpoint.namespace}/{reference.name}")
         by_number = {version.spec.version: version for version in versions}
-        return resolve(endpoint, self._models.get(endpoint.namespace, reference.name), by_number)
+        return resolve(endpoint.spec.model, self._models.get(endpoint.namespace, reference.name), by_number)
 
     def _workers(
         self, endpoint: InferenceEndpoint, target: Version | tuple[str, str], found: dict[str, Deployment]

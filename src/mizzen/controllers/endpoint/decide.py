@@ -32,11 +32,11 @@ class Decision:
     """When time alone may change the decision."""
 
 
-def resolve(
-    endpoint: InferenceEndpoint, model: Model | None, versions: Mapping[int, ModelVersion]
-) -> Version | tuple[str, str]:
-    """The version the endpoint asks for, or (reason, message) why there is none. `versions`: the model's, by number."""
-    reference = ModelReference.parse(endpoint.spec.model)
+def resolve(wanted: str, model: Model | None, versions: Mapping[int, ModelVersion]) -> Version | tuple[str, str]:
+    """The version that `spec.model` asks for, or (reason, message) why there is none. `versions`: the model's, by
+    number.
+    """
+    reference = ModelReference.parse(wanted)
     if model is None:
         return "ModelMissing", f"spec.model: expected an existing Model, found no {reference.name}"
     number = reference.version

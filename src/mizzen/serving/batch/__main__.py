@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ def main() -> int:
         index = int(os.environ.get(INDEX, "0"))
         if task.background:
             step_back()
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request helps nobody
         with PodApi() as api:
             pod = BatchPod(task, index, StatusReporter(api, task, index), ways_of(task), lambda: datetime.now(UTC))
             asyncio.run(pod.run())

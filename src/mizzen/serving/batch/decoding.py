@@ -163,8 +163,8 @@ def _column(column: _Predicted, answers: Sequence[Sequence[Tensor]]) -> pa.Array
 
 def _taken(array: NDArray[Any], place: int, column: _Predicted) -> NDArray[Any]:
     if place >= array.shape[1]:
-        raise Failure("UnknownOutputs", f"output {column.output.name}: expected a value in place {place}, the model gave "
-                                        f"{array.shape[1]} for a row")  # fmt: skip
+        found = f"the model gave {array.shape[1]} for a row"
+        raise Failure("UnknownOutputs", f"output {column.output.name}: expected a value in place {place}, {found}")
     return np.ascontiguousarray(array[:, place])
 
 
