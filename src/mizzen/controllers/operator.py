@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from mizzen.controllers.batchprediction.controller import BatchPredictionController
 from mizzen.controllers.dataset.controller import DatasetController
 from mizzen.controllers.endpoint.controller import EndpointController
+from mizzen.controllers.featureview.controller import FeatureViewController
 from mizzen.controllers.model.controller import ModelController
 from mizzen.controllers.platform import Platform
 from mizzen.controllers.scaling.controller import ScalingController
@@ -29,6 +30,7 @@ def controllers_of(platform: Platform, listen: str | None = None) -> Sequence[Co
     """Every controller, in the order of the kinds they make true."""
     return (
         DatasetController(platform),
+        FeatureViewController(platform),
         TrainingJobController(platform),
         ModelController(platform),
         EndpointController(platform),

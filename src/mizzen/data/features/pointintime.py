@@ -183,6 +183,13 @@ def enriched(use: Use) -> Rows:
     return Enriched(use) if use.others else use.source
 
 
+def without_rows(use: Use) -> Use:
+    """The same view over nothing: for its columns and their types."""
+    return replace(
+        use, source=InMemory(use.source.schema.empty_table()), others=tuple(without_rows(o) for o in use.others)
+    )
+
+
 def _in_structs(piece: pa.Table, own: Sequence[str], others: Sequence[Use]) -> pa.Table:
     result = piece.select([*own])
     for other in others:

@@ -46,7 +46,7 @@ async def control(home: Home, host: str, port: int, gateway_url: str, kubeconfig
             await server.start()
             stack.push_async_callback(server.stop)
         client = await stack.enter_async_context(Client.from_kubeconfig(kubeconfig or home.kubeconfig))
-        await install(client, PlatformSettings(home.store_url, gateway_url))
+        await install(client, PlatformSettings(home.store_url, gateway_url, online_url=home.online_url))
         runtimes = [runtime_of(client, elect=kubeconfig is not None, listen=f"unix:{home.scaling_socket}")]
         if kubeconfig is None:
             runtimes.append(cluster_runtime_of(client))

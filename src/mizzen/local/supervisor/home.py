@@ -4,6 +4,7 @@
     kubeconfig       how clients reach the control plane (0600)
     server/          the API server: SQLite, certificate authority
     store/           artifacts and tables
+    online/          features, for reads in microseconds
     node/            Pod work folders and their logs
     run/             lock, process records, sockets
     predictions/     what is logged of requests and is not in the store yet
@@ -54,6 +55,11 @@ class Home:
     @property
     def store_url(self) -> str:
         return self.store.as_uri()
+
+    @property
+    def online_url(self) -> str:
+        """The online store of features."""
+        return "lmdb://" + (self.root / "online").as_uri().removeprefix("file://")
 
     @property
     def run(self) -> Path:
