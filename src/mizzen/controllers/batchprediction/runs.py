@@ -79,5 +79,10 @@ def task_of(
     if endpoint is not None and spec.way == "endpoint":
         path = f"/namespaces/{endpoint.namespace}/v2/models/{endpoint.name}"
         rows_max = min(endpoint.spec.batching.max_rows, endpoint.spec.queue.max_rows)
-        task["endpoint"] = {"name": endpoint.name, "url": settings.gateway_url + path, "batchRowsMax": rows_max}
+        task["endpoint"] = {
+            "name": endpoint.name,
+            "url": settings.gateway_url + path,
+            "batchRowsMax": rows_max,
+            "workers": endpoint.status.replicas,
+        }
     return task

@@ -328,8 +328,9 @@ class Queue:
             if victim is None:
                 break
             before_rows, before_size = lane.rows, lane.size
+            whole = victim.whole or victim
             self._drop(victim)
-            refused.append(Refused(victim.whole or victim, Reason.PUSHED_OUT, retry_after_s))
+            refused.append(Refused(whole, Reason.PUSHED_OUT, retry_after_s))
             rows -= before_rows - lane.rows
             size -= before_size - lane.size
         self._pushed_out += len(refused)

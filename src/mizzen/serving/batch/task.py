@@ -24,6 +24,8 @@ class EndpointAddress(Wire):
     """Of the endpoint, without the version: `http://…/v2/models/NAME`."""
     batch_rows_max: int
     """Rows of one of its batches."""
+    workers: int = 1
+    """It had when the run started."""
 
 
 class BatchTask(Wire):

@@ -25,7 +25,9 @@ from mizzen.serving.tensors import Tensor
 KEY = "MIZZEN_API_KEY"
 TIMEOUT_S = 120.0
 """Longer than an endpoint lets requests wait by default."""
-WIDTH_FIRST, WIDTH_MAX = 2.0, 32.0
+WIDTH_FIRST, WIDTH_MAX = 2.0, 64.0
+WIDTH_FOR_WORKER = 4.0
+"""Slices on their way for each worker: enough that none of them waits for the next, and the queue stays short."""
 
 
 class ThroughEndpoint:
@@ -44,6 +46,7 @@ class ThroughEndpoint:
             headers=headers, timeout=TIMEOUT_S, trust_env=False, limits=limits, transport=transport
         )
         self._width = WIDTH_FIRST
+        self._width_max = min(WIDTH_MAX, WIDTH_FOR_WORKER * max(1, address.workers))
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,7 +70,7 @@ class ThroughEndpoint:
             self._width = 1.0
             raise Again(f"endpoint {self._name} does not answer: {str(error) or type(error).__name__}") from error
         if response.status_code == httpx2.codes.OK:
-            self._width = min(WIDTH_MAX, self._width + 1.0 / self._width)
+            self._width = min(self._width_max, self._width + 1.0 / self._width)
             return _outputs(response)
         raise self._refusal(response)
 
