@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
-NAMES = ("startup", "apiserver", "gateway", "grpc", "features")
+NAMES = ("startup", "apiserver", "gateway", "graphs", "grpc", "features")
 INTRODUCTION = (
     "Made by `make bench`; the raw rows are in `benchmarks/results`. Peers are measured in the same run on the "
     "same machine. Compare ratios, not numbers: machines differ."

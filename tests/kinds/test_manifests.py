@@ -162,7 +162,6 @@ metadata: {name: a}
 a: [
 """
 TOLD = """\
-spec.model: expected a value, got nothing; is modle meant to be model? (endpoints.yaml:4)
 spec.modle: expected a field that is known here, got modle; did you mean model? (endpoints.yaml:5)
 spec.scaling.replicas: expected an integer of at least 0, got -3 (endpoints.yaml:6)
 spec.scaling.replica: expected a field that is known here, got replica; did you mean replicas? (endpoints.yaml:6)

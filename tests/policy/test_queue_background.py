@@ -1,7 +1,7 @@
 """Batch predictions in an endpoint's queue: behind everybody, never ahead of an idle worker, short in time."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mizzen.policy.queue import Batch, Queue, Request, Rules
@@ -75,7 +75,8 @@ def test_its_rows_do_not_fill_up_the_batches_of_others() -> None:
     assert batch.rows == 1
 
 
-@given(row_s=st.floats(1e-6, 0.05), rows=st.integers(1, 5000))
+@settings(deadline=None, max_examples=40)
+@given(row_s=st.floats(1e-6, 0.05), rows=st.integers(1, 2000))
 def test_its_batches_are_short_in_time(row_s: float, rows: int) -> None:
     """Whatever a row costs, a batch of its rows takes what others may wait, or is of one row; and all rows are run."""
     queue = taught(Rules(batch_rows_max=256, rows_max=100_000), row_s)

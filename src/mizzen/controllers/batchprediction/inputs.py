@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mizzen.controllers.endpoint.decide import resolve
+from mizzen.controllers.endpoint.decide import resolved
 from mizzen.kinds import BatchPrediction, Dataset, InferenceEndpoint, Model, ModelVersion
 from mizzen.kinds.build import Signature
 from mizzen.kinds.data import InputVersion, ModelUsed
@@ -79,23 +79,28 @@ def _model(batch: BatchPrediction, found: Found) -> ModelVersion | Problem:
     versions = found.versions or {}
     if batch.spec.endpoint is None:
         assert batch.spec.model is not None, "exactly one of the two is given"
-        resolved = resolve(batch.spec.model, found.model, versions)
-        return resolved if isinstance(resolved, tuple) else versions[resolved.version]
+        version = resolved(batch.spec.model, "spec.model", found.model, versions)
+        return version if isinstance(version, tuple) else versions[version.version]
     endpoint = found.endpoint
     if endpoint is None:
         return (
             "EndpointMissing",
             f"spec.endpoint: expected an existing InferenceEndpoint, found no {batch.spec.endpoint}",
         )
+    if endpoint.spec.graph is not None:
+        return "EndpointIsGraph", (
+            f"spec.endpoint: expected an endpoint of one model, found {endpoint.name}, which is a graph: a run is of one "
+            "model version"
+        )
     if not endpoint.status.traffic:
         ready = condition_named(endpoint.status.conditions, "Ready")
         why = f": {ready.message}" if ready is not None and ready.message else ""
         return "WaitingForEndpoint", f"waits for endpoint {endpoint.name} to serve a version{why}"
     traffic = max(endpoint.status.traffic, key=lambda each: each.percent)
-    version = versions.get(traffic.version)
-    if version is None or version.spec.artifact.digest != traffic.digest:
+    served = versions.get(traffic.version)
+    if served is None or served.spec.artifact.digest != traffic.digest:
         return "VersionMissing", f"endpoint {endpoint.name} serves {traffic.model_version}, of which there is no object"
-    return version
+    return served
 
 
 def _input(batch: BatchPrediction, dataset: Dataset | None) -> InputVersion | Problem:

@@ -32,13 +32,13 @@ class Decision:
     """When time alone may change the decision."""
 
 
-def resolve(wanted: str, model: Model | None, versions: Mapping[int, ModelVersion]) -> Version | tuple[str, str]:
-    """The version that `spec.model` asks for, or (reason, message) why there is none. `versions`: the model's, by
-    number.
-    """
-    reference = ModelReference.parse(wanted)
+def resolved(
+    text: str, path: str, model: Model | None, versions: Mapping[int, ModelVersion]
+) -> Version | tuple[str, str]:
+    """The version that a reference at `path` means, or (reason, message) why there is none. `versions`: by number."""
+    reference = ModelReference.parse(text)
     if model is None:
-        return "ModelMissing", f"spec.model: expected an existing Model, found no {reference.name}"
+        return "ModelMissing", f"{path}: expected an existing Model, found no {reference.name}"
     number = reference.version
     if reference.alias is not None:
         alias = next((alias for alias in model.status.aliases if alias.name == reference.alias), None)
@@ -51,7 +51,7 @@ def resolve(wanted: str, model: Model | None, versions: Mapping[int, ModelVersio
     version = versions.get(number or 0)
     if version is None:
         have = ", ".join(map(str, sorted(versions))) or "none"
-        return "VersionMissing", f"spec.model: expected a version of {reference.name} ({have}), got {number}"
+        return "VersionMissing", f"{path}: expected a version of {reference.name} ({have}), got {number}"
     held_back = unapproved(model, version)
     if held_back is not None:
         return "UntrustedTypes", held_back.message
@@ -81,14 +81,14 @@ def decide(
         target=target if isinstance(target, Version) else None,
         current=current,
         candidate=status.candidate,
-        candidate_age_s=_seconds_between(status.candidate.since, now) if status.candidate is not None else 0.0,
+        candidate_age_s=seconds_between(status.candidate.since, now) if status.candidate is not None else 0.0,
         workers=workers,
         replicas=spec.scaling.replicas if replicas is None else replicas,
         start_timeout_s=duration_s(spec.worker.start_timeout),
         spec_changed=status.observed_generation != moment.generation,
         now=now,
     )
-    status.candidate = plan.candidate
+    status.candidate, status.graph = plan.candidate, None
     status.workers = list(seen)
     if isinstance(target, Version):
         moment.state(status, RESOLVED, "True", "Resolved", f"{spec.model} is {target.model}:{target.version}")
@@ -100,8 +100,29 @@ def decide(
     return Decision(status, plan.deployments, _events(endpoint, plan, target, seen), plan.look_again_s)
 
 
-def _seconds_between(since: str, now: str) -> float:
+def seconds_between(since: str, now: str) -> float:
+    """Of two times in RFC 3339."""
     return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
+
+
+def url_of(endpoint: InferenceEndpoint, settings: PlatformSettings) -> str:
+    """Where it answers."""
+    prefix = "" if endpoint.namespace == "default" else f"/namespaces/{endpoint.namespace}"
+    return f"{settings.gateway_url}{prefix}/v2/models/{endpoint.name}"
+
+
+def traffic_of(version: Version, told: Sequence[WorkerStatus], before: Sequence[Traffic]) -> Traffic:
+    """All requests to that version; `told` is what workers tell of themselves, `before` what got the traffic."""
+    return Traffic(
+        model_version=version.name,
+        model=version.model,
+        version=version.version,
+        digest=version.digest,
+        percent=100,
+        format=version.format,
+        trusted_types=list(version.trusted),
+        memory_bytes=_memory_bytes(told, before, version),
+    )
 
 
 def _serve(
@@ -112,24 +133,12 @@ def _serve(
     settings: PlatformSettings,
 ) -> None:
     """What gets traffic, and the numbers of its workers."""
-    prefix = "" if endpoint.namespace == "default" else f"/namespaces/{endpoint.namespace}"
-    status.url = f"{settings.gateway_url}{prefix}/v2/models/{endpoint.name}"
+    status.url = url_of(endpoint, settings)
     serving = plan.traffic
     if serving is None:
         status.traffic, status.serving, status.replicas, status.ready_replicas, status.selector = [], None, 0, 0, ""
         return
-    status.traffic = [
-        Traffic(
-            model_version=serving.name,
-            model=serving.model,
-            version=serving.version,
-            digest=serving.digest,
-            percent=100,
-            format=serving.format,
-            trusted_types=list(serving.trusted),
-            memory_bytes=_memory_bytes(status, serving),
-        )
-    ]
+    status.traffic = [traffic_of(serving, status.workers, status.traffic)]
     status.serving = f"{serving.model}:{serving.version}"
     seen = workers.get(serving.name)
     status.replicas = seen.wanted if seen is not None else 0
@@ -137,15 +146,15 @@ def _serve(
     status.selector = selector(endpoint, serving)
 
 
-def _memory_bytes(status: InferenceEndpointStatus, serving: Version) -> int | None:
+def _memory_bytes(told: Sequence[WorkerStatus], before: Sequence[Traffic], serving: Version) -> int | None:
     """The most that a worker of the version takes; as it was known where none tells now."""
-    told = [
+    found = [
         worker.memory_bytes
-        for worker in status.workers
+        for worker in told
         if worker.model_version == serving.name and worker.memory_bytes is not None
     ]
-    before = (traffic.memory_bytes for traffic in status.traffic if traffic.digest == serving.digest)
-    return max(told) if told else next(before, None)
+    known = (traffic.memory_bytes for traffic in before if traffic.digest == serving.digest)
+    return max(found) if found else next(known, None)
 
 
 def _state_ready(

@@ -68,7 +68,7 @@ def deployment_for(
         name=deployment_name(endpoint.name, version),
         namespace=endpoint.namespace,
         labels=labels(endpoint, version),
-        annotations={ANNOTATION_SPEC: _spec_hash(spec)},
+        annotations={ANNOTATION_SPEC: spec_hash(spec)},
         ownerReferences=[owner_reference(endpoint)],
     )
     return Deployment(metadata=metadata, spec=spec)
@@ -151,7 +151,8 @@ def _made_from(deployment: Deployment) -> str | None:
     return (annotations or {}).get(ANNOTATION_SPEC)
 
 
-def _spec_hash(spec: DeploymentSpec) -> str:
+def spec_hash(spec: DeploymentSpec) -> str:
+    """What tells whether a Deployment would be made otherwise now, but for how many."""
     made = {name: value for name, value in spec.to_dict().items() if name != "replicas"}
     return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

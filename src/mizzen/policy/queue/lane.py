@@ -263,7 +263,7 @@ class Lane:
         return min(rules.batch_rows_max, cost_max), rules.batch_bytes_max
 
     def has_full_batch(self) -> bool:
-        """Whether what comes next is a batch that nothing fits into any more, and none that is run again as it is.
+        """Whether what comes next is a batch that nothing fits into, and not one that is run again as it is.
 
         One of a batch prediction never is: a worker is not sent it ahead, where others would have to wait for it.
         """

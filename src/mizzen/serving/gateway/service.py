@@ -24,6 +24,7 @@ from typing import cast
 
 from mizzen.policy.queue import Batch, Command, Expired, Failed, GiveUp, Queue, QueueStatistics, Request
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result
+from mizzen.serving.gateway.cache.responses import ResponseCache, Tiers
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
 from mizzen.serving.gateway.ends import Ends, expired, failed, refused
 from mizzen.serving.gateway.errors import HttpError
@@ -51,10 +52,14 @@ class Service:
         clock: Callable[[], float],
         measures: Measures,
         connect: Callable[[Worker, Owner], Link] = Link,
+        *,
+        tiers: Tiers | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.measures = measures
+        self.cache: ResponseCache | None = None
+        self._tiers = tiers if tiers is not None else Tiers(clock)
         self._clock = clock
         self._connect = connect
         self._loop = asyncio.get_running_loop()
@@ -95,7 +100,10 @@ class Service:
             raise HttpError(400, str(error), "bad_request") from error
         if decoded.timeout_us:
             exchange.deadline_s = min(exchange.deadline_s, exchange.came_s + decoded.timeout_us / 1e6)
-        self.enqueue(exchange, served)
+        if self.cache is not None:
+            self.cache.take(exchange, served)
+        else:
+            self.enqueue(exchange, served)
 
     def enqueue(self, exchange: Exchange, served: Served) -> None:
         """The decoded request waits for a worker of that version. Raises `HttpError` where there is no place for it."""
@@ -138,9 +146,19 @@ class Service:
             self._perform(self._queue.cancel(ticket))
 
     @property
+    def versions(self) -> list[Version]:
+        """The versions that get traffic, as far as it is known what they take."""
+        return [served.version for served in self._traffic]
+
+    @property
     def recorder(self) -> Recorder | None:
         """Who notes its requests for the prediction log."""
         return self._ends.recorder
+
+    @property
+    def by_unit(self) -> bool:
+        """Whether it matters whom a request is for: where it is logged, and on its way through a graph."""
+        return self._ends.recorder is not None or self.endpoint.graph is not None
 
     def record_with(self, recorder: Recorder | None) -> None:
         """From now on its requests are noted so, or not at all."""
@@ -217,12 +235,16 @@ class Service:
                 self._served[version.digest] = served
                 traffic.append(served)
         self._traffic = traffic
+        self._update_cache(endpoint)
         for digest in [digest for digest in self._served if all(served.digest != digest for served in traffic)]:
             self._move(digest)
         if self._traffic or endpoint.hopeless is not None:
             self._unpark()
             self.streams.look_again()
         self._assign_soon()
+
+    def refresh(self) -> None:
+        """Another endpoint has changed: what concerns graphs."""
 
     def links_of(self, digest: str) -> list[Link]:
         """The workers of a version that are connected and take more."""
@@ -247,6 +269,8 @@ class Service:
     def close(self) -> None:
         """The endpoint is gone: who waits is told so."""
         gone = HttpError(503, f"endpoint {self.endpoint.name} was deleted", "unavailable")
+        if self.cache is not None:
+            self.cache.close(gone)
         for digest in list(self._served):
             for ticket in self._queue.evict(digest):
                 self._ends.refuse(_exchange(ticket), gone)
@@ -350,7 +374,41 @@ class Service:
         self._queue.grant(link, failure.credits)
         self._assign()
 
+    # What the cache asks for, beside `enqueue` (`cache.responses.Downstream`)
+
+    def succeed(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor]) -> None:
+        """Answers with outputs that no worker was asked for now."""
+        self._ends.answer(exchange, served, outputs, self._clock())
+
+    def refuse(self, exchange: Exchange, error: HttpError) -> None:
+        """Answers with an error, unless it has been answered."""
+        self._ends.refuse(exchange, error)
+
+    def variant(self, exchange: Exchange) -> str:  # noqa: ARG002 - graphs look at it
+        """What the answer depends on beside the version and the decoded request: of one model, nothing."""
+        return ""
+
+    def successor(self, served: Served) -> Served | None:
+        """The version that answers what was decoded for `served`, now; `None` where none fits."""
+        same = next((other for other in self._traffic if other.digest == served.digest), None)
+        fits = (other for other in self._traffic if other.signature == served.signature)
+        return same if same is not None else next(fits, None)
+
     # Inside
+
+    def _update_cache(self, endpoint: Endpoint) -> None:
+        if endpoint.cache is None:
+            if self.cache is not None:
+                self.cache.close(
+                    HttpError(503, "the endpoint was changed; send it again", "unavailable", retry_after_s=1.0)
+                )
+                self.cache = None
+            return
+        if self.cache is None:
+            self.cache = ResponseCache(endpoint, endpoint.cache, self._tiers, self.measures, self)
+        else:
+            self.cache.update(endpoint.cache)
+        self.cache.keep_models({served.digest for served in self._traffic})
 
     def _deliver(self, ticket: Request, outputs: Sequence[Tensor], served: Served, now: float) -> None:
         """A request's outputs are here, or those of a part of it."""
@@ -410,10 +468,12 @@ class Service:
             self._queue.grant(link, 1)
             self._assign_soon()
         else:
+            waited_s = []
             for ticket in batch.requests:
                 exchange = _exchange(ticket)
                 exchange.sent_s = now
-                self.measures.waited(now - exchange.came_s)
+                waited_s.append(now - exchange.came_s)
+            self.measures.waited(waited_s)
 
     # The timer
 
