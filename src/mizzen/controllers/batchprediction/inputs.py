@@ -89,8 +89,7 @@ def _model(batch: BatchPrediction, found: Found) -> ModelVersion | Problem:
         )
     if endpoint.spec.graph is not None:
         return "EndpointIsGraph", (
-            f"spec.endpoint: expected an endpoint of one model, found {endpoint.name}, which is a graph: a run is of one "
-            "model version"
+            f"spec.endpoint: expected an endpoint of one model, found {endpoint.name}, which is a graph of several"
         )
     if not endpoint.status.traffic:
         ready = condition_named(endpoint.status.conditions, "Ready")

@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from mizzen.data.lake.errors import LakeError, VersionMissing
+from mizzen.data.lake.errors import LakeError, ObjectMissing, VersionMissing
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.sql import connect, one_line
 from mizzen.data.lake.tables import Table, TableVersion
@@ -139,7 +139,7 @@ class BatchPod:
             if len(found) < len(work.groups):
                 log.info("%s: this part is done; others are not", self._task.run)
                 return None
-            report = await asyncio.to_thread(commit.make, [found[group.number] for group in work.groups])
+            report = await asyncio.to_thread(_made, commit, [found[group.number] for group in work.groups])
         self._finished(report, commit)
         await asyncio.to_thread(kept.forget)
         return report
@@ -262,6 +262,17 @@ class BatchPod:
     def _report(self) -> None:
         self._shard.updated_at = f"{self._clock().astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         self._reporter.progress(self._shard.model_copy())
+
+
+def _made(commit: Commit, groups: Sequence[Kept]) -> LoadReport:
+    """The report of the version, made now. What is kept may go meanwhile: another Pod has committed it then."""
+    try:
+        return commit.make(groups)
+    except ObjectMissing:
+        report = commit.made()
+        if report is None:
+            raise
+        return report
 
 
 async def _inputs(work: Work, groups: Sequence[Group]) -> AsyncIterator[tuple[Group, pa.Table, list[Tensor], Refused]]:
