@@ -105,7 +105,7 @@ class Gateway:
             if target is None or method != "POST":
                 return self._other(method, path, headers, body, reply)
             service, pinned, form, taker = target
-            tenant = "" if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
+            tenant = "" if service.endpoint.anonymous else self._admit(headers, service.key)
             measures = service.measures
             now = self.clock()
             json_size = headers.get("inference-header-content-length")
@@ -225,9 +225,8 @@ class Gateway:
         key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
         verdict = self.keyring.judge_reader(key, namespace, views)
         if verdict is not Verdict.ALLOWED:
-            raise self._turned_away(
-                verdict, f"the API key is not for the FeatureViews {', '.join(views)} of {namespace}"
-            )
+            named = ", ".join(views)
+            raise self._turned_away(verdict, f"the API key is not for the FeatureViews {named} of {namespace}")
 
     def _declared(self, key: EndpointKey) -> Endpoint | None:
         service = self.services.get(key)
