@@ -77,7 +77,7 @@ def ls(
     if find is not None:
         _found(found, find.casefold(), form)
         return
-    rows = []
+    rows: list[dict[str, Any]] = []
     for view in found:
         status, ready = view.status, condition_named(view.status.conditions, "Ready")
         rows.append({

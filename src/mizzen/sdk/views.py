@@ -1,7 +1,7 @@
 """Feature views from Python and from the command line: which there are, who uses what, and what is known of an entity.
 
-What a view is and how fresh it is, is asked of the API server; values are read from the online store, as a gateway reads
-them.
+What a view is and how fresh it is, is asked of the API server; values are read from the online store, as a gateway
+reads them.
 """
 
 from collections.abc import Callable, Sequence
@@ -145,7 +145,7 @@ def features_of(view: FeatureView) -> list[Feature]:
     for aggregation in view.spec.aggregations:
         of = aggregation.expression or aggregation.column or "events"
         where = f" where {aggregation.where}" if aggregation.where else ""
-        windows = aggregation.windows or [aggregation.window]
+        windows: list[str | None] = [*aggregation.windows] or [aggregation.window]
         for name, window in zip(aggregation.names(), windows, strict=True):
             text = f"{aggregation.function} of {of}{where} in {window or 'all time'}"
             found.append(Feature(name, types.get(name, ""), text, aggregation.default, aggregation.description))
