@@ -10,7 +10,7 @@ from mizzen.policy.queue.fairness import STALE_MIN, Band, Flow, Group, Line
 from mizzen.policy.queue.forecast import Forecast
 from mizzen.policy.queue.forming import Forming, Late
 from mizzen.policy.queue.request import GONE, WAITING, Batch, Request, order
-from mizzen.policy.queue.rules import Rules
+from mizzen.policy.queue.rules import BACKGROUND_S, Rules
 
 PASSED_MAX = 15
 """So many batches in a row may pass a band over in which something waits; then one is headed by it."""
@@ -219,7 +219,7 @@ class Lane:
             if not head.alone and self.count:
                 batch.rows_max, batch.size_max = self.batch_max(head)
                 batch.fill(band)
-                for other in self._bands:
+                for other in self._bands[: self.rules.priority_levels]:  # nobody waits for a batch prediction
                     if other is not band and (first := other.first()) is not None:
                         other.start = max(other.start, first.tag)
                         batch.fill(other)
@@ -260,17 +260,23 @@ class Lane:
     def batch_max(self, request: Request) -> tuple[float, float]:
         """Rows and bytes of a batch of requests such as this one."""
         rules = self.rules
-        if rules.latency_target_s is None:
+        target_s = None if rules.latency_target_s is None else rules.latency_target_s / 2
+        if request.priority > rules.priority_levels:
+            target_s = BACKGROUND_S if target_s is None else min(target_s, BACKGROUND_S)
+        if target_s is None:
             return rules.batch_rows_max, rules.batch_bytes_max
-        cost_max = self.forecast.durations.cost_max(rules.latency_target_s / 2)
+        cost_max = self.forecast.durations.cost_max(target_s)
         if request.by_size:
             return rules.batch_rows_max, min(rules.batch_bytes_max, cost_max)
         return min(rules.batch_rows_max, cost_max), rules.batch_bytes_max
 
     def has_full_batch(self) -> bool:
-        """Whether what comes next is a batch that nothing fits into, and not one that is run again as it is."""
+        """Whether what comes next is a batch that nothing fits into, and not one that is run again as it is.
+
+        One of a batch prediction never is: a worker is not sent it ahead, where others would have to wait for it.
+        """
         head = self._first()
-        if head is None or head.alone or self._again:
+        if head is None or head.alone or self._again or head.priority > self.rules.priority_levels:
             return False
         group = self._groups[head.group]
         rows_max, size_max = self.batch_max(head)

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 
+from mizzen.kinds.names import BATCH_KEY_PREFIX
 from mizzen.policy.queue.commands import (
     Command,
     Expired,
@@ -78,7 +79,8 @@ class Queue:
         found = lanes.get(lane)
         if found is None:
             found = self._lane(lane)
-        request.priority = rules.priority(request.priority, request.tenant) if rules.priority_levels > 1 else 1
+        known = rules.priority_levels > 1 or request.tenant.startswith(BATCH_KEY_PREFIX)
+        request.priority = rules.priority(request.priority, request.tenant) if known else 1
         self._arrivals += 1
         request.arrival = self._arrivals
         if found.count or not found.idle or len(lanes) > 1:
@@ -302,7 +304,10 @@ class Queue:
     def _enter(self, request: Request, lane: Lane, now: float) -> None:
         rules = self._rules
         request.phase = WAITING
-        if request.rows > rules.batch_rows_max or request.size > rules.batch_bytes_max:
+        if request.priority > rules.priority_levels:
+            rows_max, size_max = lane.batch_max(request)
+            request.split(max(1, int(rows_max)), max(1, int(size_max)))
+        elif request.rows > rules.batch_rows_max or request.size > rules.batch_bytes_max:
             request.split(rules.batch_rows_max, rules.batch_bytes_max)
         if request.parts is None:
             lane.add(request, now)
@@ -332,8 +337,9 @@ class Queue:
             if victim is None:
                 break
             before_rows, before_size = lane.rows, lane.size
+            whole = victim.whole or victim
             self._drop(victim)
-            refused.append(Refused(victim.whole or victim, Reason.PUSHED_OUT, retry_after_s))
+            refused.append(Refused(whole, Reason.PUSHED_OUT, retry_after_s))
             rows -= before_rows - lane.rows
             size -= before_size - lane.size
         self._pushed_out += len(refused)
