@@ -7,12 +7,14 @@ import os
 import socket
 from collections.abc import Sequence
 
+from mizzen.controllers.batchprediction.controller import BatchPredictionController
 from mizzen.controllers.dataset.controller import DatasetController
 from mizzen.controllers.endpoint.controller import EndpointController
 from mizzen.controllers.featureview.controller import FeatureViewController
 from mizzen.controllers.model.controller import ModelController
 from mizzen.controllers.platform import Platform
 from mizzen.controllers.scaling.controller import ScalingController
+from mizzen.controllers.scaling.density import DensityController
 from mizzen.controllers.trainingjob.controller import TrainingJobController
 from mizzen.kinds.names import SYSTEM_NAMESPACE
 from mizzen.kube.client import Client
@@ -27,13 +29,16 @@ COMPONENT = "mizzen-controllers"
 
 def controllers_of(platform: Platform, listen: str | None = None) -> Sequence[Controller]:
     """Every controller, in the order of the kinds they make true."""
+    scaling = ScalingController(platform, listen)
     return (
         DatasetController(platform),
         FeatureViewController(platform),
         TrainingJobController(platform),
         ModelController(platform),
         EndpointController(platform),
-        ScalingController(platform, listen),
+        scaling,
+        DensityController(platform, scaling),
+        BatchPredictionController(platform),
     )
 
 
