@@ -236,4 +236,4 @@ def test_pods_that_ended_and_nodes_that_take_none_do_not_count() -> None:
         return Node(metadata=ObjectMeta(name=name), spec=NodeSpec(**spec), status=NodeStatus(allocatable=has))
 
     pods = [pod("a", "Running"), pod("a", "Succeeded"), pod(None, "Pending")]
-    assert rooms([node("a"), node("b", unschedulable=True)], pods) == [Room("a", 4, 8 * GIB, 0.5, GIB)]
+    assert rooms([node("a"), node("b", unschedulable=True)], pods) == [Room("a", 4, 8 * GIB, 0.5, GIB, pods_used=1)]

@@ -5,6 +5,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from tests.e2e.machine import Machine
 
@@ -47,8 +48,8 @@ def started(machine: Machine) -> int:
 class Client:
     """Asks again and again, in threads of its own; keeps every answer that was not the right one."""
 
-    def __init__(self, machine: Machine) -> None:
-        self.url = f"{machine.endpoints_url}/v2/models/elastic"
+    def __init__(self, machine: Machine, endpoint: str = "elastic") -> None:
+        self.url = f"{machine.endpoints_url}/v2/models/{endpoint}"
         with urllib.request.urlopen(self.url, timeout=30) as answer:
             (tensor,) = json.loads(answer.read())["inputs"]
         self.body = json.dumps({"inputs": [{**tensor, "shape": [1, 3], "data": [3.0, 3.0, 0.0]}]}).encode()
@@ -127,3 +128,36 @@ def test_a_worker_that_no_machine_can_hold_is_said_with_the_arithmetic(serving: 
         assert "a worker asks for 0.1 cores and 1.02e+05 GiB; the largest node, " in message
     finally:
         serving.kubectl("delete", "ie/huge")
+
+
+def of_memory(name: str, share: float, **scaling: object) -> str:
+    """An endpoint whose worker asks for that share of the machine's memory."""
+    one = json.loads(json.dumps(ENDPOINT))
+    one["metadata"]["name"] = name
+    one["spec"]["worker"]["resources"] = {"cpu": "10m", "memory": f"{int(share * psutil.virtual_memory().total)}"}
+    one["spec"]["scaling"] = {"minReplicas": 0, "maxReplicas": 1, "scaleToZeroAfter": "1h", **scaling}
+    return json.dumps(one)
+
+
+def test_idle_endpoints_give_way_to_those_that_need_a_worker_and_pinned_ones_never(serving: Machine) -> None:
+    """Two that do not fit together, and one that must have a worker: whoever is asked is answered, by turns, and the
+    third keeps its process."""
+    names = ("pinned", "first", "second")
+    try:
+        serving.kubectl("apply", "-f", "-", text=of_memory("pinned", 0.2, minReplicas=1))
+        serving.mizzen("wait", "ie/pinned", "--timeout", "60s")
+        for name in ("first", "second"):
+            serving.kubectl("apply", "-f", "-", text=of_memory(name, 0.45))
+            serving.mizzen("wait", f"ie/{name}", "--timeout", "60s")
+        pinned = serving.get("ie/pinned")["status"]["workers"]
+        for name in ("first", "second", "first"):
+            client = Client(serving, name)
+            client.burst(3)
+            assert (client.answered, client.wrong) == (3, [])
+        assert serving.get("ie/pinned")["status"]["workers"] == pinned
+        said = serving.get("ie/second")["status"]["scaling"]
+        assert (said["desired"], said["rule"]) == (0, "givesWay")
+        assert said["why"] == "idle, and a worker of default/first has no room"
+    finally:
+        for name in names:
+            serving.kubectl("delete", f"ie/{name}", "--ignore-not-found")

@@ -14,6 +14,7 @@ from mizzen.controllers.featureview.controller import FeatureViewController
 from mizzen.controllers.model.controller import ModelController
 from mizzen.controllers.platform import Platform
 from mizzen.controllers.scaling.controller import ScalingController
+from mizzen.controllers.scaling.density import DensityController
 from mizzen.controllers.trainingjob.controller import TrainingJobController
 from mizzen.kinds.names import SYSTEM_NAMESPACE
 from mizzen.kube.client import Client
@@ -28,13 +29,15 @@ COMPONENT = "mizzen-controllers"
 
 def controllers_of(platform: Platform, listen: str | None = None) -> Sequence[Controller]:
     """Every controller, in the order of the kinds they make true."""
+    scaling = ScalingController(platform, listen)
     return (
         DatasetController(platform),
         FeatureViewController(platform),
         TrainingJobController(platform),
         ModelController(platform),
         EndpointController(platform),
-        ScalingController(platform, listen),
+        scaling,
+        DensityController(platform, scaling),
         BatchPredictionController(platform),
     )
 

@@ -80,7 +80,7 @@ class ScalingController(ResourceController):
             self._followed.pop(key, None)
             status.scaling = None
         else:
-            followed = self._followed.setdefault(key, Followed(settings))
+            followed = self._followed.setdefault(key, Followed(settings, asyncio.get_running_loop().time()))
             followed.change(settings)
             decision = await self._follow(endpoint, followed)
             if decision is not None:
@@ -101,6 +101,24 @@ class ScalingController(ResourceController):
             followed.asked(now, seen.wanted, decision.desired)
             await self._scale(endpoint, deployment, seen.wanted, decision)
         return decision
+
+    # Giving way (`density`)
+
+    def idle(self) -> dict[Key, float]:
+        """How long those have been idle that may give way."""
+        now, wall_s = asyncio.get_running_loop().time(), self.platform.now().timestamp()
+        if not self._loads.is_known(now):
+            return {}
+        found = {key: followed.idle_s(now, wall_s) for key, followed in self._followed.items()}
+        resting = {key: idle_s for key, idle_s in found.items() if idle_s is not None}
+        return {key: idle_s for key, idle_s in resting.items() if self._loads.standing(key) == (0, 0)}
+
+    def give_way(self, key: Key, whom: Key) -> None:
+        """The endpoint's workers make room for another's."""
+        followed = self._followed.get(key)
+        if followed is not None:
+            followed.give_way(str(whom))
+            self.queue.add(key)
 
     # Reports
 

@@ -45,6 +45,8 @@ from mizzen.local.node.sources import SourceCache
 log = logging.getLogger(__name__)
 
 _CONFIG_MAP = untyped(ResourceInfo("", "v1", "ConfigMap", "configmaps", namespaced=True))
+_RESUME_S = 2.0
+"""When a machine starts, its processors have other things to do first."""
 _CLIENT_CA = ("kube-system", "extension-apiserver-authentication", "client-ca-file")
 
 
@@ -167,7 +169,10 @@ class Node:
                 self._follow_client_authority()
                 await self._take_pods()
                 self._ready.set()
+                await asyncio.sleep(_RESUME_S)
+                await asyncio.to_thread(host.prefork.resume)
         finally:
+            await asyncio.to_thread(host.prefork.stop)
             await server.close()
 
     def _follow_client_authority(self) -> None:

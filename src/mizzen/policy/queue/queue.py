@@ -57,29 +57,38 @@ class Queue:
     @property
     def rows_waiting(self) -> int:
         """Rows that wait, of all lanes."""
-        return sum([lane.rows for lane in self._lanes.values()])
+        rows = 0
+        for lane in self._lanes.values():
+            rows += lane.rows
+        return rows
 
     @property
     def bytes_waiting(self) -> int:
         """Bytes of inputs that wait, of all lanes."""
-        return sum([lane.size for lane in self._lanes.values()])
+        size = 0
+        for lane in self._lanes.values():
+            size += lane.size
+        return size
 
     # Requests
 
     def offer(self, request: Request, lane: str, now: float) -> list[Refused]:
         """A request arrives: it waits, unless it is among those refused. Others may be, to make room for it."""
         rules = self._rules
-        found = self._lanes.get(lane) or self._lane(lane)
+        lanes = self._lanes
+        found = lanes.get(lane)
+        if found is None:
+            found = self._lane(lane)
         known = rules.priority_levels > 1 or request.tenant.startswith(BATCH_KEY_PREFIX)
         request.priority = rules.priority(request.priority, request.tenant) if known else 1
         self._arrivals += 1
         request.arrival = self._arrivals
-        if found.count or not found.idle or len(self._lanes) > 1:
+        if found.count or not found.idle or len(lanes) > 1:
             if not found.forecast.enough_time(found.cost + request.cost, request.deadline_s - now):
                 refused = self._refusal(request, found, now)
                 if refused is not None:
                     return [refused]
-            rows, size = (found.rows, found.size) if len(self._lanes) == 1 else (self.rows_waiting, self.bytes_waiting)
+            rows, size = (found.rows, found.size) if len(lanes) == 1 else (self.rows_waiting, self.bytes_waiting)
             if rows and (rows + request.rows > rules.rows_max or size + request.size > rules.bytes_max):
                 return self._make_room(request, found, now)
         self._enter(request, found, now)
@@ -383,7 +392,8 @@ class Queue:
         return batch.called_back
 
     def _lane(self, key: str) -> Lane:
-        return self._lanes.get(key) or self._lanes.setdefault(key, Lane(key, self._rules))
+        lane = self._lanes.get(key)
+        return lane if lane is not None else self._lanes.setdefault(key, Lane(key, self._rules))
 
     def _wait_again(self, lane: Lane, requests: list[Request], now: float) -> None:
         for request in requests:

@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.dataset as pds
 
+from mizzen.data.features.errors import SourceDamaged
 from mizzen.data.features.events import columns_read, events_of
 from mizzen.data.features.online.catalog import delete_generation
 from mizzen.data.features.online.store import Changes
@@ -217,7 +218,7 @@ def _pieces(
 ) -> Iterator[pa.Table]:
     """The rows of a file after the first `skip`, so many at a time."""
     waiting: list[pa.RecordBatch] = []
-    for whole in fragment.to_batches(schema=schema, columns=columns, batch_size=rows):
+    for whole in _read(fragment, schema, columns, rows):
         batch, skip = whole.slice(min(skip, len(whole))), max(0, skip - len(whole))
         while sum(map(len, waiting)) + len(batch) >= rows:
             left = rows - sum(map(len, waiting))
@@ -227,6 +228,16 @@ def _pieces(
             waiting.append(batch)
     if waiting:
         yield pa.Table.from_batches(waiting)
+
+
+def _read(
+    fragment: pds.ParquetFileFragment, schema: pa.Schema, columns: list[str], rows: int
+) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from fragment.to_batches(schema=schema, columns=columns, batch_size=rows)
+    except pa.ArrowInvalid as error:
+        message = f"{fragment.path}: expected a whole Parquet file: {str(error).partition(chr(10))[0]}"
+        raise SourceDamaged(f"{message}; load the dataset again, or restore the file") from error
 
 
 def _moved(writer: OnlineWriter, move: Callable[[Place], Place]) -> Place:
