@@ -26,8 +26,8 @@ Row = dict[str, Any]
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
-NAMES = ("startup", "apiserver", "gateway", "grpc", "features")
-LONG = {"soak": "benchmarks.serving.soak"}
+NAMES = ("startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features")
+LONG = ("serving.soak",)
 """With a command of their own, and shown with the others."""
 INTRODUCTION = (
     "Made by `make bench`; the raw rows are in `benchmarks/results`. Peers are measured in the same run on the "
@@ -86,7 +86,7 @@ def page() -> str:
         if path.exists():
             document = json.loads(path.read_text())
             facts = ", ".join(f"{key} {value}" for key, value in document["machine"].items())
-            doc = (importlib.import_module(LONG.get(name, f"benchmarks.{name}")).__doc__ or "").strip()
+            doc = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip()
             parts += [f"## {name}", doc, f"Measured on: {facts}.", table(document["rows"])]
     serving = HERE / "results" / "serving.json"
     if serving.exists():

@@ -60,7 +60,7 @@ class _Home:
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="mzb-"))
-        self.ports = [_free_port(), _free_port()]
+        self.ports = [_free_port(), _free_port(), _free_port()]
 
     def __enter__(self) -> Self:
         return self
@@ -81,9 +81,9 @@ class _Home:
         return done.stdout
 
     def timed_up(self) -> float:
-        return _timed(
-            lambda: self.mizzen("up", "-d", "--port", str(self.ports[0]), "--inference-port", str(self.ports[1]))
-        )
+        control, inference, grpc = map(str, self.ports)
+        ports = ("--port", control, "--inference-port", inference, "--grpc-port", grpc)
+        return _timed(lambda: self.mizzen("up", "-d", *ports))
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -1,7 +1,7 @@
 """Memory over ten million requests: what each of Mizzen's processes has after the first hundred thousand, and at the end.
 
 All that the serving benchmark switches on is on; JSON, binary tensors and gRPC take turns, on 32 connections. Memory is
-what is resident. `python -m benchmarks.serving.soak [--requests N]`; rows go to `results/soak.json`.
+what is resident. `python -m benchmarks.serving.soak [--requests N]`; rows go to `results/serving.soak.json`.
 """
 
 import argparse
@@ -129,7 +129,9 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=REQUESTS)
     began_s = time.monotonic()
     rows = run(parser.parse_args().requests)
-    (HERE / "results" / "soak.json").write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    (HERE / "results" / "serving.soak.json").write_text(
+        json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n"
+    )
     DOCS.write_text(page())
     print(table(rows))
     print(f"{time.monotonic() - began_s:.0f} s")

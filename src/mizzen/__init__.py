@@ -5,9 +5,14 @@ own (`mizzen.PythonModel`). They are imported when first used, since `import miz
 """
 
 import importlib
+import os
 from typing import Any
 
 from mizzen.version import __version__
+
+# ONNX Runtime tells its makers which models are loaded, from a thread that cannot be forked, unless this is set before
+# it is imported. Whoever wants that can set it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Client", "Endpoint", "PythonModel", "__version__", "deploy"]
 

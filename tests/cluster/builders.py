@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from mizzen.kube.resources import format_time
+from mizzen.kube.times import format_time
 from mizzen.local.cluster.objects import Job, Node, Pod, Service
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

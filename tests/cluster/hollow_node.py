@@ -12,7 +12,7 @@ from typing import Any, Self
 from mizzen.kube.client import Client
 from mizzen.kube.errors import ApiError, NotFound
 from mizzen.kube.informer import Informer
-from mizzen.kube.resources import format_micro_time, format_time
+from mizzen.kube.times import format_micro_time, format_time
 from mizzen.local.cluster.objects import (
     Lease,
     Node,

@@ -2,7 +2,7 @@
 
 from tests.controllers.builders import SETTINGS, T0, T1, endpoint, model, model_version
 
-from mizzen.controllers.endpoint.decide import Decision, decide, resolve
+from mizzen.controllers.endpoint.decide import Decision, decide, resolved
 from mizzen.controllers.endpoint.workers import deployment_for, deployment_name, must_apply
 from mizzen.kinds.meta import condition_named
 from mizzen.policy.rollout import Version, Workers
@@ -19,13 +19,13 @@ def ready(decision: Decision) -> tuple[str, str]:
 
 
 def test_references_resolve_or_say_why_not() -> None:
-    assert resolve(endpoint(), AT_TWO, VERSIONS) == TWO
-    one = resolve(endpoint(model="late:1"), AT_TWO, VERSIONS)
+    assert resolved("late@production", "spec.model", AT_TWO, VERSIONS) == TWO
+    one = resolved("late:1", "spec.model", AT_TWO, VERSIONS)
     assert isinstance(one, Version)
     assert one.version == 1
-    assert resolve(endpoint(), None, {})[0] == "ModelMissing"
-    assert resolve(endpoint(), model(), VERSIONS)[0] == "AliasMissing"
-    assert resolve(endpoint(model="late:7"), AT_TWO, VERSIONS) == (
+    assert resolved("late@production", "spec.model", None, {})[0] == "ModelMissing"
+    assert resolved("late@production", "spec.model", model(), VERSIONS)[0] == "AliasMissing"
+    assert resolved("late:7", "spec.model", AT_TWO, VERSIONS) == (
         "VersionMissing",
         "spec.model: expected a version of late (1, 2), got 7",
     )

@@ -10,7 +10,7 @@ from lightkube.resources.core_v1 import Pod
 from tests.controllers.builders import SETTINGS, T0, T1, endpoint, model, model_version
 
 from mizzen.controllers.endpoint.crashes import last_crash
-from mizzen.controllers.endpoint.decide import decide, resolve
+from mizzen.controllers.endpoint.decide import decide, resolved
 from mizzen.controllers.endpoint.reports import ASK_AGAIN_S, Report, Reports, report_of
 from mizzen.controllers.endpoint.workers import deployment_for, observed, warm_rows, worker_status
 from mizzen.controllers.model.decide import decide as decide_model
@@ -213,13 +213,13 @@ def test_a_version_whose_types_nobody_approved_is_held_back_and_says_how() -> No
     assert (gate.gate, gate.passed) == ("types approved", False)
     assert gate.message.endswith('write in Model late: spec.trustedTypes: ["a.B", "c.D"]')
     assert "c.D. To approve" in gate.message
-    assert resolve(endpoint(model="late:1"), model(trustedTypes=["a.B"]), {1: version}) == (
+    assert resolved("late:1", "spec.model", model(trustedTypes=["a.B"]), {1: version}) == (
         "UntrustedTypes",
         gate.message,
     )
     approving = model(trustedTypes=["c.D", "a.B", "other.E"])
     assert [alias.name for alias in decide_model(approving, [version], T0).status.aliases] == ["production"]
-    target = resolve(endpoint(model="late:1"), approving, {1: version})
+    target = resolved("late:1", "spec.model", approving, {1: version})
     assert isinstance(target, Version)
     task = json.loads(_task(target))
     assert (task["format"], task["trusted"]) == ("skops", ["a.B", "c.D"])

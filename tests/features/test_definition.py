@@ -74,6 +74,7 @@ def test_an_expression_reads_its_row_and_nothing_else(expression: str, expected:
 def test_a_version_is_of_what_decides_the_values() -> None:
     """Words and owners do not change it; a window, a filter and an order of columns do."""
     aggregation = {"name": "n", "function": "count", "window": "1h"}
+    asked = {"name": "r", "function": "spending:ratio", "inputs": ["n"]}
     base = defined(aggregations=[aggregation])
     same = defined(
         aggregations=[{**aggregation, "description": "how often"}], owner="ada", tags={"a": "b"}, online=False
@@ -84,10 +85,21 @@ def test_a_version_is_of_what_decides_the_values() -> None:
         {"aggregations": [{**aggregation, "where": "amount > 0"}]},
         {"aggregations": [aggregation], "ttl": "1d"},
         {"aggregations": [aggregation], "timeZone": "UTC"},
-        {"aggregations": [aggregation], "code": "sha256:" + "0" * 64},
+        {"aggregations": [aggregation], "uses": ["other"]},
+        {"aggregations": [aggregation], "request": [asked], "code": "sha256:" + "0" * 64},
+        {"aggregations": [aggregation], "request": [asked], "code": "sha256:" + "1" * 64},
     ]
     versions = {defined(**spec).version for spec in others} | {base.version}
     assert len(versions) == len(others) + 1
+    without_functions = defined(aggregations=[aggregation], code="sha256:" + "0" * 64)
+    assert without_functions.version == base.version
+
+
+def test_a_version_is_of_the_views_it_uses_too() -> None:
+    """The same words over another view are another version."""
+    spec = view(uses=["other"], columns=["amount"])
+    versions = {definition_of(spec, {"other": digest}).version for digest in ("sha256:a", "sha256:b")}
+    assert len(versions) == 2
 
 
 def test_views_in_a_circle_are_refused() -> None:

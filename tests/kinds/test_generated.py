@@ -9,10 +9,12 @@ import yaml
 
 from mizzen.kinds import KINDS, Resource
 from mizzen.kinds.crd import crd_of, crds
+from mizzen.kinds.definitions import definitions
 from mizzen.kinds.generate import files, main
 from mizzen.kinds.schema import editor, structural
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = "src/mizzen/kinds"
 KEYWORDS = {
     "description", "type", "format", "enum", "minimum", "maximum", "minLength", "maxLength", "pattern", "minItems",
     "maxItems", "required", "properties", "items", "additionalProperties", "default", "oneOf", "anyOf",
@@ -129,11 +131,12 @@ def test_an_editor_is_told_what_a_user_may_write(kind: type[Resource]) -> None:
 def test_no_generated_file_is_stale() -> None:
     """`python -m mizzen.kinds.generate` was run after the last change to the kinds; its folders hold nothing else."""
     wanted = {path.as_posix(): text for path, text in files().items()}
-    there = {
-        path.relative_to(ROOT).as_posix(): path.read_text()
-        for folder in ("deploy/crds", "docs/schemas")
-        for path in (ROOT / folder).iterdir()
-    }
+    generated = [
+        *(ROOT / "deploy/crds").iterdir(),
+        *(ROOT / "docs/schemas").iterdir(),
+        *(ROOT / PACKAGE).glob("*.json"),
+    ]
+    there = {path.relative_to(ROOT).as_posix(): path.read_text() for path in generated}
     assert sorted(there) == sorted(wanted)
     assert [name for name, text in wanted.items() if there[name] != text] == []
 
@@ -148,4 +151,4 @@ def test_generating_twice_gives_the_same_bytes_and_removes_what_is_gone(tmp_path
 
 def test_the_files_say_what_the_definitions_are() -> None:
     written = [yaml.safe_load(text) for path, text in files().items() if path.suffix == ".yaml"]
-    assert written == crds()
+    assert written == crds() == definitions()

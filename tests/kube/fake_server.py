@@ -19,7 +19,7 @@ import httpx2
 
 from mizzen.kube.client import Client
 from mizzen.kube.connection import Connection
-from mizzen.kube.resources import format_time
+from mizzen.kube.times import format_time
 
 Json = dict[str, Any]
 _PATH = re.compile(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lightkube.resources.coordination_v1 import Lease
 
 from mizzen.kube.leases import Election, LeadershipLost, LeaseTimes
-from mizzen.kube.resources import parse_time
+from mizzen.kube.times import parse_time
 
 from . import virtual
 from .fake_server import EPOCH, FakeServer, client_over, virtual_now

@@ -17,19 +17,8 @@ from mizzen.kinds import KINDS, Dataset, Model
 from mizzen.kinds.meta import ObjectMeta as KindMeta
 from mizzen.kinds.meta import OwnerReference as KindOwner
 from mizzen.kube.errors import DecodeError
-from mizzen.kube.resources import (
-    Key,
-    Owner,
-    ResourceInfo,
-    decode,
-    encode,
-    format_micro_time,
-    format_time,
-    info_of,
-    meta_of,
-    parse_time,
-    untyped,
-)
+from mizzen.kube.resources import Key, Owner, ResourceInfo, decode, encode, info_of, meta_of, untyped
+from mizzen.kube.times import format_micro_time, format_time, parse_time
 
 
 def test_classes_name_their_place() -> None:

@@ -3,7 +3,8 @@
 from typing import Any
 
 from mizzen.local.node.moments import Moment
-from mizzen.local.node.podspec import POD, PodSpec
+from mizzen.local.node.podspec import PodSpec
+from mizzen.local.node.resources import POD
 
 EPOCH_S = 1_800_000_000.0
 

@@ -16,10 +16,11 @@ from typing import Any, Self
 from mizzen.kube.client import Client
 from mizzen.kube.errors import AlreadyExists, ApiError, NotFound
 from mizzen.kube.resources import ResourceInfo, untyped
-from mizzen.local.node import Node, NodeOptions, kill_all
+from mizzen.local.node.host import NodeOptions
 from mizzen.local.node.moments import Clock, now
-from mizzen.local.node.podspec import POD
-from mizzen.local.node.registration import NODE
+from mizzen.local.node.node import Node
+from mizzen.local.node.orphans import kill_all
+from mizzen.local.node.resources import NODE, POD
 
 NAMESPACE = untyped(ResourceInfo("", "v1", "Namespace", "namespaces", namespaced=False))
 ACCOUNT = untyped(ResourceInfo("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True))

@@ -16,8 +16,8 @@ from tests.node.programs import EXCLUSIVE
 from mizzen.kube.errors import NotFound
 from mizzen.local.node import processes
 from mizzen.local.node.podfolder import pod_folders
-from mizzen.local.node.podspec import POD
 from mizzen.local.node.podstatus import SETTLED
+from mizzen.local.node.resources import POD
 
 ROUNDS = 25
 

@@ -18,7 +18,7 @@ from tests.node.test_node import SLEEP, python
 
 from mizzen.kube.errors import ApiError
 from mizzen.kube.resources import ResourceInfo, untyped
-from mizzen.local.node import Node
+from mizzen.local.node.node import Node
 
 BINDING = untyped(
     ResourceInfo("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False)

@@ -12,7 +12,8 @@ from tests.node.programs import HOG, UNTIL_CHANGED
 
 from mizzen.local.node import machine
 from mizzen.local.node.machine import Enforcement
-from mizzen.local.node.registration import LEASE, LEASE_NAMESPACE, NODE
+from mizzen.local.node.registration import LEASE_NAMESPACE
+from mizzen.local.node.resources import LEASE, NODE
 
 SERVER = """
 import http.server, os, sys

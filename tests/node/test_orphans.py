@@ -10,8 +10,7 @@ from tests.node.builders import moment, pod_object
 from tests.node.programs import DAEMONS, FOREVER, STUBBORN
 from tests.node.running import Started, living, python, until
 
-from mizzen.local.node import kill_all
-from mizzen.local.node.orphans import HomeLock, NodeRunningError
+from mizzen.local.node.orphans import HomeLock, NodeRunningError, kill_all
 from mizzen.local.node.podfolder import PodFolder
 
 

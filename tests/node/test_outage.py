@@ -11,9 +11,9 @@ from tests.node.cluster import Cluster, OwnServer, is_ready, main_of, terminated
 from tests.node.test_node import PORTS, SERVER, SLEEP, python
 from tests.node.test_taking_back import processes_of
 
-from mizzen.local.node import kill_all
 from mizzen.local.node.machine import owner_of
-from mizzen.local.node.podspec import POD
+from mizzen.local.node.orphans import kill_all
+from mizzen.local.node.resources import POD
 
 
 @pytest.fixture

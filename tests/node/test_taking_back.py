@@ -14,10 +14,10 @@ from tests.node.cluster import Cluster, is_ready, main_of, terminated, waiting
 from tests.node.running import living, read_log
 from tests.node.test_node import PORTS, SERVER, SLEEP, python
 
-from mizzen.local.node import kill_all
 from mizzen.local.node.moments import Moment, now
+from mizzen.local.node.orphans import kill_all
 from mizzen.local.node.podfolder import pod_folders
-from mizzen.local.node.podspec import POD
+from mizzen.local.node.resources import POD
 
 
 def processes_of(cluster: Cluster) -> dict[str, int]:

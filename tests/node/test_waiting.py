@@ -13,7 +13,7 @@ from tests.node.builders import moment, pod
 from mizzen.kube.client import Client
 from mizzen.kube.events import Recorder
 from mizzen.kube.informer import Informers
-from mizzen.kube.resources import format_time
+from mizzen.kube.times import format_time
 from mizzen.local.node import machine
 from mizzen.local.node.host import Host, NodeOptions
 from mizzen.local.node.identity import Identity, Refused

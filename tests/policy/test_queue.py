@@ -255,6 +255,22 @@ def test_who_was_with_a_lost_worker_stays_alone_though_it_is_given_back_unrun():
     assert [batch.requests for batch in story.assign()] == [[suspect], [other]]
 
 
+def test_who_was_with_a_lost_worker_waits_for_an_idle_one_though_a_full_batch_could_be_sent_ahead():
+    story = Story(batch_rows_max=8)
+    story.queue.join("a", LANE, 2)
+    story.queue.join("b", LANE, 1)
+    first = story.offer(group="other")
+    running = story.one_batch()
+    suspect = story.offer()
+    assert story.one_batch().worker == "b"
+    story.lose("b")
+    full = story.offer(rows=8)
+    assert story.assign() == []
+    assert (running.requests, story.answer(running)) == ([first], [first])
+    assert [batch.requests for batch in story.assign()] == [[suspect]]
+    assert full.phase is Phase.WAITING
+
+
 def test_a_request_that_kills_two_workers_fails_and_takes_no_other_with_it():
     story = Story()
     killer, innocent = story.offer(), story.offer()

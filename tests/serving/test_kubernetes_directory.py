@@ -21,8 +21,8 @@ from lightkube.resources.core_v1 import Pod, Secret
 from mizzen.controllers.install import install
 from mizzen.kinds import InferenceEndpoint, ModelVersion, names
 from mizzen.kube.client import Client
-from mizzen.serving.gateway.directory import TcpAddress, UnixAddress
-from mizzen.serving.gateway.kubernetes import endpoint_of, key_of, signature_of, worker_of
+from mizzen.serving.gateway.directory import Caching, TcpAddress, UnixAddress
+from mizzen.serving.gateway.kubernetes import endpoint_of, explainer_of, key_of, signature_of, worker_of
 from mizzen.serving.tensors import Signature, TensorSpec
 
 from .builders import doubling_model
@@ -299,3 +299,38 @@ def test_a_gateway_that_starts_before_its_api_server_is_not_ready_and_becomes_so
         assert client.ask("GET", "/v2/health/ready").status == 503
         stack.processes.append(server.start())
         eventually(lambda: client.ask("GET", "/v2/health/ready").status == 200, "to be ready")
+
+
+# Graphs, caches, explanations
+
+
+def test_a_cache_is_read_with_its_sizes():
+    read = endpoint_of(
+        inference_endpoint(cache={"ttl": "2m", "size": "1Ki", "machineSize": "1Mi", "redis": True}), lambda *_: None
+    )
+    assert read.cache == Caching(120.0, 1024, 1 << 20, True)
+    assert endpoint_of(inference_endpoint(), lambda *_: None).cache is None
+
+
+def test_a_graph_is_read_with_what_gets_traffic_at_each_node():
+    nodes = [{"name": "main", "sequence": [{"node": "a"}]}, {"name": "a", "model": "m:1"}]
+    status = {"graph": {"nodes": [{"name": "a", "traffic": traffic()}]}}
+    declared = InferenceEndpoint.model_validate(
+        {"metadata": {"name": "g", "namespace": "default"}, "spec": {"graph": {"nodes": nodes}}, "status": status}
+    )
+    read = endpoint_of(declared, lambda namespace, name: model_version())
+    assert read.versions == ()
+    assert read.graph is not None
+    assert [version.digest for version in read.graph.versions["a"]] == [DIGEST]
+    assert read.graph.versions["a"][0].signature is not None
+    assert [node["name"] for node in read.graph.spec["nodes"]] == ["main", "a"]
+
+
+def test_who_explains_has_an_endpoint_and_workers_of_its_own():
+    read = explainer_of(inference_endpoint(status={"traffic": traffic()}, explain={}))
+    assert read is not None
+    assert (read.name, read.versions[0].digest, read.versions[0].signature) == ("m:explain", DIGEST, None)
+    assert explainer_of(inference_endpoint()) is None
+    explaining = pod()
+    explaining.metadata.labels = {names.LABEL_EXPLAINS: "m", names.LABEL_DIGEST: DIGEST[7:23]}
+    assert worker_of(explaining).endpoint == "m:explain"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mizzen.cli import options
-from mizzen.kinds.crd import crds as all_crds
+from mizzen.kinds.definitions import definitions
 from mizzen.kinds.yamltext import dump
 from mizzen.local.supervisor.home import Home
 
@@ -28,7 +28,7 @@ def _kubeconfig(path: Path | None) -> list[str]:
 @app.command()
 def crds() -> None:
     """Print the CustomResourceDefinitions: `mizzen crds | kubectl apply -f -`."""
-    print("---\n".join(dump(crd) for crd in all_crds()), end="")
+    print("---\n".join(dump(crd) for crd in definitions()), end="")
 
 
 @app.command()

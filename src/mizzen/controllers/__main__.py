@@ -18,15 +18,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kubeconfig", type=Path, default=None)
     parser.add_argument("--store-url", default=None, help="with --gateway-url: written to the platform's settings")
     parser.add_argument("--gateway-url", default=None)
+    parser.add_argument("--listen", default=None, help="where gateways report their load: unix:/path, or host:port")
+    parser.add_argument("--online-url", default="", help="redis://… or lmdb:///…: where features are kept for reads")
     return parser.parse_args()
 
 
 async def _main(given: argparse.Namespace) -> None:
     stop = stop_on_signals()
-    settings = PlatformSettings(given.store_url, given.gateway_url) if given.store_url and given.gateway_url else None
+    settings = None
+    if given.store_url and given.gateway_url:
+        settings = PlatformSettings(given.store_url, given.gateway_url, online_url=given.online_url)
     async with Client.from_environment(given.kubeconfig) as client:
         await install(client, settings)
-        runtime = runtime_of(client)
+        runtime = runtime_of(client, listen=given.listen)
         running = asyncio.create_task(runtime.run())
         stopped = asyncio.create_task(stop.wait())
         notify_ready()

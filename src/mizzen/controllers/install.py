@@ -15,8 +15,8 @@ from lightkube.resources.rbac_authorization_v1 import RoleBinding
 
 from mizzen.controllers.jobs import MANAGED_BY
 from mizzen.controllers.settings import PlatformSettings
-from mizzen.kinds import GROUP
-from mizzen.kinds.crd import crds
+from mizzen.kinds import GROUP, KINDS
+from mizzen.kinds.definitions import definitions
 from mizzen.kinds.names import PUSH_SERVER, RUNNER_SERVICE_ACCOUNT, SETTINGS_CONFIG_MAP, SYSTEM_NAMESPACE
 from mizzen.kube import conditions
 from mizzen.kube.client import Client
@@ -39,7 +39,10 @@ _CONFIG_MAP = ResourceInfo("", "v1", "ConfigMap", "configmaps", namespaced=True)
 
 def runner_role() -> dict[str, Any]:
     """What the Pods of Jobs may do: read our kinds, make model versions, report into the statuses they are about."""
-    ours = ["datasets", "models", "modelversions", "trainingjobs", "inferenceendpoints"]
+    ours = [
+        "datasets", "featureviews", "models", "modelversions", "trainingjobs", "inferenceendpoints", "batchpredictions",
+    ]  # fmt: skip
+    reported = ["datasets/status", "featureviews/status", "trainingjobs/status", "batchpredictions/status"]
     return {
         "apiVersion": _CLUSTER_ROLE.api_version,
         "kind": _CLUSTER_ROLE.kind,
@@ -47,7 +50,7 @@ def runner_role() -> dict[str, Any]:
         "rules": [
             {"apiGroups": [GROUP], "resources": ours, "verbs": ["get", "list", "watch"]},
             {"apiGroups": [GROUP], "resources": ["modelversions"], "verbs": ["create"]},
-            {"apiGroups": [GROUP], "resources": ["datasets/status", "trainingjobs/status"], "verbs": ["get", "patch"]},
+            {"apiGroups": [GROUP], "resources": reported, "verbs": ["get", "patch"]},
         ],
     }
 
@@ -93,7 +96,7 @@ async def install(client: Client, settings: PlatformSettings | None) -> None:
     """Puts everything there and returns when our kinds are served. `settings` of `None` leaves those that are there."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}
     wanted: list[tuple[ResourceInfo, dict[str, Any]]] = [
-        *((_CRD, crd) for crd in crds()),
+        *((_CRD, crd) for crd in definitions()),
         (_NAMESPACE, namespace),
         (_CLUSTER_ROLE, runner_role()),
         *zip((_SERVICE_ACCOUNT, _CLUSTER_ROLE, _CLUSTER_ROLE_BINDING), push_server_objects(), strict=True),
@@ -103,7 +106,7 @@ async def install(client: Client, settings: PlatformSettings | None) -> None:
     for info, wire in wanted:
         await client.apply(untyped(info)(wire), field_manager=FIELD_MANAGER, force=True)
     async with asyncio.timeout(ESTABLISH_TIMEOUT_S):
-        await asyncio.gather(*(_established(client, crd["metadata"]["name"]) for crd in crds()))
+        await asyncio.gather(*(_established(client, f"{kind.plural}.{GROUP}") for kind in KINDS))
 
 
 async def _established(client: Client, name: str) -> None:

@@ -27,8 +27,9 @@ from mizzen.kube.clock import Clock, utc_now
 from mizzen.kube.errors import AlreadyExists, NotFound
 from mizzen.kube.events import Recorder
 from mizzen.kube.informer import Informer, Informers
-from mizzen.kube.resources import Key, format_time, info_of, meta_of, untyped
+from mizzen.kube.resources import Key, info_of, meta_of, untyped
 from mizzen.kube.runtime import Controller
+from mizzen.kube.times import format_time
 
 FIELD_MANAGER = "mizzen-controllers"
 RUN_INDEX = "run"

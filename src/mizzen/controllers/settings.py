@@ -26,6 +26,8 @@ class PlatformSettings:
     image: str = DEFAULT_IMAGE
     lineage_url: str = ""
     """Where OpenLineage events go (`file:///…`, `http://…`); empty: nowhere."""
+    online_url: str = ""
+    """The online store of features (`lmdb:///…`, `redis://…`); empty: there is none, and no view is kept online."""
 
     @classmethod
     def from_config_map(cls, data: Mapping[str, str] | None) -> Self:
@@ -38,11 +40,19 @@ class PlatformSettings:
                     f"{place}: expected data.{key} (such as {example}), found none. `mizzen up` writes it."
                 )
         store_url, gateway_url = data["storeUrl"].rstrip("/"), data["gatewayUrl"].rstrip("/")
-        return cls(store_url, gateway_url, data.get("image") or DEFAULT_IMAGE, data.get("lineageUrl") or "")
+        return cls(
+            store_url,
+            gateway_url,
+            data.get("image") or DEFAULT_IMAGE,
+            data.get("lineageUrl") or "",
+            data.get("onlineUrl") or "",
+        )
 
     def to_config_map(self) -> dict[str, Any]:
         """The ConfigMap, as a wire object."""
-        optional = {"lineageUrl": self.lineage_url} if self.lineage_url else {}
+        optional = {
+            key: value for key, value in (("lineageUrl", self.lineage_url), ("onlineUrl", self.online_url)) if value
+        }
         return {
             "apiVersion": "v1",
             "kind": "ConfigMap",

@@ -4,7 +4,11 @@ A view says what is known of an entity at a moment: columns of its newest row, e
 of its events in windows, and what only a request can tell. One definition serves backfill, increments and online reads.
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+import hashlib
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -28,6 +32,10 @@ Function = Literal[
 ]  # fmt: skip
 _COUNTS_EVENTS = frozenset({"count", "rate", "time_since_last"})
 """May be of the events themselves; every other function is of a column."""
+_NOT_OF_THE_VALUES = frozenset(
+    {"resources", "env", "timeout", "retries", "nodeSelector", "owner", "description", "tags", "online"}
+)
+_NONE_USED: Mapping[str, str] = MappingProxyType({})
 
 
 class Described(Wire):
@@ -202,23 +210,82 @@ class FeatureViewSpec(PodOptions):
         windows = [name for aggregation in self.aggregations for name in aggregation.names()]
         return [*columns, *windows, *(feature.name for feature in self.request)]
 
+    def digest(self, used: Mapping[str, str] = _NONE_USED) -> str:
+        """`sha256:…` of what decides the values and of nothing else; `used` are the digests of the views it uses.
+
+        A changed description keeps it, a changed window does not, here or in a view that this one builds upon.
+        """
+        wire: dict[str, Any] = {name: value for name, value in self.to_wire().items() if name not in _NOT_OF_THE_VALUES}
+        if not self.request:
+            wire.pop("code", None)
+        for feature in [*wire.get("columns", ()), *wire.get("aggregations", ()), *wire.get("request", ())]:
+            if isinstance(feature, dict):
+                feature.pop("description", None)
+                feature.pop("tags", None)
+        if self.uses:
+            wire["uses"] = {name: used.get(name, "") for name in sorted(self.uses)}
+        text = json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+class MaterialisationReport(Wire):
+    """What the Pod that brings a view online reported of one run."""
+
+    run: str
+    """The Job's name."""
+    succeeded: bool
+    reason: str = ""
+    """One CamelCase word where it failed: `InvalidDefinition`, `RowsUnfit`, `OnlineStoreUnavailable`."""
+    message: str = ""
+    digest: str | None = None
+    """Of the definition that is online now."""
+    source_version: int | None = None
+    features: list[Column] = Field(default_factory=list)
+    rows: int | None = None
+    """Events that are in, in all."""
+    rows_read: int | None = None
+    """Rows that this run read."""
+    entities: int | None = None
+    newest_event: Timestamp | None = None
+    finished_at: Timestamp | None = None
+
 
 class FeatureViewStatus(Status):
-    """The version in use, and how far it has come."""
+    """The version that is served, and how far it has come."""
 
     version: str | None = None
-    """Content address of the definition: the first 12 hex digits of its digest."""
+    """Content address of the definition that readers get: the first 12 hex digits of its digest. While a changed
+    definition is brought online, or cannot be, the one before stays served."""
     digest: str | None = None
     features: list[Column] = Field(default_factory=list)
     """Names and types."""
     source_version: int | None = None
     """The version of the source's table that is online."""
+    lag: int | None = None
+    """How many versions of the source are newer than that."""
     rows: int | None = None
     """Events that were taken in."""
     entities: int | None = None
     """Entities that are online."""
     newest_event: Timestamp | None = None
+    """The time of the newest event that is online: how fresh the features are."""
     materialised_at: Timestamp | None = None
+    last_error: str | None = None
+    """Why the last run failed, where it did."""
+    used_by: list[str] = Field(default_factory=list)
+    """Who reads it, as `kind/name`; while anybody does, it is not deleted."""
+    current_run: str | None = None
+    """The Job that is at work or was last."""
+    settled_run: str | None = None
+    """The last Job whose end is known, well or not."""
+    failures: int = 0
+    """How many runs in a row failed in a way that trying again may mend."""
+    failed_runs: int = 0
+    """How many did so ever."""
+    retry_at: Timestamp | None = None
+    """When the next try is made."""
+    last_run: MaterialisationReport | None = None
+    """Written by the Pod; the controller makes it what is served when it succeeded."""
 
 
 class FeatureView(Resource):
@@ -230,6 +297,7 @@ class FeatureView(Resource):
         PrinterColumn("Version", ".status.version"),
         PrinterColumn("Entities", ".status.entities", "integer"),
         PrinterColumn("Newest", ".status.newestEvent", "date"),
+        PrinterColumn("Lag", ".status.lag", "integer"),
         READY, REASON, MESSAGE, AGE,
     )  # fmt: skip
 

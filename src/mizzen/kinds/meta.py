@@ -29,9 +29,9 @@ class Wire(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         protected_namespaces=(),
         validate_default=False,
+        defer_build=True,  # every process of the platform imports all kinds, and most use few
     )
 
     def to_wire(self) -> dict[str, Any]:

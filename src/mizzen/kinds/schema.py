@@ -6,9 +6,14 @@ of the spec are kept, also those of whole objects, so that an API server fills i
 has no defaults, since it says only what was observed.
 """
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
@@ -32,8 +37,14 @@ _PATTERNS = {
 _INT_OR_STRING: Json = {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
 
 
-class _WithFactories(GenerateJsonSchema):
-    """Tells the defaults that a factory makes, too."""
+class _Documented(GenerateJsonSchema):
+    """Tells what the text below a field says, and the defaults that a factory makes, too."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> Json:
+        made = super().model_schema(schema)
+        for name, text in _field_docstrings(schema["cls"]).items():
+            made["properties"][name].setdefault("description", text)
+        return made
 
     def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
         factory: Callable[..., Any] | None = schema.get("default_factory")
@@ -43,9 +54,29 @@ class _WithFactories(GenerateJsonSchema):
         return made.to_wire() if isinstance(made, Wire) else made
 
 
+def _field_docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """By the name on the wire. Read from the source when a schema is made, not in every process that has the class."""
+    texts: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        if not issubclass(cls, Wire):
+            continue
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        assert isinstance(body, ast.ClassDef)
+        for field, text in pairwise(body.body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str() as said)):
+                    texts[name] = inspect.cleandoc(said)
+                case ast.AnnAssign(target=ast.Name(id=name)), _:
+                    texts.pop(name, None)
+                case _:
+                    pass
+    fields = model.model_fields
+    return {fields[name].alias or name: text for name, text in texts.items() if name in fields}
+
+
 def structural(kind: type[Resource]) -> Json:
     """The structural schema of a kind, for a CustomResourceDefinition."""
-    whole = kind.model_json_schema(by_alias=True, schema_generator=_WithFactories)
+    whole = kind.model_json_schema(by_alias=True, schema_generator=_Documented)
     definitions = whole.get("$defs", {})
     inlined = _inlined(whole, definitions)
     parts = inlined["properties"]
@@ -63,7 +94,7 @@ def structural(kind: type[Resource]) -> Json:
 
 def editor(kind: type[Resource]) -> Json:
     """The JSON Schema of what a user writes of a kind: everything but the status, unknown fields refused."""
-    whole = kind.model_json_schema(by_alias=True, schema_generator=_WithFactories)
+    whole = kind.model_json_schema(by_alias=True, schema_generator=_Documented)
     definitions = {name: _plain(schema) for name, schema in whole.pop("$defs", {}).items()}
     del whole["properties"]["status"]
     body = _plain(whole)

@@ -2,13 +2,14 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from mizzen.kinds.build import ModelFormat
+from mizzen.kinds.build import ModelFormat, Signature
+from mizzen.kinds.graph import Graph, ModelName
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
-from mizzen.kinds.names import ModelReference
 from mizzen.kinds.pods import EnvValue, Resources
 from mizzen.kinds.scalars import Duration, Quantity, duration_s, quantity
+from mizzen.kinds.scaling import Profile, Scaling, ScalingStatus
 
 
 def _not_zero(text: str) -> str:
@@ -27,16 +28,7 @@ SomeTime = Annotated[Duration, AfterValidator(_not_zero)]
 SomeBytes = Annotated[Quantity, AfterValidator(_some_bytes)]
 
 
-def _checked_reference(text: str) -> str:
-    ModelReference.parse(text)
-    return text
-
-
-class Scaling(Wire):
-    """How many worker processes serve the model."""
-
-    replicas: int = Field(default=1, ge=0, le=1000)
-    """Workers of the version that gets traffic. With 0, requests wait in the queue until their time is over."""
+FIXED = "expected scaling.replicas alone with graph: workers of its models do not follow the load"
 
 
 class Batching(Wire):
@@ -93,6 +85,31 @@ class QueueLimits(Wire):
         return self
 
 
+class ResponseCache(Wire):
+    """Answers kept for requests that come again: only for models that answer the same to the same."""
+
+    ttl: SomeTime = "5m"
+    """How long an answer may be given again. A new version begins with none of the old one's."""
+    size: Quantity = "64Mi"
+    """Memory for answers in each gateway process; who was asked for least recently goes first."""
+    machine_size: SomeBytes | None = None
+    """Disk for answers that the gateway processes of one machine share; absent: they do not."""
+    redis: bool = False
+    """Whether answers are shared through the Redis that the gateways are told of (`MIZZEN_CACHE_REDIS`), if any."""
+
+
+class Explain(Wire):
+    """Explanations at `POST …/NAME:explain`: what each feature adds to an answer (Shapley values)."""
+
+    method: Literal["auto", "tree", "kernel"] = "auto"
+    """`tree`: exactly, from the model's trees; `kernel`: by coalitions of features, for any model; `auto`: exactly if
+    the model has trees."""
+    coalitions: int = Field(default=512, ge=16, le=65536)
+    """With `kernel`, how many coalitions each row is run with: more is nearer, and takes longer."""
+    replicas: int = Field(default=1, ge=0, le=100)
+    """Workers that explain, beside those that answer."""
+
+
 class Logging(Wire):
     """Which requests are logged, and what of them: typed rows of `predictions/NAMESPACE/NAME` in the store."""
 
@@ -134,22 +151,53 @@ class WorkerOptions(Wire):
 class InferenceEndpointSpec(Wire):
     """Which model is served, by how many, to whom."""
 
-    model: Annotated[str, AfterValidator(_checked_reference)] = Field(
-        json_schema_extra={"pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(@[a-z][-a-z0-9]*|:[1-9][0-9]*)$"}
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {"rule": "has(self.model) != has(self.graph)", "message": "expected either model or graph"},
+                {
+                    "rule": "!has(self.graph) || !has(self.profile) && (!has(self.scaling) || "
+                    "!has(self.scaling.minReplicas) && !has(self.scaling.maxReplicas))",
+                    "message": FIXED,
+                },
+            ]
+        }
     )
-    """`name@alias` (followed as the alias moves) or `name:version` (fixed)."""
+
+    model: ModelName | None = None
+    """The model: `name@alias` (followed as the alias moves) or `name:version` (fixed). Either this or `graph`."""
+    graph: Graph | None = None
+    """Several models behind one URL."""
     access: Literal["api-key", "anonymous"] = "api-key"
     """Who may call: holders of an API key for this endpoint, or anyone who reaches the port."""
+    profile: Profile | None = None
+    """A class of service: presets for what `scaling` leaves out. `serverless`: no worker while idle; `always-on`: one
+    at least; `batch`: no worker while idle, throughput before latency. See docs/scaling.md."""
     scaling: Scaling = Field(default_factory=Scaling)
     """How many workers."""
     batching: Batching = Field(default_factory=Batching)
     """How requests are put together."""
     queue: QueueLimits = Field(default_factory=QueueLimits)
     """What may wait, and how long."""
+    cache: ResponseCache | None = None
+    """Keeps answers; absent: every request is computed."""
+    explain: Explain | None = None
+    """Explains answers; absent: it does not. Of a graph, say it at the endpoints of its models."""
     worker: WorkerOptions = Field(default_factory=WorkerOptions)
     """The worker Pods."""
     logging: Logging | None = None
     """The prediction log; absent: requests are not logged."""
+
+    @model_validator(mode="after")
+    def _model_or_graph(self) -> Self:
+        if (self.model is None) == (self.graph is None):
+            raise ValueError("expected either model or graph")
+        bounds = (self.scaling.min_replicas, self.scaling.max_replicas, self.profile)
+        if self.graph is not None and any(bound is not None for bound in bounds):
+            raise ValueError(FIXED)
+        if self.graph is not None and self.explain is not None:
+            raise ValueError("explain: expected with model, not with graph: explain the endpoints of its models")
+        return self
 
 
 class Traffic(Wire):
@@ -208,6 +256,27 @@ class Candidate(Wire):
     """How often it was brought up; after each failure it is left alone for longer, from a minute to an hour."""
 
 
+class NodeStatus(Wire):
+    """What a node of a graph serves, and what is on its way: as an endpoint of one model tells it."""
+
+    name: str
+    traffic: list[Traffic] = Field(default_factory=list)
+    candidate: Candidate | None = None
+    ready_replicas: int = 0
+
+
+class GraphStatus(Wire):
+    """A graph as it is served."""
+
+    signature: Signature | None = None
+    """What the graph takes and gives, derived from its models."""
+    nodes: Annotated[
+        list[NodeStatus],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+    ] = Field(default_factory=list)
+    """The nodes that are models."""
+
+
 class LoggingStatus(Wire):
     """What became of the requests that were logged."""
 
@@ -231,12 +300,16 @@ class InferenceEndpointStatus(Status):
     """Where the endpoint answers: append `/infer`."""
     traffic: list[Traffic] = Field(default_factory=list)
     candidate: Candidate | None = None
+    graph: GraphStatus | None = None
+    """Of an endpoint that is a graph."""
     logging: LoggingStatus | None = None
     replicas: int = 0
     """Workers of the version that gets traffic."""
     ready_replicas: int = 0
     selector: str = ""
     """Label selector of the workers, for the scale subresource."""
+    scaling: ScalingStatus | None = None
+    """Why there are as many workers as there are; absent where the number is fixed."""
     workers: list[WorkerStatus] = Field(default_factory=list)
     """The worker processes of all versions, by name of their Pod; the first fifty."""
     serving: str | None = None

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from mizzen.kube.client import Client
 from mizzen.kube.errors import NotFound
-from mizzen.kube.resources import Json, format_time, meta_of
+from mizzen.kube.resources import Json, meta_of
+from mizzen.kube.times import format_time
 
 T = TypeVar("T")
 

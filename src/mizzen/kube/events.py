@@ -27,7 +27,8 @@ from lightkube.resources.core_v1 import Event
 from mizzen.kube.client import Client
 from mizzen.kube.clock import Clock, utc_now
 from mizzen.kube.errors import KubeError, NotFound
-from mizzen.kube.resources import format_time, info_of, meta_of
+from mizzen.kube.resources import info_of, meta_of
+from mizzen.kube.times import format_time
 from mizzen.kube.workqueue import TokenBucket
 
 log = logging.getLogger(__name__)

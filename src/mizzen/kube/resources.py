@@ -10,7 +10,7 @@ sort it has.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -20,6 +20,7 @@ from lightkube.core.resource import ApiInfo, NamespacedResource
 
 from mizzen.kinds.meta import GROUP, VERSION, Resource
 from mizzen.kube.errors import DecodeError
+from mizzen.kube.times import format_micro_time, format_time, parse_time
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -156,23 +157,6 @@ class Key:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
-
-
-def parse_time(value: str | datetime | None) -> datetime | None:
-    """A Kubernetes timestamp, with zone. Raises `ValueError` where it is none."""
-    if value is None or isinstance(value, datetime):
-        return value
-    return datetime.fromisoformat(value)
-
-
-def format_time(moment: datetime) -> str:
-    """As `metav1.Time` is written: whole seconds, `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def format_micro_time(moment: datetime) -> str:
-    """As `metav1.MicroTime` is written: always six digits after the point."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def meta_of(obj: object) -> Meta:

@@ -38,6 +38,8 @@ def put_model(store: Store, prepared: Prepared) -> Artifact:
             store.put(path, data)
     if prepared.example is not None:
         store.put(example_path(digest), example_request(prepared.signature, prepared.example))
+    for ending, data in prepared.beside:
+        store.put(path_by_digest(_FOLDER, digest, ending), data)
     store.put_by_digest(_FOLDER, prepared.model, _MODEL if prepared.format == "onnx" else ENDING)
     lock = next((entry.digest for entry, _ in prepared.parts if entry.path == REQUIREMENTS), None)
     return Artifact(

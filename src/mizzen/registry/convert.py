@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mizzen.kinds.build import ConversionCheck, Signature
+from mizzen.registry.background import ROWS_MAX, beside
 from mizzen.registry.check import check, sampled
 from mizzen.registry.errors import ConversionFailed, ModelUnfit
 from mizzen.registry.extras import part
@@ -36,6 +37,8 @@ class Converted:
     check: ConversionCheck
     example: Feed
     """Some rows as the ONNX model takes them."""
+    beside: tuple[tuple[str, bytes], ...] = ()
+    """What it can be explained by (`background.py`)."""
 
 
 def convert(original: Original, example: Any, holdout: Any | None = None) -> Converted:
@@ -60,7 +63,10 @@ def convert(original: Original, example: Any, holdout: Any | None = None) -> Con
             continue
         outputs = signature_of_session(session).outputs
         first = rows.take(np.arange(min(len(rows), EXAMPLE_ROWS_MAX)))
-        return Converted(model, signature_of(inputs, outputs), checked, inputs.feed(first))
+        some = np.linspace(0, len(held_out) - 1, min(len(held_out), ROWS_MAX)).astype(np.int64)
+        usual = inputs.feed(held_out.take(some))
+        files = beside(original.model, usual, one_matrix=len(inputs.tensors) == 1)
+        return Converted(model, signature_of(inputs, outputs), checked, inputs.feed(first), files)
     raise failure if failure is not None else ConversionFailed(f"{original.source_type}: no converter")
 
 

@@ -105,6 +105,11 @@ class Graph:
         dimensions = [None] if targets == 1 else [None, targets]
         self._outputs.append(helper.make_tensor_value_info(PREDICTION, TensorProto.DOUBLE, dimensions))
 
+    def add_output(self, name: str, values: str, element: int, width: int) -> None:
+        """An output of shape (n, width), cast to that element type."""
+        self.add("Cast", [values], to=element, output=name)
+        self._outputs.append(helper.make_tensor_value_info(name, element, [None, width]))
+
     def to_onnx(self, producer: str, domains: Mapping[str, int] | None = None) -> bytes:
         """The finished model; `domains` are the operator sets of nodes that came from elsewhere."""
         versions = {"": OPSET, "ai.onnx.ml": ML_OPSET} | dict(domains or {})

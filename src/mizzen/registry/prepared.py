@@ -24,5 +24,7 @@ class Prepared:
     code: str | None = None
     """Of a Python model: digest of the code bundle."""
     entrypoint: str | None = None
+    beside: tuple[tuple[str, bytes], ...] = ()
+    """Files under the model's digest, each with its ending: what it can be explained by (`background.py`)."""
     untrusted: tuple[str, ...] = ()
     """Types that the owner must approve before it is loaded."""

@@ -66,7 +66,14 @@ def prepare(
         if form == "onnx":
             raise
         return _prepared_instead(original, example, holdout, code, failure)
-    return Prepared(converted.model, converted.signature, converted.example, converted.check, original.source_type)
+    return Prepared(
+        converted.model,
+        converted.signature,
+        converted.example,
+        converted.check,
+        original.source_type,
+        beside=converted.beside,
+    )
 
 
 def _prepared_instead(

@@ -9,12 +9,16 @@ library.
 these too concatenate. Only taking them apart needs a walk (`element_ends`).
 """
 
+import functools
 import struct
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
+_NATIVE = sys.byteorder == "little"
+"""Whether elements travel as this machine has them, so that they need not be turned around."""
 Buffer = bytes | bytearray | memoryview
 
 
@@ -138,19 +142,33 @@ def pack_elements(datatype: Datatype, values: Sequence[Any]) -> bytes:
     """
     if datatype.name == "BF16":
         return struct.pack(f"<{len(values)}H", *map(_bfloat16_bits, values))
-    return struct.pack(f"<{len(values)}{datatype.code}", *values)
+    return _packer(datatype.code, len(values))(*values)
 
 
-def unpack_elements(datatype: Datatype, count: int, data: Buffer) -> tuple[Any, ...]:
+def unpack_elements(datatype: Datatype, count: int, data: Buffer) -> Sequence[Any]:
     """The numbers or booleans in `data`. Raises `struct.error` where it does not hold exactly `count`.
 
-    >>> unpack_elements(DATATYPES["BF16"], 2, pack_elements(DATATYPES["BF16"], [1.0, 3.14159]))
-    (1.0, 3.140625)
+    >>> list(unpack_elements(DATATYPES["BF16"], 2, pack_elements(DATATYPES["BF16"], [1.0, 3.14159])))
+    [1.0, 3.140625]
     """
-    values = struct.unpack(f"<{count}{datatype.code}", data)
+    code = datatype.code
+    if _NATIVE and code != "e" and len(data) == count * datatype.size:
+        view: Any = memoryview(data)
+        values: Sequence[Any] = view.cast(code).tolist()
+    else:
+        values = struct.unpack(f"<{count}{code}", data)
     if datatype.name == "BF16":  # the upper half of a float's bits
         return struct.unpack(f"<{count}f", struct.pack(f"<{count}I", *[bits << 16 for bits in values]))
     return values
+
+
+@functools.lru_cache(maxsize=256)
+def _packer(code: str, count: int) -> Callable[..., bytes]:
+    """Packs so many elements: kept, since most requests have as many as the last.
+
+    In standard sizes even where the machine's are the same: these alone are checked for being beyond the range.
+    """
+    return struct.Struct(f"<{count}{code}").pack
 
 
 def _bfloat16_bits(value: float) -> int:

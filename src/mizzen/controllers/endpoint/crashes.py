@@ -13,7 +13,7 @@ from lightkube.models.core_v1 import ContainerStateTerminated, ContainerStatus
 from lightkube.resources.core_v1 import Pod
 
 from mizzen.kinds.serve import Crash
-from mizzen.kube.resources import format_time
+from mizzen.kube.times import format_time
 
 _FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
 _CURRENT = re.compile(

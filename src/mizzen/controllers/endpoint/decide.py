@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mizzen.controllers.conditions import Happened, Moment
+from mizzen.controllers.endpoint.sizes import needed
 from mizzen.controllers.endpoint.workers import selector
 from mizzen.controllers.model.decide import unapproved
 from mizzen.controllers.settings import PlatformSettings
@@ -13,7 +14,7 @@ from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ModelReference
 from mizzen.kinds.scalars import duration_s
 from mizzen.kinds.serve import InferenceEndpointStatus, Traffic, WorkerStatus
-from mizzen.kube.resources import format_time
+from mizzen.kube.times import format_time
 from mizzen.policy import rollout
 from mizzen.policy.rollout import Plan, Version, Workers
 
@@ -31,13 +32,13 @@ class Decision:
     """When time alone may change the decision."""
 
 
-def resolve(
-    endpoint: InferenceEndpoint, model: Model | None, versions: Mapping[int, ModelVersion]
+def resolved(
+    text: str, path: str, model: Model | None, versions: Mapping[int, ModelVersion]
 ) -> Version | tuple[str, str]:
-    """The version the endpoint asks for, or (reason, message) why there is none. `versions`: the model's, by number."""
-    reference = ModelReference.parse(endpoint.spec.model)
+    """The version that a reference at `path` means, or (reason, message) why there is none. `versions`: by number."""
+    reference = ModelReference.parse(text)
     if model is None:
-        return "ModelMissing", f"spec.model: expected an existing Model, found no {reference.name}"
+        return "ModelMissing", f"{path}: expected an existing Model, found no {reference.name}"
     number = reference.version
     if reference.alias is not None:
         alias = next((alias for alias in model.status.aliases if alias.name == reference.alias), None)
@@ -50,7 +51,7 @@ def resolve(
     version = versions.get(number or 0)
     if version is None:
         have = ", ".join(map(str, sorted(versions))) or "none"
-        return "VersionMissing", f"spec.model: expected a version of {reference.name} ({have}), got {number}"
+        return "VersionMissing", f"{path}: expected a version of {reference.name} ({have}), got {number}"
     held_back = unapproved(model, version)
     if held_back is not None:
         return "UntrustedTypes", held_back.message
@@ -66,8 +67,12 @@ def decide(
     settings: PlatformSettings,
     now: str,
     seen: Sequence[WorkerStatus] = (),
+    *,
+    replicas: int | None = None,
 ) -> Decision:
-    """The decision for one endpoint; `workers` by ModelVersion name, `seen` each worker process by itself."""
+    """The decision for one endpoint; `workers` by ModelVersion name, `seen` each worker process by itself. `replicas`:
+    how many the version asked for should have, by default the spec's number.
+    """
     spec = endpoint.spec
     moment = Moment(endpoint.metadata.generation or 0, now)
     status = endpoint.status.model_copy(deep=True)
@@ -76,14 +81,14 @@ def decide(
         target=target if isinstance(target, Version) else None,
         current=current,
         candidate=status.candidate,
-        candidate_age_s=_seconds_between(status.candidate.since, now) if status.candidate is not None else 0.0,
+        candidate_age_s=seconds_between(status.candidate.since, now) if status.candidate is not None else 0.0,
         workers=workers,
-        replicas=spec.scaling.replicas,
+        replicas=spec.scaling.replicas if replicas is None else replicas,
         start_timeout_s=duration_s(spec.worker.start_timeout),
         spec_changed=status.observed_generation != moment.generation,
         now=now,
     )
-    status.candidate = plan.candidate
+    status.candidate, status.graph = plan.candidate, None
     status.workers = list(seen)
     if isinstance(target, Version):
         moment.state(status, RESOLVED, "True", "Resolved", f"{spec.model} is {target.model}:{target.version}")
@@ -95,8 +100,29 @@ def decide(
     return Decision(status, plan.deployments, _events(endpoint, plan, target, seen), plan.look_again_s)
 
 
-def _seconds_between(since: str, now: str) -> float:
+def seconds_between(since: str, now: str) -> float:
+    """Of two times in RFC 3339."""
     return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
+
+
+def url_of(endpoint: InferenceEndpoint, settings: PlatformSettings) -> str:
+    """Where it answers."""
+    prefix = "" if endpoint.namespace == "default" else f"/namespaces/{endpoint.namespace}"
+    return f"{settings.gateway_url}{prefix}/v2/models/{endpoint.name}"
+
+
+def traffic_of(version: Version, told: Sequence[WorkerStatus], before: Sequence[Traffic]) -> Traffic:
+    """All requests to that version; `told` is what workers tell of themselves, `before` what got the traffic."""
+    return Traffic(
+        model_version=version.name,
+        model=version.model,
+        version=version.version,
+        digest=version.digest,
+        percent=100,
+        format=version.format,
+        trusted_types=list(version.trusted),
+        memory_bytes=_memory_bytes(told, before, version),
+    )
 
 
 def _serve(
@@ -107,24 +133,12 @@ def _serve(
     settings: PlatformSettings,
 ) -> None:
     """What gets traffic, and the numbers of its workers."""
-    prefix = "" if endpoint.namespace == "default" else f"/namespaces/{endpoint.namespace}"
-    status.url = f"{settings.gateway_url}{prefix}/v2/models/{endpoint.name}"
+    status.url = url_of(endpoint, settings)
     serving = plan.traffic
     if serving is None:
         status.traffic, status.serving, status.replicas, status.ready_replicas, status.selector = [], None, 0, 0, ""
         return
-    status.traffic = [
-        Traffic(
-            model_version=serving.name,
-            model=serving.model,
-            version=serving.version,
-            digest=serving.digest,
-            percent=100,
-            format=serving.format,
-            trusted_types=list(serving.trusted),
-            memory_bytes=_memory_bytes(status, serving),
-        )
-    ]
+    status.traffic = [traffic_of(serving, status.workers, status.traffic)]
     status.serving = f"{serving.model}:{serving.version}"
     seen = workers.get(serving.name)
     status.replicas = seen.wanted if seen is not None else 0
@@ -132,15 +146,15 @@ def _serve(
     status.selector = selector(endpoint, serving)
 
 
-def _memory_bytes(status: InferenceEndpointStatus, serving: Version) -> int | None:
+def _memory_bytes(told: Sequence[WorkerStatus], before: Sequence[Traffic], serving: Version) -> int | None:
     """The most that a worker of the version takes; as it was known where none tells now."""
-    told = [
+    found = [
         worker.memory_bytes
-        for worker in status.workers
+        for worker in told
         if worker.model_version == serving.name and worker.memory_bytes is not None
     ]
-    before = (traffic.memory_bytes for traffic in status.traffic if traffic.digest == serving.digest)
-    return max(told) if told else next(before, None)
+    known = (traffic.memory_bytes for traffic in before if traffic.digest == serving.digest)
+    return max(found) if found else next(known, None)
 
 
 def _state_ready(
@@ -152,10 +166,10 @@ def _state_ready(
     moment: Moment,
 ) -> None:
     """Ready: what the endpoint asks for is what answers, by as many workers as it asks for."""
-    replicas = endpoint.spec.scaling.replicas
-    enough = plan.traffic is not None and status.ready_replicas >= replicas
+    enough = plan.traffic is not None and status.ready_replicas >= needed(endpoint, trouble)
     why = f": {trouble}" if trouble and not enough else ""
-    counted = f"{status.ready_replicas} of {replicas} workers ready{why}"
+    wanted = max(status.replicas, needed(endpoint, trouble))
+    counted = f"{status.ready_replicas} of {wanted} workers ready{why}" if wanted else "idle; a request starts a worker"
     moment.state(status, WORKERS_READY, "True" if enough else "False", "Ready" if enough else "WorkersMissing", counted)
     meanwhile = f"; {status.serving} stays served" if status.serving is not None else ""
     candidate = plan.candidate

@@ -58,14 +58,17 @@ def selector(endpoint: InferenceEndpoint, version: Version) -> str:
     return ",".join(f"{name}={value}" for name, value in labels(endpoint, version).items() if name not in MANAGED_BY)
 
 
-def deployment_for(endpoint: InferenceEndpoint, version: Version, settings: PlatformSettings) -> Deployment:
-    """The Deployment of one version's workers."""
+def deployment_for(
+    endpoint: InferenceEndpoint, version: Version, settings: PlatformSettings, replicas: int | None = None
+) -> Deployment:
+    """The Deployment of one version's workers: so many, or the spec's number."""
     spec = _spec(endpoint, version, settings)
+    spec.replicas = endpoint.spec.scaling.replicas if replicas is None else replicas
     metadata = ObjectMeta(
         name=deployment_name(endpoint.name, version),
         namespace=endpoint.namespace,
         labels=labels(endpoint, version),
-        annotations={ANNOTATION_SPEC: _spec_hash(spec)},
+        annotations={ANNOTATION_SPEC: spec_hash(spec)},
         ownerReferences=[owner_reference(endpoint)],
     )
     return Deployment(metadata=metadata, spec=spec)
@@ -108,7 +111,6 @@ def _spec(endpoint: InferenceEndpoint, version: Version, settings: PlatformSetti
     )
     found_by = labels(endpoint, version)
     return DeploymentSpec(
-        replicas=endpoint.spec.scaling.replicas,
         selector=LabelSelector(matchLabels=found_by),
         template=PodTemplateSpec(metadata=ObjectMeta(labels=found_by), spec=pod),
         strategy=DeploymentStrategy(
@@ -138,13 +140,21 @@ def must_apply(wanted: Deployment, found: Deployment | None) -> bool:
     return _made_from(found) != _made_from(wanted) or found.spec.replicas != wanted.spec.replicas
 
 
+def replicas_of(deployment: Deployment) -> int:
+    """How many it is asked for."""
+    spec = deployment.spec
+    return 1 if spec.replicas is None else spec.replicas
+
+
 def _made_from(deployment: Deployment) -> str | None:
     annotations = deployment.metadata.annotations if deployment.metadata is not None else None
     return (annotations or {}).get(ANNOTATION_SPEC)
 
 
-def _spec_hash(spec: DeploymentSpec) -> str:
-    return hashlib.sha256(json.dumps(spec.to_dict(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+def spec_hash(spec: DeploymentSpec) -> str:
+    """What tells whether a Deployment would be made otherwise now, but for how many."""
+    made = {name: value for name, value in spec.to_dict().items() if name != "replicas"}
+    return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def observed(deployment: Deployment, pods: Iterable[Pod], now: datetime) -> Workers:

@@ -4,11 +4,10 @@ A definition has a content address: the digest of what decides its values, and n
 it, a changed window does not; so a name and a version never mean two things, and equal definitions share their results.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -22,9 +21,6 @@ from mizzen.data.features.windows import Aggregation, Window
 from mizzen.kinds.features import AggregationFeature, Entity, FeatureView, FeatureViewSpec
 from mizzen.kinds.scalars import duration_s
 
-_NOT_OF_THE_VALUES = frozenset(
-    {"resources", "env", "timeout", "retries", "nodeSelector", "owner", "description", "tags", "online"}
-)
 _TYPES = {
     "boolean": pa.bool_(), "int8": pa.int8(), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(),
     "float32": pa.float32(), "float64": pa.float64(), "text": pa.string(), "bytes": pa.binary(),
@@ -106,8 +102,11 @@ class Definition:
         return list(dict.fromkeys(name for name in named if name not in self.uses))
 
 
-def definition_of(view: FeatureView) -> Definition:
-    """Reads a view. Raises `DefinitionError` where it cannot mean anything."""
+def definition_of(view: FeatureView, used: Mapping[str, str] = MappingProxyType({})) -> Definition:
+    """Reads a view; `used` are the digests of the views it uses, of which its own is made.
+
+    Raises `DefinitionError` where it cannot mean anything.
+    """
     spec = view.spec
     where = f"FeatureView {view.name}"
     expressions: dict[str, str] = {}
@@ -126,7 +125,7 @@ def definition_of(view: FeatureView) -> Definition:
         _expect_zone(spec.time_zone, where)
     return Definition(
         name=view.name,
-        digest=digest_of_spec(spec),
+        digest=spec.digest(used),
         keys=tuple(_key(entity) for entity in spec.entities),
         event_time=spec.event_time,
         known_at=spec.known_at,
@@ -143,17 +142,6 @@ def definition_of(view: FeatureView) -> Definition:
         ttl_us=None if spec.ttl is None else _us(spec.ttl),
         defaults=_defaults(spec),
     )
-
-
-def digest_of_spec(spec: FeatureViewSpec) -> str:
-    """`sha256:…` of what decides the values."""
-    wire = {name: value for name, value in spec.to_wire().items() if name not in _NOT_OF_THE_VALUES}
-    for feature in [*wire.get("columns", ()), *wire.get("aggregations", ()), *wire.get("request", ())]:
-        if isinstance(feature, dict):
-            feature.pop("description", None)
-            feature.pop("tags", None)
-    text = json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def as_label(definition: Definition) -> Definition:

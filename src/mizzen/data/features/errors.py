@@ -3,6 +3,7 @@
     FeatureError
      |- DefinitionError      a view's definition cannot mean anything: the user's to mend, permanent
      |- RowsUnfit            rows do not fit the definition (key types, missing event times): the user's to mend
+     |- SourceDamaged        a stored file of the source cannot be read: to be restored, or its dataset loaded again
      |- RequestUnfit         what is asked for does not fit the view (key types, unknown features): the caller's
      `- StoreUnavailable     the online store does not answer or is full: try again later
 
@@ -20,6 +21,10 @@ class DefinitionError(FeatureError):
 
 class RowsUnfit(FeatureError):
     """Rows do not fit the definition."""
+
+
+class SourceDamaged(FeatureError):
+    """A stored file of the source cannot be read."""
 
 
 class RequestUnfit(FeatureError):

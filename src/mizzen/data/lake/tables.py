@@ -18,6 +18,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -97,6 +98,12 @@ class Table:
         self.store = store
         self.path = f"{folder}/{namespace}/{name}"
         self.location = store.url_of(self.path)
+
+    @classmethod
+    def of(cls, version: TableVersion) -> Self:
+        """The table that a version is of."""
+        folder, namespace, name = version.path.split("/")
+        return cls(version.store, namespace, name, folder=folder)
 
     def __repr__(self) -> str:
         return f"Table({self.location!r})"

@@ -26,7 +26,7 @@ class TableVersion:
     """One version of a table."""
 
     def __init__(self, table: DeltaTable, store: Store, path: str) -> None:
-        self._table, self._store, self._path = table, store, path
+        self._table, self.store, self.path = table, store, path
         self.location = store.url_of(path)
         self.version: int = table.version()
 
@@ -35,7 +35,7 @@ class TableVersion:
 
     @cached_property
     def _commit(self) -> dict[str, Any]:
-        return log.commit_info(self._store, self._path, self.version)
+        return log.commit_info(self.store, self.path, self.version)
 
     @cached_property
     def files(self) -> list[DataFile]:
@@ -54,6 +54,11 @@ class TableVersion:
         """The rows of each file, read from the files themselves."""
         fragments = self._table.to_pyarrow_dataset().get_fragments()
         return {fragment.path.lstrip("/"): fragment.count_rows() for fragment in fragments}
+
+    @property
+    def table_id(self) -> str:
+        """The table's own: another one where it was deleted and made anew under the same name."""
+        return str(self._table.metadata().id)
 
     @property
     def run(self) -> str | None:
@@ -86,7 +91,7 @@ class TableVersion:
         name = self._commit.get(log.ATTACHMENT)
         if name is None:
             return {}
-        document: dict[str, Any] = json.loads(self._store.get(f"{self._path}/{name}"))
+        document: dict[str, Any] = json.loads(self.store.get(f"{self.path}/{name}"))
         return document
 
     def transaction(self, writer: str) -> int | None:
@@ -155,7 +160,7 @@ class TableVersion:
         hashes = []
         for file in self.files:
             hashed = hashlib.sha256()
-            for piece in self._store.stream(f"{self._path}/{file.stored_at}"):
+            for piece in self.store.stream(f"{self.path}/{file.stored_at}"):
                 hashed.update(piece)
             name = hashed.hexdigest() if file.sha256 is not None else file.path
             hashes.append(file_identity(name, file.partition))

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from mizzen.kube.conditions import condition
-from mizzen.kube.resources import parse_time
+from mizzen.kube.times import parse_time
 from mizzen.local.cluster.objects import Object, is_deleted, spec_of, status_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -26,6 +26,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="of the kubelet server; default: any that is free")
     parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="a label of the Node")
     parser.add_argument("--taint", action="append", default=[], metavar="KEY=VALUE:EFFECT", help="a taint of the Node")
+    parser.add_argument(
+        "--prefork", action="append", default=[], metavar="MODULE",
+        help="fork containers that run `python -m MODULE` from a process that has imported it (mizzen.serving.worker)",
+    )  # fmt: skip
     parser.add_argument("--drain", action="store_true", help="end all containers when the node ends")
     parser.add_argument("--deregister", action="store_true", help="take the Node away when the node ends")
     parser.add_argument("--verbose", action="store_true", help="say more")
@@ -39,6 +43,7 @@ async def _run(options: argparse.Namespace) -> None:
         port=options.port,
         labels=tuple((key, value) for key, _, value in (label.partition("=") for label in options.label)),
         taints=tuple(options.taint),
+        preforked=tuple(options.prefork),
     )
     stopping = stop_on_signals()
     async with Client.from_kubeconfig(options.kubeconfig) as client:

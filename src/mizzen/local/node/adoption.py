@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from mizzen.kube.resources import parse_time
+from mizzen.kube.times import parse_time
 from mizzen.local.node import podstate
 from mizzen.local.node.attempts import LOST, Attempt
 from mizzen.local.node.containers import Containers

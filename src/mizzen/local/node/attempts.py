@@ -21,7 +21,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ from mizzen.local.node import moments
 from mizzen.local.node.moments import Clock, Moment
 from mizzen.local.node.podstate import Exit
 
+Spawn = Callable[[Path, Sequence[str], Mapping[str, str], int, int], int]
+"""(the attempt's folder, the shim's arguments, the environment, the lock, what to close when it runs) -> the pid."""
+SHIM_ERRORS = "shim.err"
 SHIM = Path(__file__).with_name("shim.py")
 LOST = 137
 """The exit code where none was written down: as after SIGKILL."""
@@ -102,34 +105,19 @@ class Attempt:
         }  # fmt: skip
         self._write("start", json.dumps(record))
 
-    def launch(self, launch: Launch) -> tuple[int, int]:
+    def launch(self, launch: Launch, spawn: Spawn | None = None) -> tuple[int, int]:
         """Starts the shim. Returns (its pid, a descriptor that ends when `running` or `exit` is there to be read)."""
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         ready, readying = os.pipe()
         pid = 0
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The descriptors get numbers of their own in the new process only: nothing else that is started at the
-            # same time can inherit the lock.
-            theirs = [number for number in range(3, 8) if number not in {lock, readying}]
             arguments = [
-                *_PYTHON, str(SHIM), str(self.folder), f"lock={theirs[0]}", f"ready={theirs[1]}",
                 f"grace={launch.grace_s}", f"log_bytes={launch.log_bytes_max}", f"log_files={launch.log_files_max}",
                 *([f"oom={launch.oom_file}"] if launch.oom_file is not None else []),
                 *launch.options(), "--", *launch.command,
             ]  # fmt: skip
-            pid = os.posix_spawn(
-                _PYTHON[0],
-                arguments,
-                launch.environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, str(self.folder / "shim.err"), os.O_WRONLY | os.O_CREAT, 0o600),
-                    (os.POSIX_SPAWN_DUP2, 1, 2),
-                    (os.POSIX_SPAWN_DUP2, lock, theirs[0]),
-                    (os.POSIX_SPAWN_DUP2, readying, theirs[1]),
-                ],
-            )
+            pid = (spawn or spawned)(self.folder, arguments, launch.environment, lock, readying)
         finally:
             os.close(lock)
             os.close(readying)
@@ -157,7 +145,7 @@ class Attempt:
 
     def begun(self) -> bool:
         """Whether the shim was ever started: if not, the node crashed before it, and the attempt may be made again."""
-        return self.alive() or (self.folder / "shim.err").exists()
+        return self.alive() or (self.folder / SHIM_ERRORS).exists()
 
     def running(self) -> Running | None:
         """What the shim said when the command ran; `None` before that, and where it never did."""
@@ -215,7 +203,7 @@ class Attempt:
     def shim_error(self) -> str:
         """What the shim itself had to say: nothing, unless it failed."""
         try:
-            return (self.folder / "shim.err").read_text(errors="replace").strip()[-2000:]
+            return (self.folder / SHIM_ERRORS).read_text(errors="replace").strip()[-2000:]
         except OSError:
             return ""
 
@@ -273,6 +261,25 @@ class Attempt:
         path = self.folder / f"{name}.part"
         path.write_text(text)
         path.replace(self.folder / name)
+
+
+def spawned(folder: Path, arguments: Sequence[str], environment: Mapping[str, str], lock: int, readying: int) -> int:
+    """Starts a shim as a program of its own. Returns its pid."""
+    # The descriptors get numbers of their own in the new process only: nothing else that is started at the same time
+    # can inherit the lock.
+    theirs = [number for number in range(3, 8) if number not in {lock, readying}]
+    return os.posix_spawn(
+        _PYTHON[0],
+        [*_PYTHON, str(SHIM), str(folder), f"lock={theirs[0]}", f"ready={theirs[1]}", *arguments],
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(folder / SHIM_ERRORS), os.O_WRONLY | os.O_CREAT, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+            (os.POSIX_SPAWN_DUP2, lock, theirs[0]),
+            (os.POSIX_SPAWN_DUP2, readying, theirs[1]),
+        ],
+    )
 
 
 def _moment(record: Mapping[str, str], key: str) -> Moment:

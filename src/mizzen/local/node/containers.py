@@ -4,6 +4,7 @@ All that touches the disk or waits for a process runs in threads; what comes bac
 """
 
 import asyncio
+import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +19,10 @@ from mizzen.local.node.podfolder import PodFolder, cache_folder
 from mizzen.local.node.podspec import ContainerSpec, Json, PodSpec
 from mizzen.local.node.podstate import Exit
 from mizzen.local.node.ports import variable
+from mizzen.local.node.prefork import NotReadyError
 from mizzen.local.node.references import Sources
 
+log = logging.getLogger(__name__)
 MESSAGE_BYTES_MAX = 4096
 ATTEMPTS_KEPT = 2
 """The present one and the one before, for `kubectl logs --previous`."""
@@ -64,7 +67,16 @@ class Containers:
         enclosure = self._enclose(spec, attempt)
         launch = replace(launch, groups=enclosure.groups, oom_file=enclosure.oom_file)
         attempt.create(delay_s, self.host.clock(), launch.groups)
-        return (launch, *attempt.launch(launch))
+        return (launch, *self._begin(attempt, launch))
+
+    def _begin(self, attempt: Attempt, launch: Launch) -> tuple[int, int]:
+        spawn = self.host.prefork.spawn(launch)
+        if spawn is not None:
+            try:
+                return attempt.launch(launch, spawn)
+            except NotReadyError as error:
+                log.debug("%r: %s", attempt, error)
+        return attempt.launch(launch)
 
     def _forget_old(self, spec: ContainerSpec, number: int) -> None:
         for old in attempts(self.folder.container(spec.name)):

@@ -16,6 +16,7 @@ from mizzen.local.node.limits import ControlGroups
 from mizzen.local.node.machine import Enforcement, Machine
 from mizzen.local.node.metrics import NodeMetrics
 from mizzen.local.node.moments import Clock
+from mizzen.local.node.prefork import Prefork
 from mizzen.local.node.sources import SourceCache
 
 
@@ -46,6 +47,8 @@ class NodeOptions:
     log_files_max: int = 5
     processes_max: int | None = 4096
     """Of one container, where control groups can hold it; `None`: as many as there is room for."""
+    preforked: tuple[str, ...] = ()
+    """Modules whose containers (`python -m MODULE`) are forked from a process that has imported them: `prefork`."""
     pythonpath: bool = True
     """Pass the node's own PYTHONPATH on, so that a development checkout works in Pods."""
 
@@ -66,6 +69,10 @@ class Host:
     rng: random.Random
     ports: dict[str, frozenset[int]] = field(default_factory=dict)
     """The ports of each Pod, by uid."""
+    prefork: Prefork = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prefork = Prefork(self.home / "node", self.options.preforked, self.environment())
 
     @property
     def groups(self) -> ControlGroups | None:

@@ -33,10 +33,11 @@ from mizzen.local.node.metrics import NodeMetrics
 from mizzen.local.node.moments import Clock, now
 from mizzen.local.node.orphans import HomeLock, remember_groups
 from mizzen.local.node.podfolder import PodFolder, pod_folders
-from mizzen.local.node.podspec import POD, PodSpec
+from mizzen.local.node.podspec import PodSpec
 from mizzen.local.node.podstatus import pod_phase
 from mizzen.local.node.podworker import PodWorker
 from mizzen.local.node.registration import Registration
+from mizzen.local.node.resources import POD
 from mizzen.local.node.routes import Routes
 from mizzen.local.node.server import KubeletServer
 from mizzen.local.node.sources import SourceCache
@@ -44,6 +45,8 @@ from mizzen.local.node.sources import SourceCache
 log = logging.getLogger(__name__)
 
 _CONFIG_MAP = untyped(ResourceInfo("", "v1", "ConfigMap", "configmaps", namespaced=True))
+_RESUME_S = 2.0
+"""When a machine starts, its processors have other things to do first."""
 _CLIENT_CA = ("kube-system", "extension-apiserver-authentication", "client-ca-file")
 
 
@@ -166,7 +169,10 @@ class Node:
                 self._follow_client_authority()
                 await self._take_pods()
                 self._ready.set()
+                await asyncio.sleep(_RESUME_S)
+                await asyncio.to_thread(host.prefork.resume)
         finally:
+            await asyncio.to_thread(host.prefork.stop)
             await server.close()
 
     def _follow_client_authority(self) -> None:

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mizzen.kube.resources import ResourceInfo, parse_time, untyped
+from mizzen.kube.times import parse_time
 
 Json = Mapping[str, Any]
-POD = untyped(ResourceInfo("", "v1", "Pod", "pods", namespaced=True))
-"""Pods travel as plain JSON: what this node does not know is kept."""
 ProbeKind = Literal["startup", "readiness", "liveness"]
 PROBE_KINDS: tuple[ProbeKind, ...] = ("startup", "readiness", "liveness")
 RestartPolicy = Literal["Always", "OnFailure", "Never"]

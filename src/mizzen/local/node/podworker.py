@@ -27,9 +27,10 @@ from mizzen.local.node.lifecycle import NODE_SHUTDOWN, Action, End, Finish, Prep
 from mizzen.local.node.limits import Usage, usage_in
 from mizzen.local.node.materials import Materials
 from mizzen.local.node.podfolder import PodFolder
-from mizzen.local.node.podspec import POD, ContainerSpec, PodSpec, ProbeKind
+from mizzen.local.node.podspec import ContainerSpec, PodSpec, ProbeKind
 from mizzen.local.node.podstate import ContainerState, PodState, Refusal, Stopping
 from mizzen.local.node.podstatus import SETTLED, pod_phase
+from mizzen.local.node.resources import POD
 from mizzen.local.node.statuswriter import StatusWriter
 from mizzen.local.node.trials import Trials
 from mizzen.local.node.unsupported import image_note, unsupported

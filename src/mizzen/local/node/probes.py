@@ -2,7 +2,7 @@
 
 A probe has a schedule, `start + initialDelay + k * period`, and only attempts on it can fail: `failureThreshold` and
 `period` mean what they mean on any cluster. Between them, until the first success, readiness and startup probes are
-also tried early (from 20 ms, each pause a quarter longer), and there only success counts: a container is found ready
+also tried early (from 5 ms, each pause a quarter longer), and there only success counts: a container is found ready
 within a quarter of the time it took, not at the next period. A liveness probe has nothing to be eager about.
 """
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from mizzen.local.node.podspec import ProbeSpec
 
-EAGER_FIRST_S = 0.02
+EAGER_FIRST_S = 0.005
 EAGER_FIRST_EXEC_S = 0.1
-"""An exec probe starts a process: that is not done fifty times a second."""
+"""An exec probe starts a process: that is not done as often as that."""
 EAGER_GROWTH = 1.25
 
 

@@ -14,15 +14,15 @@ import psutil
 
 from mizzen.kube.backoff import Backoff
 from mizzen.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, ServerError, TooManyRequests, Unavailable
-from mizzen.kube.resources import ResourceInfo, Untyped, format_micro_time, untyped
+from mizzen.kube.resources import Untyped
+from mizzen.kube.times import format_micro_time
 from mizzen.local.node.host import Host
 from mizzen.local.node.machine import node_version
+from mizzen.local.node.resources import LEASE, NODE
 from mizzen.version import __version__
 
 log = logging.getLogger(__name__)
 
-NODE = untyped(ResourceInfo("", "v1", "Node", "nodes", namespaced=False))
-LEASE = untyped(ResourceInfo("coordination.k8s.io", "v1", "Lease", "leases", namespaced=True))
 LEASE_NAMESPACE = "kube-node-lease"
 PROCESS_LABEL = "node.mizzen.dev/process"
 LIMITS_CONDITION = "node.mizzen.dev/LimitsEnforced"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 
 from mizzen.kube.metrics import CONTENT_TYPE
-from mizzen.kube.resources import parse_time
+from mizzen.kube.times import parse_time
 from mizzen.local.node import logs
 from mizzen.local.node.attempts import Attempt
 from mizzen.local.node.host import Host

@@ -24,6 +24,9 @@ Keys: `lock`, `ready` (descriptors; `ready` is closed when `running` or `exit` i
 (seconds), `log_bytes`, `log_files`, `cgroup` (a cgroup.procs file to join; repeated), `oom` (a file whose line
 `oom_kill N` counts), `oom_score`, `no_new_privileges`.
 
+The same life is led by a process that was forked from a zygote (`zygote`): it calls `run` with a `become` that does not
+execute a program but runs a module that is there already.
+
 Only the standard library, and little of it: this starts in 8 ms, of which Python itself takes 5.
 """
 # pathlib and contextlib would double the start:
@@ -37,6 +40,13 @@ import os
 import select
 import sys
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` would double the start
+    from collections.abc import Callable
+
+    Become = Callable[[list[str]], None]
+    """Turns this process into the command. Does not return, or raises `OSError`."""
 
 LINE_BYTES_MAX = 16384
 """A longer line is cut into parts, as containerd cuts it."""
@@ -296,7 +306,14 @@ def explain(error: OSError, command: str) -> str:
     return f"{error.filename}: {os.strerror(error.errno or 0).lower()}"
 
 
-def spawn(options: dict[str, str], groups: list[str], command: list[str]) -> tuple[int, int, int, str]:
+def execute(command: list[str]) -> None:
+    """Become the command; the environment is the container's already."""
+    os.execvp(command[0], command)  # noqa: S606
+
+
+def spawn(
+    options: dict[str, str], groups: list[str], command: list[str], become: "Become"
+) -> tuple[int, int, int, str]:
     """Start the command. Returns (pid, stdout, stderr, why it could not be started)."""
     out, err, failure = os.pipe(), os.pipe(), os.pipe()
     parent = os.getpid()
@@ -314,7 +331,7 @@ def spawn(options: dict[str, str], groups: list[str], command: list[str]) -> tup
             enter(options, groups)
             os.dup2(out[1], 1)
             os.dup2(err[1], 2)
-            os.execvp(command[0], command)  # noqa: S606 - the environment is the container's already
+            become(command)
         except OSError as error:
             os.write(failure[1], explain(error, command[0]).encode())
         finally:
@@ -391,7 +408,7 @@ def detach(kept: list[int]) -> None:
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
-def run(folder: str, options: dict[str, str], groups: list[str], command: list[str]) -> int:
+def run(folder: str, options: dict[str, str], groups: list[str], command: list[str], become: "Become" = execute) -> int:
     """The life of one container. Returns its exit code."""
     detach([int(options["lock"]), int(options["ready"])])
     wakeup, waking = os.pipe()
@@ -408,7 +425,7 @@ def run(folder: str, options: dict[str, str], groups: list[str], command: list[s
 
     log = Log(folder, int(options.get("log_bytes", "10485760")), int(options.get("log_files", "5")))
     container = Container(folder, options, log)
-    container.pid, out, err, why = spawn(options, groups, command)
+    container.pid, out, err, why = spawn(options, groups, command, become)
     for name, descriptor in ((b"stdout", out), (b"stderr", err)):
         container.streams[descriptor] = Stream(name, descriptor)
     if not why:

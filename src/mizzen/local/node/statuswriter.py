@@ -17,9 +17,10 @@ from mizzen.kube.backoff import Backoff
 from mizzen.kube.errors import ApiError, Conflict, Invalid, NotFound
 from mizzen.local.node.host import Host
 from mizzen.local.node.podfolder import PodFolder
-from mizzen.local.node.podspec import POD, PodSpec
+from mizzen.local.node.podspec import PodSpec
 from mizzen.local.node.podstate import PodState
 from mizzen.local.node.podstatus import Status, pod_status
+from mizzen.local.node.resources import POD
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mizzen.kube.client import Client
 from mizzen.kube.errors import ApiError
-from mizzen.kube.resources import parse_time
+from mizzen.kube.times import parse_time
 from mizzen.local.node.moments import Clock
 from mizzen.local.node.podspec import PodSpec
 from mizzen.local.node.volumes import MountError, TokenWanted

@@ -27,6 +27,10 @@ from mizzen.local.node.node import Node
 from mizzen.local.node.orphans import NodeRunningError
 from mizzen.local.supervisor.home import Home
 
+PODS_MAX = 1000
+"""Processes are lighter than containers: what Pods ask for bounds them before their number does."""
+PREFORKED = ("mizzen.serving.worker",)
+
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mizzen.local.supervisor.control")
@@ -46,11 +50,12 @@ async def control(home: Home, host: str, port: int, gateway_url: str, kubeconfig
             await server.start()
             stack.push_async_callback(server.stop)
         client = await stack.enter_async_context(Client.from_kubeconfig(kubeconfig or home.kubeconfig))
-        await install(client, PlatformSettings(home.store_url, gateway_url))
-        runtimes = [runtime_of(client, elect=kubeconfig is not None)]
+        await install(client, PlatformSettings(home.store_url, gateway_url, online_url=home.online_url))
+        runtimes = [runtime_of(client, elect=kubeconfig is not None, listen=f"unix:{home.scaling_socket}")]
         if kubeconfig is None:
             runtimes.append(cluster_runtime_of(client))
-        node = Node(client, home.root, NodeOptions(socket.gethostname().lower()))
+        options = NodeOptions(socket.gethostname().lower(), preforked=PREFORKED, pods_max=PODS_MAX)
+        node = Node(client, home.root, options)
         await node.start()
         stack.push_async_callback(node.stop)
         await _run(runtimes, node, stop)

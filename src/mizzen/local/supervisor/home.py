@@ -4,6 +4,7 @@
     kubeconfig       how clients reach the control plane (0600)
     server/          the API server: SQLite, certificate authority
     store/           artifacts and tables
+    online/          features, for reads in microseconds
     node/            Pod work folders and their logs
     run/             lock, process records, sockets
     predictions/     what is logged of requests and is not in the store yet
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Any, Self
 
 FORMAT = 1
+SOCKET_PATH_MAX = 100
+"""A Unix socket's path may be 104 bytes on macOS and 108 on Linux."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is this user's alone
 
 
@@ -54,8 +57,20 @@ class Home:
         return self.store.as_uri()
 
     @property
+    def online_url(self) -> str:
+        """The online store of features."""
+        return "lmdb://" + (self.root / "online").as_uri().removeprefix("file://")
+
+    @property
     def run(self) -> Path:
         return self.root / "run"
+
+    @property
+    def scaling_socket(self) -> Path:
+        """Where the scaling controller listens to the gateway; a socket may have a short path only."""
+        name = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
+        local = self.run / "scaling.sock"
+        return local if len(str(local)) <= SOCKET_PATH_MAX else Path(tempfile.gettempdir()) / f"mizzen-{name}.sock"
 
     @property
     def logs(self) -> Path:

@@ -174,6 +174,7 @@ def _gateway(settings: Settings) -> Part:
         "--port", str(settings.inference_port),
         "--grpc-port", settings.grpc_address.rpartition(":")[2],
         "--processes", str(settings.gateway_processes),
+        "--report-to", f"unix:{settings.home.scaling_socket}",
         "--log-dir", str(settings.home.rings),
     ]  # fmt: skip
     return Part("gateway", command)

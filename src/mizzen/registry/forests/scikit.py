@@ -43,7 +43,7 @@ def _averaged(estimator: Any, members: Sequence[Any]) -> Forest:
         leaves = tree.value[:, 0, :] if is_classifier else tree.value[:, :, 0]
         if is_classifier:
             leaves = leaves / leaves.sum(axis=1, keepdims=True)
-        trees.append(_tree(tree, leaves / len(members)))
+        trees.append(tree_of(tree, leaves / len(members)))
     outputs = len(estimator.classes_) if is_classifier else members[0].tree_.n_outputs
     return Forest(
         trees, estimator.n_features_in_, outputs, base=np.zeros(outputs), link=Link.IDENTITY, single_precision=True
@@ -58,7 +58,7 @@ def _boosted(estimator: Any) -> Forest:
     rows = np.zeros((1, estimator.n_features_in_), dtype=np.float32)
     base = np.asarray(estimator._raw_predict_init(rows), dtype=np.float64).reshape(-1)  # noqa: SLF001 - no public name
     trees = [
-        _tree(member.tree_, member.tree_.value[:, :1, 0] * estimator.learning_rate, output)
+        tree_of(member.tree_, member.tree_.value[:, :1, 0] * estimator.learning_rate, output)
         for stage in estimator.estimators_
         for output, member in enumerate(stage)
     ]
@@ -90,7 +90,8 @@ def _classifier_link(outputs: int) -> Link:
     return Link.LOGISTIC if outputs == 1 else Link.SOFTMAX
 
 
-def _tree(tree: Any, leaves: Any, first_output: int = 0) -> Tree:
+def tree_of(tree: Any, leaves: Any, first_output: int = 0) -> Tree:
+    """One of its trees; `leaves` are what each node would give as a leaf, shape (nodes, outputs)."""
     grown = Tree.empty(first_output)
     missing_left = getattr(tree, "missing_go_to_left", np.zeros(tree.node_count, bool))
     columns = zip(

@@ -26,6 +26,7 @@ def _arguments() -> argparse.Namespace:
         help="default: the one after --port, or free as it is; 0: a free one",
     )
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2))
+    parser.add_argument("--report-to", help="where the scaling controller listens: unix:/path, or host:port")
     parser.add_argument("--metrics", choices=["local", "anyone"], default="local", help="who may read /metrics")
     parser.add_argument("--log-dir", type=Path, help="folder of the prediction log's rings; default: nothing is logged")
     parser.add_argument(
@@ -75,6 +76,7 @@ def main() -> int:
                 metrics_for_all=arguments.metrics == "anyone",
                 directory_file=str(arguments.directory) if arguments.directory is not None else None,
                 kubeconfig=arguments.kubeconfig,
+                report_to=arguments.report_to,
                 traces_url=arguments.traces or None,
                 traces_ratio=arguments.traces_ratio,
                 access_log=arguments.access_log,

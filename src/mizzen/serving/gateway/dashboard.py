@@ -43,6 +43,8 @@ PANELS = (
     Panel("Credits of workers", "credits", "short"),
     Panel("Workers", "workers", "short"),
     Panel("Workers lost", "workers_lost_total", "ops"),
+    Panel("Requests with a cache, by where their answer was found", "cache_requests_total", "reqps", "endpoint, found"),
+    Panel("Answers kept in memory", "cache_bytes", "bytes"),
     Panel("Requests logged", "logged_total", "reqps"),
     Panel("Requests not logged for want of room", "log_lost_total", "reqps"),
     Panel("Logged requests on their way", "log_waiting_bytes", "bytes"),

@@ -6,7 +6,7 @@ event loop's thread; a listener is quick and does not raise.
 """
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -27,6 +27,27 @@ class Version(msgspec.Struct, frozen=True):
     percent: int = 100
     signature: Signature | None = None
     """`None` where it is not known yet: the first worker of that version tells."""
+
+
+class Caching(msgspec.Struct, frozen=True):
+    """How an endpoint's answers are kept (`cache`)."""
+
+    ttl_s: float
+    bytes_max: int
+    """In each process's memory."""
+    machine_bytes_max: int = 0
+    """Shared by the gateway processes of a machine; 0: not."""
+    remote: bool = False
+    """Whether in the gateways' Redis too, where they have one."""
+
+
+class GraphPlan(msgspec.Struct, frozen=True):
+    """An endpoint that is a graph (`graph`)."""
+
+    spec: dict[str, Any]
+    """As it is declared: the wire form of `kinds.graph.Graph`."""
+    versions: dict[str, tuple[Version, ...]] = {}
+    """What gets requests at each node that is a model, by the node's name."""
 
 
 class Logging(msgspec.Struct, frozen=True):
@@ -76,6 +97,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     priority_default: int = 1
     tenants: tuple[Tenant, ...] = ()
     versions: tuple[Version, ...] = ()
+    cache: Caching | None = None
+    graph: GraphPlan | None = None
+    """Instead of `versions`."""
     logging: Logging | None = None
     """`None`: requests are not logged."""
     hopeless: str | None = None

@@ -71,6 +71,8 @@ class Ends:
         decoded = exchange.decoded
         assert decoded is not None, "what was queued was decoded"
         try:
+            if exchange.flight is not None:
+                exchange.flight.computed(outputs)
             exchange.write(served, outputs)
         except BadTensorError as error:
             self.refuse(exchange, HttpError(500, str(error), "bad_output"))

@@ -50,6 +50,19 @@ class Reply(Protocol):
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
 
 
+class Flight(Protocol):
+    """One computation that several exchanges may wait for."""
+
+    def left(self, exchange: "Exchange") -> None: ...
+    def computed(self, outputs: Sequence[Tensor]) -> None: ...
+
+
+class Run(Protocol):
+    """What is under way for an exchange in a graph."""
+
+    def give_up(self) -> None: ...
+
+
 @runtime_checkable
 class PartsReply(Reply, Protocol):
     """Where an answer may go in parts, too."""
@@ -73,8 +86,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "came_s", "deadline_s", "decoded", "done", "observed", "on_done", "on_leave", "pinned", "sent_s", "split",
-        "tenant", "ticket", "unit", "watch",
+        "came_s", "deadline_s", "decoded", "done", "flight", "observed", "on_done", "on_leave", "pinned", "run",
+        "sent_s", "split", "tenant", "ticket", "unit", "watch",
     )  # fmt: skip
 
     def __init__(self, came_s: float, deadline_s: float) -> None:
@@ -89,6 +102,10 @@ class Exchange:
         """Its place in the queue."""
         self.split: Split | None = None
         """Where it is larger than a batch: its parts."""
+        self.flight: Flight | None = None
+        """The computation that others may wait for too (`cache`)."""
+        self.run: Run | None = None
+        """Its way through a graph (`graph`)."""
         self.watch: Watch | None = None
         self.on_leave: Callable[[Exchange], None] | None = None
         """To be called when the client has gone."""
@@ -97,7 +114,7 @@ class Exchange:
         self.sent_s: float | None = None
         """When it was sent to a worker."""
         self.unit: str | None = None
-        """Whom it is for, as the client says (`Mizzen-Unit`): what a version is chosen for, and what is sampled by."""
+        """Whom it is for, as the client says (`Mizzen-Unit`): what splits go by, and what is sampled by."""
         self.observed: Observed | None = None
         """Where it is traced, or written to the access log."""
         self.done = False
@@ -124,6 +141,12 @@ class Exchange:
         """Nothing more is to be done for it."""
         self.done = True
         self.decoded = self.ticket = self.split = self.on_leave = None
+        if self.flight is not None:
+            flight, self.flight = self.flight, None
+            flight.left(self)
+        if self.run is not None:
+            run, self.run = self.run, None
+            run.give_up()
         if self.watch is not None:
             self.watch.cancel()
             self.watch = None
@@ -159,7 +182,7 @@ class HttpExchange(Exchange):
 
     def abandon(self) -> None:
         self.body = b""
-        super().abandon()
+        Exchange.abandon(self)
 
 
 def binary_headers(json_size: int) -> Headers:

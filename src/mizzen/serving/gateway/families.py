@@ -41,6 +41,7 @@ FAMILIES = (
     Family("rows_unwanted_total", "counter", "Rows computed for which nobody waited any more.", "rows_unwanted"),
     Family("workers_lost_total", "counter", "Workers lost while they ran something.", "workers_lost"),
     Family("logged_total", "counter", "Requests put into the prediction log.", "logged"),
+    Family("cache_requests_total", "counter", "Requests by where their answer was found.", "cache", "found"),
     Family("rows_waiting", "gauge", "Rows in the queue.", "rows_waiting"),
     Family("requests_waiting", "gauge", "Requests in the queue.", "requests_waiting"),
     Family("bytes_waiting", "gauge", "Bytes of inputs in the queue.", "bytes_waiting"),
@@ -48,6 +49,10 @@ FAMILIES = (
     Family("batches_running", "gauge", "Batches that workers have.", "batches_running"),
     Family("credits", "gauge", "Batches that workers would take now.", "credits"),
     Family("workers", "gauge", "Workers connected.", "workers"),
+    Family("cache_bytes", "gauge", "Answers kept in memory.", "cache_bytes"),
+    Family(
+        "cache_machine_bytes", "gauge", "Answers kept for all gateway processes of the machine.", "cache_machine_bytes"
+    ),
     Family("log_lost_total", "counter", "Requests that found no room in the prediction log.", "log_lost"),
     Family("log_waiting_bytes", "gauge", "Of logged requests on their way to the table.", "log_waiting_bytes"),
     Family("log_age_seconds", "gauge", "Since the prediction log's last commit; 0 while there was none.", "log_age_s"),

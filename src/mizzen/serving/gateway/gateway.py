@@ -10,13 +10,16 @@ something else than inference.
 """
 
 import asyncio
+import importlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from mizzen.serving.gateway import openapi, pages
+from mizzen.serving.gateway.cache.responses import Tiers
 from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Worker
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, HttpExchange, Reply
@@ -52,11 +55,13 @@ class Gateway:
         self,
         clock: Callable[[], float],
         connect: Callable[[Worker, Owner], Link] = Link,
+        tiers: Tiers | None = None,
         log_folder: Path | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.clock = clock
         self._connect = connect
+        self._tiers = tiers if tiers is not None else Tiers(clock)
         self._observer = observer
         """Traces, and the access log; `None`: neither."""
         self._log_folder = log_folder
@@ -69,6 +74,8 @@ class Gateway:
         """Kept when an endpoint goes: what was counted was counted."""
         self.refusals: dict[str, int] = {}
         """Requests that belong to no endpoint, by why they were refused."""
+        self.on_starved: Callable[[Service], None] | None = None
+        """Called when requests wait at an endpoint without workers."""
         self.tracing = pages.tracing(0.0)
         """What is told of traces."""
         self.totals: pages.Totals = lambda key: self.measures.get(key, Measures())
@@ -90,7 +97,7 @@ class Gateway:
                 self._other(method, path, headers, body, reply)
                 return None
             service, pinned, form, taker = target
-            tenant = "" if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
+            tenant = "" if service.endpoint.anonymous else self._admit(headers, service.key)
             measures = service.measures
             now = self.clock()
             json_size = headers.get("inference-header-content-length")
@@ -106,13 +113,12 @@ class Gateway:
             return None
         self.give(exchange, service, taker, headers, path)
         return None if exchange.done else exchange
-        return exchange
 
     def give(
         self, exchange: Exchange, service: Service, taker: Service | Streams, headers: HeaderMap, path: str
     ) -> None:
         """Has a request taken, and tells who observes it. It may be answered at once."""
-        if service.recorder is not None:
+        if service.by_unit:
             exchange.unit = headers.get("mizzen-unit")
         if self._observer is not None:
             self._observer.begin(exchange, headers, service.endpoint.key, path)
@@ -245,12 +251,12 @@ class Gateway:
 
     def endpoint_changed(self, endpoint: Endpoint) -> None:
         service = self.services.get(endpoint.key)
+        if service is not None and (service.endpoint.graph is None) != (endpoint.graph is None):
+            self.endpoint_gone(endpoint.key)
+            service = None
         if service is None:
-            known = endpoint.key in self.measures or len(self.measures) < ENDPOINTS_MEASURED_MAX
-            measures = self.measures.setdefault(endpoint.key if known else OTHERS, Measures())
-            recorder = self._recorder(endpoint, None, measures)
-            service = Service(endpoint, self.clock, measures, self._connect, recorder)
-            self.services[endpoint.key] = service
+            service = self.services[endpoint.key] = self._made(endpoint)
+            service.on_starved = self.on_starved
             for worker in self._workers_of.get(endpoint.key, {}).values():
                 service.add_worker(worker)
         else:
@@ -258,8 +264,10 @@ class Gateway:
             service.record_with(self._recorder(endpoint, service.recorder, service.measures))
             service.update(endpoint)
         for path, number, what in inference_paths(endpoint):
-            taker = service.streams if what.startswith("generate") else service
+            streams = what.startswith("generate") and endpoint.graph is None
+            taker = service.streams if streams else service
             self._inference[path] = (service, number, FORMS[what], taker)
+        self._refresh_graphs(endpoint.namespace)
 
     def endpoint_gone(self, key: EndpointKey) -> None:
         service = self.services.pop(key, None)
@@ -268,6 +276,32 @@ class Gateway:
             service.close()
             if service.recorder is not None:
                 service.recorder.close()
+            self._refresh_graphs(key[0])
+
+    def _made(self, endpoint: Endpoint) -> Service:
+        measures = self.measures_of(endpoint.key)
+        recorder = self._recorder(endpoint, None, measures)
+        if endpoint.graph is None:
+            return Service(endpoint, self.clock, measures, self._connect, tiers=self._tiers, recorder=recorder)
+        made: Service = _graphs().GraphService(
+            endpoint, self.clock, measures, self._connect, tiers=self._tiers, recorder=recorder, neighbours=self
+        )
+        return made
+
+    def _refresh_graphs(self, namespace: str) -> None:
+        """An endpoint may be a node of another."""
+        for service in list(self.services.values()):
+            if service.endpoint.graph is not None and service.endpoint.namespace == namespace:
+                service.refresh()
+
+    def service_of(self, key: EndpointKey) -> Service | None:
+        """That endpoint's service."""
+        return self.services.get(key)
+
+    def measures_of(self, key: EndpointKey) -> Measures:
+        """Where the numbers of that endpoint, or of that node of a graph, are kept."""
+        known = key in self.measures or len(self.measures) < ENDPOINTS_MEASURED_MAX
+        return self.measures.setdefault(key if known else OTHERS, Measures())
 
     def _recorder(self, endpoint: Endpoint, old: Recorder | None, measures: Measures) -> Recorder | None:
         """Who notes the endpoint's requests, where it wants that."""
@@ -314,6 +348,11 @@ class Gateway:
 
     def synced(self) -> None:
         self.synced_once.set()
+
+
+def _graphs() -> Any:
+    """Loaded when the first graph is declared: it needs numpy, which a gateway without graphs can do without."""
+    return importlib.import_module("mizzen.serving.gateway.graph.service")
 
 
 def _not_synced() -> HttpError:

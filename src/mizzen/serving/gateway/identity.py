@@ -33,9 +33,9 @@ class Keyring:
         """By the Secret's name."""
         self._keys: dict[str, dict[str, ApiKey]] = {}
         """By hash, then by the Secret's name."""
-        self._opens: dict[str, frozenset[tuple[str, str | None]]] = {}
-        """By hash: (namespace, endpoint), the endpoint `None` for all of the namespace."""
-        self._tenants: dict[str, dict[str, str]] = {}
+        self._opens: dict[bytes, dict[tuple[str, str | None], str]] = {}
+        """By hash: (namespace, endpoint), the endpoint `None` for all of the namespace; and who that is there."""
+        self._tenants: dict[bytes, dict[str, str]] = {}
         """By hash, then by namespace: the Secret's name there, the first by name where there are several."""
 
     def put(self, name: str, key: ApiKey) -> None:
@@ -59,31 +59,38 @@ class Keyring:
         """What becomes of who shows this key and calls this endpoint, whether or not it exists; and who that is."""
         if not key or len(key) > KEY_CHARACTERS_MAX:
             return Verdict.NO_KEY, ""
-        hash_ = hashlib.sha256(key.encode()).hexdigest()
+        hash_ = hashlib.sha256(key.encode()).digest()
         opens = self._opens.get(hash_)
         if opens is None:
             return Verdict.UNKNOWN_KEY, ""
+        tenant = opens.get(endpoint)
+        if tenant is None:
+            tenant = opens.get((endpoint[0], None))
+        if tenant is not None:
+            return Verdict.ALLOWED, tenant
         tenant = self._tenants[hash_].get(endpoint[0], "")
-        if endpoint in opens or (endpoint[0], None) in opens:
+        name, colon, _ = endpoint[1].partition(":")
+        if colon and (endpoint[0], name) in opens:  # who may ask may ask why
             return Verdict.ALLOWED, tenant
         return (Verdict.FORBIDDEN if tenant else Verdict.FOREIGN), tenant
 
     def _index(self, hash_: str) -> None:
-        keys = self._keys[hash_]
+        keys, digest = self._keys[hash_], bytes.fromhex(hash_)
         if not keys:
-            del self._keys[hash_], self._opens[hash_], self._tenants[hash_]
+            del self._keys[hash_], self._opens[digest], self._tenants[digest]
             return
-        self._tenants[hash_] = {
+        tenants = self._tenants[digest] = {
             key.namespace: name.rpartition("/")[2] for name, key in sorted(keys.items(), reverse=True)
         }
-        opens: set[tuple[str, str | None]] = set()
-        for key in keys.values():
-            opens.update((key.namespace, name) for name in ((None,) if key.endpoints is None else key.endpoints))
-        self._opens[hash_] = frozenset(opens)
+        self._opens[digest] = {
+            (key.namespace, name): tenants[key.namespace]
+            for key in keys.values()
+            for name in ((None,) if key.endpoints is None else key.endpoints)
+        }
 
 
 def shown_key(authorization: str | None, x_api_key: str | None) -> str | None:
     """The key in `Authorization: Bearer KEY`, else in `X-API-Key`."""
-    if authorization is not None and authorization[:7].lower() == "bearer ":
+    if authorization is not None and (authorization.startswith("Bearer ") or authorization[:7].lower() == "bearer "):
         return authorization[7:].strip()
     return x_api_key

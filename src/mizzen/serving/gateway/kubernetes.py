@@ -10,7 +10,7 @@ import binascii
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,15 @@ from mizzen.kinds.build import Tensor
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.scalars import duration_s, quantity
 from mizzen.kinds.serve import Logging as LoggingOptions
+from mizzen.kinds.serve import ResponseCache, Traffic
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
 from mizzen.kube.resources import meta_of
 from mizzen.serving.gateway.directory import (
     ApiKey,
+    Caching,
     Endpoint,
+    GraphPlan,
     Listener,
     Logging,
     TcpAddress,
@@ -36,6 +39,7 @@ from mizzen.serving.gateway.directory import (
     Version,
     Worker,
 )
+from mizzen.serving.gateway.paths import EXPLAIN
 from mizzen.serving.tensors import Signature, TensorSpec
 
 log = logging.getLogger("mizzen.gateway")
@@ -58,13 +62,21 @@ class KubernetesDirectory:
         versions = Informer(client, ModelVersion)
         endpoints = Informer(client, InferenceEndpoint)
         pods = Informer(client, Pod, labels=names.LABEL_ENDPOINT)
+        explainers = Informer(client, Pod, labels=names.LABEL_EXPLAINS)
         secrets = Informer(client, Secret, labels={names.LABEL_API_KEY: "true"})
 
         def endpoint_changed(old: InferenceEndpoint | None, new: InferenceEndpoint | None) -> None:
             if new is not None:
                 listener.endpoint_changed(endpoint_of(new, versions.get))
+                explains = explainer_of(new)
+                if explains is not None:
+                    listener.endpoint_changed(explains)
+                elif old is not None and old.spec.explain is not None:
+                    listener.endpoint_gone((old.namespace, old.name + EXPLAIN))
             elif old is not None:
                 listener.endpoint_gone((old.namespace, old.name))
+                if old.spec.explain is not None:
+                    listener.endpoint_gone((old.namespace, old.name + EXPLAIN))
 
         def version_changed(_: ModelVersion | None, new: ModelVersion | None) -> None:
             if new is not None:
@@ -75,11 +87,12 @@ class KubernetesDirectory:
         endpoints.subscribe(endpoint_changed)
         versions.subscribe(version_changed)
         pods.subscribe(lambda old, new: _tell_pod(listener, old, new))
+        explainers.subscribe(lambda old, new: _tell_pod(listener, old, new))
         secrets.subscribe(lambda old, new: _tell_secret(listener, old, new))
         async with asyncio.TaskGroup() as group:
-            for informer in (versions, pods, secrets, endpoints):
+            for informer in (versions, pods, explainers, secrets, endpoints):
                 group.create_task(informer.run())
-            await _synced(versions, pods, secrets, endpoints)
+            await _synced(versions, pods, explainers, secrets, endpoints)
             listener.synced()
 
 
@@ -96,7 +109,9 @@ async def _synced(*informers: Informer[Any]) -> None:
 
 
 def _versions_served(endpoint: InferenceEndpoint) -> list[str]:
-    return [f"{endpoint.namespace}/{traffic.model_version}" for traffic in endpoint.status.traffic]
+    nodes = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
+    served = [*endpoint.status.traffic, *(traffic for node in nodes for traffic in node.traffic)]
+    return [f"{endpoint.namespace}/{traffic.model_version}" for traffic in served]
 
 
 def _tell_pod(listener: Listener, old: Pod | None, new: Pod | None) -> None:
@@ -121,12 +136,6 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
     """What an `InferenceEndpoint` means here."""
     spec, status = endpoint.spec, endpoint.status
     batching, queue = spec.batching, spec.queue
-    versions = []
-    for traffic in status.traffic:
-        found = version_named(endpoint.namespace, traffic.model_version)
-        fits = found is not None and found.spec.artifact.digest == traffic.digest
-        signature = signature_of(found) if found is not None and fits else None
-        versions.append(Version(traffic.model, traffic.version, traffic.digest, traffic.percent, signature))
     return Endpoint(
         namespace=endpoint.namespace,
         name=endpoint.name,
@@ -141,10 +150,58 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
         priority_levels=queue.priority_levels,
         priority_default=queue.default_priority,
         tenants=tuple(Tenant(tenant.api_key, tenant.weight, tenant.priority) for tenant in queue.tenants),
-        versions=tuple(versions),
+        versions=_versions(endpoint.namespace, status.traffic, version_named),
+        cache=_caching(spec.cache),
+        graph=_graph_plan(endpoint, version_named),
         logging=_logging(spec.logging) if spec.logging is not None else None,
         hopeless=_hopeless(endpoint),
     )
+
+
+def explainer_of(endpoint: InferenceEndpoint) -> Endpoint | None:
+    """The endpoint that explains its answers; what it gives its workers tell."""
+    if endpoint.spec.explain is None:
+        return None
+    traffic = endpoint.status.traffic
+    return Endpoint(
+        namespace=endpoint.namespace,
+        name=endpoint.name + EXPLAIN,
+        anonymous=endpoint.spec.access == "anonymous",
+        queue_rows_max=endpoint.spec.queue.max_rows,
+        timeout_s=duration_s(endpoint.spec.queue.timeout),
+        versions=tuple(Version(part.model, part.version, part.digest, part.percent) for part in traffic),
+        hopeless=_hopeless(endpoint),
+    )
+
+
+def _versions(
+    namespace: str, traffic: Sequence[Traffic], version_named: Callable[[str, str], ModelVersion | None]
+) -> tuple[Version, ...]:
+    versions = []
+    for part in traffic:
+        found = version_named(namespace, part.model_version)
+        fits = found is not None and found.spec.artifact.digest == part.digest
+        signature = signature_of(found) if found is not None and fits else None
+        versions.append(Version(part.model, part.version, part.digest, part.percent, signature))
+    return tuple(versions)
+
+
+def _graph_plan(
+    endpoint: InferenceEndpoint, version_named: Callable[[str, str], ModelVersion | None]
+) -> GraphPlan | None:
+    """A graph is told as it was when its status was: node by node, with what gets traffic there."""
+    if endpoint.spec.graph is None:
+        return None
+    nodes = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
+    versions = {node.name: _versions(endpoint.namespace, node.traffic, version_named) for node in nodes}
+    return GraphPlan(endpoint.spec.graph.to_wire(), versions)
+
+
+def _caching(cache: ResponseCache | None) -> Caching | None:
+    if cache is None:
+        return None
+    machine_bytes = int(quantity(cache.machine_size)) if cache.machine_size is not None else 0
+    return Caching(duration_s(cache.ttl), int(quantity(cache.size)), machine_bytes, cache.redis)
 
 
 def _logging(wanted: LoggingOptions) -> Logging:
@@ -157,7 +214,7 @@ def _logging(wanted: LoggingOptions) -> Logging:
 def _hopeless(endpoint: InferenceEndpoint) -> str | None:
     """Why no version will come unless something is changed: the only candidate was given up, or there is none."""
     status = endpoint.status
-    if status.traffic:
+    if status.traffic or (status.graph is not None and all(node.traffic for node in status.graph.nodes)):
         return None
     if status.candidate is not None:
         return (
@@ -183,7 +240,9 @@ def signature_of(version: ModelVersion) -> Signature:
 def worker_of(pod: Pod) -> Worker | None:
     """The worker that a Pod is; `None` while it is not ready, or once it is to go."""
     meta = meta_of(pod)
-    endpoint = meta.labels.get(names.LABEL_ENDPOINT)
+    endpoint, explains = meta.labels.get(names.LABEL_ENDPOINT), meta.labels.get(names.LABEL_EXPLAINS)
+    if explains is not None:
+        endpoint = explains + EXPLAIN
     ready = any(c.type == "Ready" and c.status == "True" for c in (pod.status and pod.status.conditions) or ())
     if endpoint is None or not ready or meta.deleted is not None or meta.namespace is None or pod.status is None:
         return None

@@ -61,9 +61,12 @@ class MetricsFiles:
         standing: dict[EndpointKey, Standing] = {}
         for key, service in gateway.services.items():
             queue = service.statistics()
+            cache = service.cache
             stands = Standing(
                 queue.rows_waiting, queue.requests_waiting, queue.batches_running, queue.workers, queue.bytes_waiting,
                 queue.requests_running, queue.credits,
+                cache_bytes=cache.bytes_used if cache is not None else 0,
+                cache_machine_bytes=cache.machine_bytes if cache is not None else 0,
             )  # fmt: skip
             if service.recorder is not None:
                 log_ = progress(service.recorder.folder)

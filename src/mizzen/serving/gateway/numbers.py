@@ -14,7 +14,7 @@ from mizzen.serving.gateway.measures import Histogram, Measures
 
 STALE_AFTER_S = 5.0
 """What stands now (gauges) in numbers older than this is that of a process that is gone."""
-SEEN_ALIKE = frozenset({"workers", "log_lost", "log_waiting_bytes", "log_age_s"})
+SEEN_ALIKE = frozenset({"workers", "cache_machine_bytes", "log_lost", "log_waiting_bytes", "log_age_s"})
 
 
 class Standing(msgspec.Struct):
@@ -27,6 +27,8 @@ class Standing(msgspec.Struct):
     bytes_waiting: int = 0
     requests_running: int = 0
     credits: int = 0
+    cache_bytes: int = 0
+    cache_machine_bytes: int = 0
     log_lost: int = 0
     log_waiting_bytes: int = 0
     log_age_s: float = 0.0

@@ -7,7 +7,7 @@ route for people.
     [/namespaces/NS]/v2/models/M[/versions/V][/ready|config|stats|infer|generate|generate_stream|openapi.json|…]
     [/namespaces/NS]/v2/repository/index
     [/namespaces/NS]/v2/trace/setting
-    [/namespaces/NS]/v1/endpoints/M:predict
+    [/namespaces/NS]/v1/endpoints/M:predict|explain
 """
 
 import re
@@ -19,6 +19,10 @@ from mizzen.serving.gateway.directory import Endpoint
 from mizzen.serving.gateway.errors import HttpError
 
 DEFAULT_NAMESPACE = "default"
+EXPLAIN = ":explain"
+"""After an endpoint's name, that of the endpoint that explains its answers (`POST …/NAME:explain`)."""
+
+
 INFERENCE = ("infer", "generate", "generate_stream")
 """What is asked of a version by a path of its own, and answered by a worker."""
 _PATH = re.compile(
@@ -26,7 +30,7 @@ _PATH = re.compile(
     (/v2/?(?P<server>|health/live|health/ready|models|models/stats|repository/index|trace/setting)
     |/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?
      (/(?P<what>ready|config|stats|infer|generate|generate_stream|openapi\.json|trace/setting))?
-    |/v1/endpoints/(?P<endpoint>[^/:]+):(?P<verb>predict))$""",
+    |/v1/endpoints/(?P<endpoint>[^/:]+):(?P<verb>predict|explain))$""",
     re.VERBOSE,
 )
 _READ = ("GET", "HEAD")
@@ -60,6 +64,8 @@ def parse_path(path: str) -> Asked:
         return Asked(what, _METHODS.get(what, _READ), namespace)
     what = match["verb"] or match["what"] or "metadata"
     model, version = match["endpoint"] or match["model"], match["version"]
+    if what == "explain":
+        what, model = "predict", f"{model}{EXPLAIN}"
     number = version_number(version) if version is not None else None
     return Asked(what, _METHODS.get(what, _READ), namespace, model, number)
 
@@ -77,7 +83,11 @@ def inference_paths(endpoint: Endpoint) -> Iterator[tuple[str, int | None, str]]
     if endpoint.namespace == DEFAULT_NAMESPACE:
         prefixes.append("")
     for prefix in prefixes:
-        yield f"{prefix}/v1/endpoints/{endpoint.name}:predict", None, "predict"
+        if endpoint.name.endswith(EXPLAIN):
+            yield f"{prefix}/v1/endpoints/{endpoint.name}", None, "predict"
+            yield f"{prefix}/v2/models/{endpoint.name}", None, "infer"
+        else:
+            yield f"{prefix}/v1/endpoints/{endpoint.name}:predict", None, "predict"
         model = f"{prefix}/v2/models/{endpoint.name}"
         for what in INFERENCE:
             yield f"{model}/{what}", None, what

@@ -33,6 +33,8 @@ class Plan(msgspec.Struct, frozen=True):
     directory_file: str | None = None
     """A file that says what is served (`file`), instead of a Kubernetes API."""
     kubeconfig: str | None = None
+    report_to: str | None = None
+    """Where the scaling controller listens (`reporting`)."""
     log_dir: str | None = None
     """Folder of the prediction log's rings; `None`: nothing is logged."""
     traces_url: str | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -16,6 +17,8 @@ from mizzen.kube.errors import ConfigurationError
 from mizzen.kube.process import log_to_standard_error, notify_ready
 from mizzen.serving.gateway import pages
 from mizzen.serving.gateway.beginning import client_of
+from mizzen.serving.gateway.cache.machine import MachineCache
+from mizzen.serving.gateway.cache.responses import Remote, Tiers
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
 from mizzen.serving.gateway.grpc.calls import Calls
@@ -28,6 +31,7 @@ from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.metrics import MetricsFiles
 from mizzen.serving.gateway.observer import observer_of
 from mizzen.serving.gateway.plan import EXIT_CONFIGURATION, Plan
+from mizzen.serving.gateway.reporting import Reporter
 
 log = logging.getLogger("mizzen.gateway")
 PATIENCE_S = 5.0
@@ -70,13 +74,18 @@ async def run(plan: Plan) -> None:
     loop = asyncio.get_running_loop()
     log_dir = Path(plan.log_dir) if plan.log_dir is not None else None
     observer = observer_of(plan, time.monotonic)
-    gateway = Gateway(time.monotonic, log_folder=log_dir, observer=observer)
+    machine = MachineCache(Path(plan.metrics_dir) / "answers", plan.slot, time.monotonic)
+    tiers = Tiers(time.monotonic, machine=machine, remote=_remote(os.environ.get("MIZZEN_CACHE_REDIS")))
+    gateway = Gateway(time.monotonic, tiers=tiers, log_folder=log_dir, observer=observer)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
     gateway.tracing = pages.tracing(plan.traces_ratio if plan.traces_url is not None else 0.0)
     gateway.totals = lambda key: metrics.total().measures.get(key, Measures())
     server = _Servers(plan, handler)
-    tasks = [loop.create_task(_follow(plan, gateway)), loop.create_task(metrics.run())]
+    tasks = [loop.create_task(metrics.run())]
+    if plan.report_to is not None:
+        tasks.append(loop.create_task(Reporter(gateway, plan.report_to, time.monotonic).run()))
+    tasks.append(loop.create_task(_follow(plan, gateway)))
     if observer is not None:
         tasks.append(loop.create_task(observer.run()))
     announcing = loop.create_task(_announce(gateway))
@@ -91,12 +100,28 @@ async def run(plan: Plan) -> None:
         _stop(loop, server)
         await ending
     metrics.write()
+    machine.close()
     announcing.cancel()
     for task in tasks:
         task.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, Exception):
             raise result
+
+
+def _remote(url: str | None) -> Remote | None:
+    """Raises `ConfigurationError` where Redis is asked for and cannot be used."""
+    if url is None:
+        return None
+    try:
+        remote: Remote = importlib.import_module("mizzen.serving.gateway.cache.remote").RemoteCache(url)
+    except ImportError as error:
+        raise ConfigurationError(
+            "MIZZEN_CACHE_REDIS: expected the package redis: pip install 'mizzen[redis]'"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"MIZZEN_CACHE_REDIS: {error}") from error
+    return remote
 
 
 async def _follow(plan: Plan, gateway: Gateway) -> None:

@@ -18,22 +18,25 @@ its signature is to be told by its first worker.
 import asyncio
 import dataclasses
 import logging
-from collections import deque
+import random
 from collections.abc import Callable, Sequence
 from typing import cast
 
 from mizzen.policy.queue import Batch, Command, Expired, Failed, GiveUp, Queue, QueueStatistics, Request
 from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result
+from mizzen.serving.gateway.cache.responses import ResponseCache, Tiers
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
 from mizzen.serving.gateway.ends import Ends, expired, failed, refused
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.parking import Parking
 from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.served import Served, joined
 from mizzen.serving.gateway.split import Split
 from mizzen.serving.gateway.streams import Streams
+from mizzen.serving.gateway.traffic import Traffic
 from mizzen.serving.oip import BadRequestError
 from mizzen.serving.tensors import BadTensorError, Signature, Tensor
 
@@ -51,24 +54,32 @@ class Service:
         clock: Callable[[], float],
         measures: Measures,
         connect: Callable[[Worker, Owner], Link] = Link,
+        *,
+        tiers: Tiers | None = None,
         recorder: Recorder | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self.endpoint = endpoint
+        self.key = endpoint.key
         self.measures = measures
+        self.cache: ResponseCache | None = None
+        self._tiers = tiers if tiers is not None else Tiers(clock)
         self._clock = clock
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._queue = Queue(endpoint.rules)
-        self._served: dict[str, Served] = {}
-        """By digest: what gets traffic, and what got it while answers are due."""
+        self._traffic = Traffic(endpoint, chance)
+        self._served = self._traffic.served
         self._ends = Ends(endpoint.name, measures, self._served.get, recorder)
-        self._traffic: list[Served] = []
-        """The largest share first."""
         self._links: dict[str, Link] = {}
-        self._parked: deque[Exchange] = deque()
+        self._parked = Parking()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._assigning = False
+        self.by_unit = False
+        """Whether it matters whom a request is for: where it is logged, goes through a graph, or versions share."""
+        self.on_starved: Callable[[Service], None] | None = None
+        """Called when requests wait and there is no worker: see `reporting`."""
         self.streams = Streams(self, self._ends, clock)
         self.update(endpoint)
 
@@ -93,7 +104,10 @@ class Service:
             raise HttpError(400, str(error), "bad_request") from error
         if decoded.timeout_us:
             exchange.deadline_s = min(exchange.deadline_s, exchange.came_s + decoded.timeout_us / 1e6)
-        self.enqueue(exchange, served)
+        if self.cache is not None:
+            self.cache.take(exchange, served)
+        else:
+            self.enqueue(exchange, served)
 
     def enqueue(self, exchange: Exchange, served: Served) -> None:
         """The decoded request waits for a worker of that version. Raises `HttpError` where there is no place for it."""
@@ -114,12 +128,10 @@ class Service:
         refusals = queue.offer(ticket, served.digest, self._clock())
         if refusals:
             for refusal in refusals:
-                error = refused(
-                    _exchange(refusal.request), refusal, queue.rules, queue.rows_waiting, queue.bytes_waiting
-                )
+                error = refused(refusal.request.payload, refusal, queue.rules, queue.rows_waiting, queue.bytes_waiting)
                 if refusal.request is ticket:
                     raise error
-                self._ends.refuse(_exchange(refusal.request), error)
+                self._ends.refuse(refusal.request.payload, error)
         exchange.ticket = ticket
         if ticket.parts is not None:
             exchange.split = Split(ticket.parts, decoded.inputs)
@@ -136,59 +148,46 @@ class Service:
             self._perform(self._queue.cancel(ticket))
 
     @property
+    def versions(self) -> list[Version]:
+        """The versions that get traffic, as far as it is known what they take."""
+        return [served.version for served in self._traffic.current]
+
+    @property
     def recorder(self) -> Recorder | None:
         """Who notes its requests for the prediction log."""
         return self._ends.recorder
 
+    @property
+    def goes_by_unit(self) -> bool:
+        """Whether whom a request is for decides what answers it."""
+        return self._traffic.is_shared
+
     def record_with(self, recorder: Recorder | None) -> None:
         """From now on its requests are noted so, or not at all."""
         self._ends.recorder = recorder
+        self._update_by_unit()
 
     @property
     def ready_versions(self) -> list[Version]:
         """The versions that get traffic and have a worker."""
-        return [served.version for served in self._traffic if self._queue.workers(served.digest)]
+        return [served.version for served in self._traffic.current if self._queue.workers(served.digest)]
 
     def signature(self, number: int | None) -> tuple[Version, Signature] | None:
         """What a version takes and gives; the one with most traffic where no number is said; `None`: not known."""
-        for served in self._traffic:
-            if number is None or served.version.version == number:
-                return served.version, served.signature
-        return None
+        return self._traffic.signature(number)
 
     def choice(self, exchange: Exchange) -> Served | None:
-        """Which version answers; `None` where that is not known yet. Splits are decided here when there are any."""
-        pinned = exchange.pinned
-        if pinned is None:
-            if self._traffic:
-                return self._traffic[0]
-        else:
-            for served in self._traffic:
-                if served.version.version == pinned:
-                    return served
-            versions = self.endpoint.versions
-            if versions and all(version.version != pinned for version in versions):
-                known = ", ".join(str(version.version) for version in versions)
-                raise HttpError(404, f"version: expected one that gets traffic ({known}), got {pinned}", "not_found")
-        if not self.endpoint.versions and self.endpoint.hopeless is not None:
-            raise HttpError(503, self.endpoint.hopeless, "unavailable", retry_after_s=1.0)
-        return None
+        """Which version answers; `None` where that is not known yet. Raises `HttpError`."""
+        return self._traffic.choice(exchange)
 
     def _park(self, exchange: Exchange) -> None:
-        if len(self._parked) >= self._queue.rules.rows_max:
-            latest_s = max(0.0, self._parked[0].deadline_s - self._clock())
-            raise HttpError(
-                429, f"the queue is full: {len(self._parked)} requests wait for a model", "queue_full",
-                retry_after_s=latest_s,
-            )  # fmt: skip
-        self._parked.append(exchange)
+        self._parked.put(exchange, self._queue.rules.rows_max, self._clock())
         self._wake_at(exchange.deadline_s)
+        self._assign_soon()
 
     def _unpark(self) -> None:
-        parked, self._parked = self._parked, deque()
-        for exchange in parked:
-            if not exchange.done:
-                self.accept(exchange)
+        for exchange in self._parked.leave():
+            self.accept(exchange)
 
     def statistics(self) -> QueueStatistics:
         """How its queue stands; what is parked counts as waiting."""
@@ -203,23 +202,18 @@ class Service:
         """The endpoint is declared so from now on. Requests that wait go with the traffic where they fit."""
         self.endpoint = endpoint
         self._queue.rules = endpoint.rules
-        traffic = []
-        for version in sorted(endpoint.versions, key=lambda version: -version.percent):
-            old = self._served.get(version.digest)
-            known = old.signature if old is not None else self._told_signature(version.digest)
-            signature = version.signature or known
-            if signature is not None:
-                same = old is not None and old.version == version and old.signature == signature
-                served = old if same and old is not None else Served(endpoint.name, version, signature)
-                self._served[version.digest] = served
-                traffic.append(served)
-        self._traffic = traffic
-        for digest in [digest for digest in self._served if all(served.digest != digest for served in traffic)]:
+        gone = self._traffic.update(endpoint, self._told_signature)
+        self._update_by_unit()
+        self._update_cache(endpoint)
+        for digest in gone:
             self._move(digest)
-        if self._traffic or endpoint.hopeless is not None:
+        if self._traffic.current or endpoint.hopeless is not None:
             self._unpark()
             self.streams.look_again()
         self._assign_soon()
+
+    def refresh(self) -> None:
+        """Another endpoint has changed: what concerns graphs."""
 
     def links_of(self, digest: str) -> list[Link]:
         """The workers of a version that are connected and take more."""
@@ -244,12 +238,13 @@ class Service:
     def close(self) -> None:
         """The endpoint is gone: who waits is told so."""
         gone = HttpError(503, f"endpoint {self.endpoint.name} was deleted", "unavailable")
+        if self.cache is not None:
+            self.cache.close(gone)
         for digest in list(self._served):
             for ticket in self._queue.evict(digest):
-                self._ends.refuse(_exchange(ticket), gone)
-        for exchange in self._parked:
+                self._ends.refuse(ticket.payload, gone)
+        for exchange in self._parked.leave():
             self._ends.refuse(exchange, gone)
-        self._parked.clear()
         self.streams.close(gone)
         for uid in list(self._links):
             self.remove_worker(uid)
@@ -263,7 +258,8 @@ class Service:
         else it may still be answered while the version has workers.
         """
         old = self._served[digest]
-        successor = self._traffic[0] if self._traffic else None
+        current = self._traffic.current
+        successor = current[0] if current else None
         fits = successor is not None and successor.signature == old.signature
         staying = bool(self._queue.workers(digest)) or successor is None
         if fits or not staying:
@@ -273,7 +269,7 @@ class Service:
             del self._served[digest]  # no answer of that version is due
 
     def _move_one(self, ticket: Request, old: Served, successor: Served | None, *, staying: bool) -> None:
-        exchange = _exchange(ticket)
+        exchange: Exchange = ticket.payload
         if successor is not None and exchange.pinned is None:
             self._queue.offer_again(ticket, successor.digest, self._clock())
         elif staying:
@@ -313,7 +309,7 @@ class Service:
         hello = link.hello
         if hello is not None and hello.digest in self._served:
             served = self._served[hello.digest]
-            if served not in self._traffic:
+            if served not in self._traffic.current:
                 self._move(hello.digest)
         self._assign()
 
@@ -347,11 +343,46 @@ class Service:
         self._queue.grant(link, failure.credits)
         self._assign()
 
+    # What the cache asks for, beside `enqueue` (`cache.responses.Downstream`)
+
+    def succeed(self, exchange: Exchange, served: Served, outputs: Sequence[Tensor]) -> None:
+        """Answers with outputs that no worker was asked for now."""
+        self._ends.answer(exchange, served, outputs, self._clock())
+
+    def refuse(self, exchange: Exchange, error: HttpError) -> None:
+        """Answers with an error, unless it has been answered."""
+        self._ends.refuse(exchange, error)
+
+    def variant(self, exchange: Exchange) -> str:  # noqa: ARG002 - graphs look at it
+        """What the answer depends on beside the version and the decoded request: of one model, nothing."""
+        return ""
+
+    def successor(self, served: Served) -> Served | None:
+        """The version that answers what was decoded for `served`, now; `None` where none fits."""
+        return self._traffic.successor(served)
+
     # Inside
+
+    def _update_by_unit(self) -> None:
+        self.by_unit = self.recorder is not None or self.endpoint.graph is not None or self._traffic.is_shared
+
+    def _update_cache(self, endpoint: Endpoint) -> None:
+        if endpoint.cache is None:
+            if self.cache is not None:
+                self.cache.close(
+                    HttpError(503, "the endpoint was changed; send it again", "unavailable", retry_after_s=1.0)
+                )
+                self.cache = None
+            return
+        if self.cache is None:
+            self.cache = ResponseCache(endpoint, endpoint.cache, self._tiers, self.measures, self)
+        else:
+            self.cache.update(endpoint.cache)
+        self.cache.keep_models({served.digest for served in self._traffic.current})
 
     def _deliver(self, ticket: Request, outputs: Sequence[Tensor], served: Served, now: float) -> None:
         """A request's outputs are here, or those of a part of it."""
-        exchange = _exchange(ticket)
+        exchange: Exchange = ticket.payload
         split = exchange.split
         if exchange.done or ticket is not (exchange.ticket if split is None else split.parts[ticket.index]):
             self.measures.rows_unwanted += ticket.rows
@@ -379,6 +410,8 @@ class Service:
         held_until_s = self._queue.held_until_s()
         if held_until_s is not None:
             self._wake_at(held_until_s)
+        if not self._links and self.on_starved is not None and (self._queue.rows_waiting or self._parked):
+            self.on_starved(self)
 
     def _perform(self, commands: Sequence[Command]) -> None:
         """Does what the queue says."""
@@ -388,11 +421,11 @@ class Service:
             elif isinstance(command, GiveUp):
                 cast("Link", command.batch.worker).cancel(command.batch)
             elif isinstance(command, Expired):
-                exchange = _exchange(command.request)
+                exchange = command.request.payload
                 error = expired(exchange, worker_seen=command.worker_seen, needed_s=command.needed_s)
                 self._ends.refuse(exchange, error)
             elif isinstance(command, Failed):
-                self._ends.refuse(_exchange(command.request), failed(command))
+                self._ends.refuse(command.request.payload, failed(command))
 
     def _send(self, batch: Batch) -> None:
         link = cast("Link", batch.worker)
@@ -405,10 +438,12 @@ class Service:
             self._queue.grant(link, 1)
             self._assign_soon()
         else:
+            waited_s = []
             for ticket in batch.requests:
-                exchange = _exchange(ticket)
+                exchange: Exchange = ticket.payload
                 exchange.sent_s = now
-                self.measures.waited(now - exchange.came_s)
+                waited_s.append(now - exchange.came_s)
+            self.measures.waited(waited_s)
 
     # The timer
 
@@ -423,25 +458,17 @@ class Service:
         self._timer, self._timer_at_s = None, float("inf")
         now = self._clock()
         self._perform(self._queue.expire(now))
-        for exchange in self._parked:
-            if exchange.deadline_s <= now:
-                self._ends.refuse(exchange, expired(exchange, worker_seen=False))
-        self._parked = deque(exchange for exchange in self._parked if not exchange.done)
-        deadlines = [exchange.deadline_s for exchange in self._parked]
-        queued = self._queue.deadline_s()
-        if queued is not None:
-            deadlines.append(queued)
-        if deadlines:
-            self._wake_at(max(min(deadlines), now + TIMER_S_MIN))
+        for exchange in self._parked.late(now):
+            self._ends.refuse(exchange, expired(exchange, worker_seen=False))
+        deadlines = [self._queue.deadline_s(), self._parked.deadline_s()]
+        first_s = min((deadline_s for deadline_s in deadlines if deadline_s is not None), default=None)
+        if first_s is not None:
+            self._wake_at(max(first_s, now + TIMER_S_MIN))
         self._assign()
 
 
-def _exchange(ticket: Request) -> Exchange:
-    return cast("Exchange", ticket.payload)
-
-
 def _inputs(ticket: Request) -> Sequence[Tensor]:
-    exchange = _exchange(ticket)
+    exchange: Exchange = ticket.payload
     if exchange.split is not None:
         return exchange.split.inputs[ticket.index]
     assert exchange.decoded is not None, "what is queued was decoded"

@@ -122,7 +122,9 @@ class Supervisor:
         for slot in self._slots:
             if slot.process is not None and (status := slot.process.poll()) is not None:
                 if status == EXIT_CONFIGURATION:
-                    self._status, self._stopping = status, True
+                    self._status = status
+                    self._stop()
+                    os.write(self._wake_write, b"0")  # it is not waited for anything more
                     return
                 slot.failures = 0 if now - slot.began_s > STEADY_S else slot.failures + 1
                 wait_s = min(RESTART_S_FIRST * 2 ** (slot.failures - 1), RESTART_S_MAX) if slot.failures > 1 else 0.0

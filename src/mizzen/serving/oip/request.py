@@ -187,10 +187,10 @@ def _json_data(expected: ExpectedInput, item: _Input, index: int) -> bytes:
         raise BadRequestError(f"inputs[{index}].data: {error}") from error
     if depth > 1:
         values = _flat(values, shape, index)
-    if len(values) != expected.count(shape):
+    count = expected.count(shape)
+    if len(values) != count:
         raise BadRequestError(
-            f"inputs[{index}].data: expected {expected.count(shape)} elements for shape {list(shape)}, "
-            f"got {len(values)}"
+            f"inputs[{index}].data: expected {count} elements for shape {list(shape)}, got {len(values)}"
         )
     return packed(datatype, values, f"inputs[{index}].data")
 
@@ -199,11 +199,11 @@ def packed(datatype: Datatype, values: list[Any], path: str) -> bytes:
     """Elements of JSON as they travel. Raises `BadRequestError` where one is beyond the datatype's range."""
     if not datatype.size:
         return pack_strings([value.encode() for value in values])
-    if datatype.json == "number" and None in values:
-        values = [math.nan if value is None else value for value in values]
     try:
         return pack_elements(datatype, values)
-    except (struct.error, OverflowError) as error:
+    except (struct.error, TypeError, OverflowError) as error:
+        if datatype.json == "number" and None in values:
+            return packed(datatype, [math.nan if value is None else value for value in values], path)
         raise BadRequestError(f"{path}: expected {datatype.name} numbers: {error}") from error
 
 

@@ -25,6 +25,7 @@ from mizzen.serving.tensors import (
 _encode = msgspec.json.Encoder().encode
 JSON_TYPE = "application/json"
 BINARY_TYPE = "application/octet-stream"
+SHAPES_KEPT = 256
 
 
 def error_body(message: str) -> bytes:
@@ -41,6 +42,8 @@ class ResponseEncoder:
             b'{"name":' + _encode(spec.name) + b',"datatype":' + _encode(spec.datatype) + b',"shape":['
             for spec in signature.outputs
         ]
+        self._shaped: dict[tuple[int, tuple[int, ...]], bytes] = {}
+        """The same with a shape behind it: most answers have the same few."""
         self._position = {spec.name: index for index, spec in enumerate(signature.outputs)}
 
     def encode(self, request: InferenceRequest, outputs: Sequence[Tensor]) -> tuple[bytes, int | None]:
@@ -60,12 +63,14 @@ class ResponseEncoder:
             chosen = [(self._position[wanted.name], wanted.binary) for wanted in request.outputs]
         for index, binary in chosen:
             output = outputs[index]
-            parts += (self._heads[index], ",".join(map(str, output.shape)).encode())
             if binary:
-                parts += (b'],"parameters":{"binary_data_size":', str(len(output.data)).encode(), b"}},")
+                parts += (
+                    self._head(index, output.shape), b',"parameters":{"binary_data_size":',
+                    str(len(output.data)).encode(), b"}},",
+                )  # fmt: skip
                 binaries.append(output.data)
             else:
-                parts += (b'],"data":', json_data(output), b"},")
+                parts += (self._head(index, output.shape), b',"data":', json_data(output), b"},")
         if chosen:
             parts[-1] = parts[-1][:-1]
         parts.append(b"]}")
@@ -73,6 +78,15 @@ class ResponseEncoder:
         if not binaries:
             return body, None
         return b"".join([body, *binaries]), len(body)
+
+    def _head(self, index: int, shape: tuple[int, ...]) -> bytes:
+        """An output up to its data."""
+        head = self._shaped.get((index, shape))
+        if head is None:
+            head = b"%b%b]" % (self._heads[index], ",".join(map(str, shape)).encode())
+            if len(self._shaped) < SHAPES_KEPT:
+                self._shaped[index, shape] = head
+        return head
 
 
 def json_data(tensor: Tensor) -> bytes:

@@ -10,7 +10,7 @@ from mizzen.kinds.meta import Condition, condition_named, with_condition
 from mizzen.kinds.serve import LoggingStatus
 from mizzen.kube.client import Client
 from mizzen.kube.errors import ApiError
-from mizzen.kube.resources import format_time
+from mizzen.kube.times import format_time
 from mizzen.serving.predictionlog.layout import table_path
 from mizzen.serving.predictionlog.progress import Written
 

@@ -15,8 +15,10 @@ import uvloop
 from mizzen.data.lake.errors import StoreUnavailable
 from mizzen.serving.worker.artifacts import Artifacts
 from mizzen.serving.worker.ending import exit_code_of
+from mizzen.serving.worker.errors import TaskError
 from mizzen.serving.worker.model import Model
 from mizzen.serving.worker.process import Worker, processors
+from mizzen.serving.worker.runtimes.explaining import explainer_of
 from mizzen.serving.worker.runtimes.onnx import OnnxRuntime
 from mizzen.serving.worker.task import ONNX, Surroundings, Task
 
@@ -31,12 +33,15 @@ def main() -> int:
 
 def _serve(surroundings: Surroundings) -> None:
     task = Task.from_environment(os.environ)
+    if task.format != ONNX and task.explain is not None:
+        raise TaskError(f"explanations are of models that are ONNX, or were converted to it; this one is {task.format}")
     if task.format != ONNX:
         os.execv(sys.executable, [sys.executable, "-m", "mizzen.serving.worker.unpacking"])  # noqa: S606 - no shell
     artifacts = Artifacts(task, surroundings.cache)
 
     def load() -> Model:
-        return Model(OnnxRuntime(artifacts.model(), task.threads or processors()))
+        runtime = OnnxRuntime(artifacts.model(), task.threads or processors())
+        return Model(runtime if task.explain is None else explainer_of(runtime, artifacts, task.explain))
 
     uvloop.run(Worker(task, surroundings, load, artifacts.example).run())
 

@@ -17,6 +17,7 @@ from mizzen.serving.worker.errors import TaskError
 from mizzen.serving.worker.task import Task
 
 FOLDER, MODEL, EXAMPLE = "models", ".onnx", ".example.json"
+BACKGROUND, FOREST = ".background.npz", ".forest.npz"
 
 
 class Artifacts:
@@ -52,8 +53,12 @@ class Artifacts:
 
     def example(self) -> bytes | None:
         """Example inputs for the warm-up, as the JSON of an inference request; `None` where the store has none."""
+        return self.beside(EXAMPLE)
+
+    def beside(self, ending: str) -> bytes | None:
+        """What lies under the model's digest with that ending; `None` where there is nothing."""
         try:
-            return self._store.get(path_by_digest(FOLDER, self._task.digest, EXAMPLE))
+            return self._store.get(path_by_digest(FOLDER, self._task.digest, ending))
         except ObjectMissing:
             return None
 

@@ -9,6 +9,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -23,6 +24,14 @@ HEALTH_PORT_DEFAULT = 7091
 
 
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+
+
+class Explaining(msgspec.Struct, frozen=True, rename="camel"):
+    """How a worker explains its model (`runtimes.explainer`)."""
+
+    method: Literal["auto", "tree", "kernel"] = "auto"
+    """`auto`: exactly from its trees where it has any, else by coalitions."""
+    coalitions: int = 512
 
 
 class Task(msgspec.Struct, frozen=True, rename="camel"):
@@ -40,6 +49,8 @@ class Task(msgspec.Struct, frozen=True, rename="camel"):
     """Types that the model's owner approved, of a format that names types."""
     warm_rows: tuple[int, ...] = ()
     """Batch sizes to run before it is ready, beside the example."""
+    explain: Explaining | None = None
+    """Whether it answers not as the model does, but why the model does."""
     threads: int | None = None
     """Threads of the runtime; `None`: as many as this process may use processors."""
     credits: int = CREDITS_DEFAULT

@@ -1,27 +1,37 @@
 """From a table's versions into the online store, in steps that keep their place.
 
 A step is some rows of one data file; it and the place are one transaction, so that a process that is killed at any
-point goes on where it was, and no row counts twice. A version whose files are those before and some more (a load that
-appended) costs only the new ones. A version that took files away (a load that replaced the content) is read into a new
-generation beside the one that is served, which readers get when it is complete: they never see a half-filled view, and
-the world is read again only where it was replaced.
+point goes on where it was, and no row counts twice. Two that materialise the same view at once do not either: a step
+that does not begin where the place is, is not made, and whoever wanted it looks again.
+
+A version whose loads since appended costs only what they added, also where the lake wrote small files together
+(`growth.py`). A version from which rows went, or in which they changed, is read into a new generation beside the one
+that is served, which readers get when it is complete: they never see a half-filled view, and the world is read again
+only where it was replaced.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import pyarrow as pa
 import pyarrow.dataset as pds
 
+from mizzen.data.features.errors import SourceDamaged
 from mizzen.data.features.events import columns_read, events_of
+from mizzen.data.features.online.catalog import delete_generation
 from mizzen.data.features.online.store import Changes
 from mizzen.data.features.online.writer import OnlineWriter, Place, place_of, served_record
-from mizzen.data.lake.tables import TableVersion
+from mizzen.data.lake.errors import VersionMissing
+from mizzen.data.lake.growth import Step, growth
+from mizzen.data.lake.tables import Table, TableVersion
 
 STEP_ROWS = 250_000
 """Rows of one transaction: readers of an LMDB store are not held up by any number, a Redis server is by a large one."""
-_DELETED_AT_ONCE = 10_000
+
+
+class PlaceMoved(Exception):
+    """Somebody else materialises the view and came further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,11 @@ class Materialised:
     generation: int
 
 
+def as_they_are(rows: pa.Table) -> pa.Table:
+    """Rows of a view that uses no other."""
+    return rows
+
+
 def materialise(
     writer: OnlineWriter,
     source: TableVersion,
@@ -42,49 +57,168 @@ def materialise(
     *,
     step_rows: int = STEP_ROWS,
     stepped: Callable[[Place], None] = lambda _: None,
+    enrich: Callable[[pa.Table], pa.Table] = as_they_are,
+    also: Sequence[str] = (),
 ) -> Materialised:
     """Brings the view to a version of its source; `stepped` is told of each step.
+
+    `enrich` adds what a view that uses others needs to know of each row; `also` are columns of the source that it
+    needs for that.
 
     Raises `RowsUnfit` where rows do not fit the view and `StoreUnavailable` where a store fails; steps made stay made.
     """
     columns = columns_read(writer.view.definition, source.schema.names)  # before anything moves
-    folder = "/".join(source.location.split("/")[-2:]) + "/"
-    fragments = {fragment.path.rpartition(folder)[2]: fragment for fragment in source.dataset().get_fragments()}
-    place = _begun(writer, source.version, set(fragments))
+    columns = list(dict.fromkeys([*columns, *also]))
     rows = files = 0
-    for name, fragment in sorted(fragments.items()):
-        if name in place.files:
+
+    def count(place: Place, taken: int) -> None:
+        nonlocal rows
+        rows += taken
+        stepped(place)
+
+    while True:
+        try:
+            for step in _planned(writer, source):
+                work = _Step(writer, step, source.schema, columns, step_rows, enrich, now_us)
+                files += work.read(count)
+            break
+        except PlaceMoved:
             continue
-        skip = place.file_rows if place.file == name else 0
-        for step in _steps(fragment, columns, skip, step_rows):
-            place = _apply(writer, step, name, now_us())
-            rows += len(step)
-            stepped(place)
-        place = _moved(writer, lambda at, name=name: _file_done(at, name))  # type: ignore[misc]
-        files += 1
-    place = _moved(writer, _served)
+    place = _moved(writer, lambda at: at)
     _forget_older(writer, place)
     return Materialised(source.version, rows, files, place.serving)
 
 
-def _begun(writer: OnlineWriter, version: int, files: set[str]) -> Place:
-    """The place from which this version is read: a new generation where files that were read are gone."""
+def _planned(writer: OnlineWriter, source: TableVersion) -> Sequence[Step]:
+    """What is to be read, from where the place is. Begins a new generation where the source was replaced."""
+    place, table = writer.place(), Table.of(source)
+    if place.table not in {"", source.table_id}:
+        return _anew(writer, place, source)
+    begun = bool(place.files or place.file)
+    if place.complete >= source.version and not begun:
+        return []
+    first: Sequence[Step] = []
+    complete = place.complete
+    if begun and place.version != source.version:  # half of another version is in: the other half goes first
+        try:
+            half = table.at(place.version)
+        except VersionMissing:
+            return _anew(writer, place, source)
+        first = _between(table, complete, half) or ()
+        complete = half.version
+    if complete >= source.version:
+        return first
+    added = _between(table, complete, source)
+    return _anew(writer, place, source) if added is None else [*first, *added]
+
+
+def _between(table: Table, complete: int, target: TableVersion) -> Sequence[Step] | None:
+    """The steps from a version that is in as a whole, or from nothing."""
+    return growth(table, complete, target) if complete else [Step(target, target.files)]
+
+
+def _anew(writer: OnlineWriter, seen: Place, source: TableVersion) -> Sequence[Step]:
+    """The whole version, into a generation in which there is nothing yet."""
 
     def begin(place: Place) -> Place:
-        read = {*place.files, *([place.file] if place.file else [])}
-        if read - files:
-            place.filling = max(place.serving, place.filling) + 1
-            place.files, place.file, place.file_rows = [], "", 0
-        place.version = version
+        if place != seen:
+            raise PlaceMoved
+        place.filling = max(place.serving, place.filling) + 1
+        place.files, place.file, place.file_rows, place.complete = [], "", 0, 0
+        place.version, place.table = source.version, source.table_id
         return place
 
-    return _moved(writer, begin)
+    _moved(writer, begin)
+    return [Step(source, source.files)]
 
 
-def _steps(fragment: pds.ParquetFileFragment, columns: list[str], skip: int, rows: int) -> Iterator[pa.Table]:
+class _Step:
+    """Files of one version, to be read after everything before them."""
+
+    def __init__(
+        self,
+        writer: OnlineWriter,
+        step: Step,
+        schema: pa.Schema,
+        columns: list[str],
+        step_rows: int,
+        enrich: Callable[[pa.Table], pa.Table],
+        now_us: Callable[[], int],
+    ) -> None:
+        self.writer, self.step, self.schema, self.columns, self.step_rows = writer, step, schema, columns, step_rows
+        self.enrich, self.now_us = enrich, now_us
+        self._filling = 0
+
+    def read(self, count: Callable[[Place, int], None]) -> int:
+        """Reads what is not in yet, and makes the version complete; how many files that were."""
+        place = _moved(self.writer, self._begin)
+        self._filling = place.filling
+        wanted = [file for file in self.step.files if file.path not in place.files]
+        done = set(place.files)
+        fragments = self.step.version.dataset(wanted).get_fragments() if wanted else ()
+        for file, fragment in zip(sorted(wanted, key=lambda file: file.stored_at), fragments, strict=True):
+            skip = place.file_rows if place.file == file.path else 0
+            for rows in _pieces(fragment, self.schema, self.columns, skip, self.step_rows):
+                place = self._apply(rows, file.path, skip)
+                skip += len(rows)
+                count(place, len(rows))
+            done.add(file.path)
+            place = _moved(self.writer, lambda at, path=file.path, rows=skip: self._file_done(at, path, rows))  # type: ignore[misc]
+        _moved(self.writer, lambda at: self._complete(at, done))
+        return len(wanted)
+
+    def _begin(self, place: Place) -> Place:
+        version = self.step.version.version
+        if place.complete >= version or place.table not in {"", self.step.version.table_id}:
+            raise PlaceMoved
+        if place.version != version and (place.files or place.file):
+            raise PlaceMoved
+        place.version, place.table = version, self.step.version.table_id
+        return place
+
+    def _expect(self, place: Place) -> None:
+        here = (place.version, place.filling) == (self.step.version.version, self._filling)
+        if not here or place.complete >= place.version:
+            raise PlaceMoved
+
+    def _apply(self, rows: pa.Table, path: str, skip: int) -> Place:
+        moved: list[Place] = []
+
+        def move(place: Place) -> Place:
+            self._expect(place)
+            if path in place.files or (place.file_rows if place.file == path else 0) != skip:
+                raise PlaceMoved
+            place.file, place.file_rows = path, skip + len(rows)
+            moved[:] = [place]
+            return place
+
+        events = events_of(self.writer.view.definition, self.enrich(rows))
+        self.writer.apply(events, self.now_us(), move, lambda place: {place.filling})
+        return moved[0]
+
+    def _file_done(self, place: Place, path: str, rows: int) -> Place:
+        self._expect(place)
+        if path in place.files or (place.file_rows if place.file == path else 0) != rows:
+            raise PlaceMoved
+        place.files = [*place.files, path]
+        place.file, place.file_rows = "", 0
+        return place
+
+    def _complete(self, place: Place, done: set[str]) -> Place:
+        self._expect(place)
+        if set(place.files) != done:
+            raise PlaceMoved
+        place.complete, place.files = place.version, []
+        place.serving = place.filling
+        return place
+
+
+def _pieces(
+    fragment: pds.ParquetFileFragment, schema: pa.Schema, columns: list[str], skip: int, rows: int
+) -> Iterator[pa.Table]:
     """The rows of a file after the first `skip`, so many at a time."""
     waiting: list[pa.RecordBatch] = []
-    for whole in fragment.to_batches(columns=columns, batch_size=rows):
+    for whole in _read(fragment, schema, columns, rows):
         batch, skip = whole.slice(min(skip, len(whole))), max(0, skip - len(whole))
         while sum(map(len, waiting)) + len(batch) >= rows:
             left = rows - sum(map(len, waiting))
@@ -96,28 +230,14 @@ def _steps(fragment: pds.ParquetFileFragment, columns: list[str], skip: int, row
         yield pa.Table.from_batches(waiting)
 
 
-def _apply(writer: OnlineWriter, rows: pa.Table, file: str, as_of_us: int) -> Place:
-    moved: list[Place] = []
-
-    def move(place: Place) -> Place:
-        place.file_rows = (place.file_rows if place.file == file else 0) + len(rows)
-        place.file = file
-        moved[:] = [place]
-        return place
-
-    writer.apply(events_of(writer.view.definition, rows), as_of_us, move, lambda place: {place.filling})
-    return moved[0]
-
-
-def _file_done(place: Place, file: str) -> Place:
-    place.files = [*place.files, file]
-    place.file, place.file_rows = "", 0
-    return place
-
-
-def _served(place: Place) -> Place:
-    place.serving = place.filling
-    return place
+def _read(
+    fragment: pds.ParquetFileFragment, schema: pa.Schema, columns: list[str], rows: int
+) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from fragment.to_batches(schema=schema, columns=columns, batch_size=rows)
+    except pa.ArrowInvalid as error:
+        message = f"{fragment.path}: expected a whole Parquet file: {str(error).partition(chr(10))[0]}"
+        raise SourceDamaged(f"{message}; load the dataset again, or restore the file") from error
 
 
 def _moved(writer: OnlineWriter, move: Callable[[Place], Place]) -> Place:
@@ -129,7 +249,7 @@ def _moved(writer: OnlineWriter, move: Callable[[Place], Place]) -> Place:
         before = place_of(record)
         place = move(place_of(record))
         moved[:] = [place]
-        if place == before:
+        if place == before and record is not None:
             return {}
         place.writes += 1
         return {key: msgspec.msgpack.encode(place), writer.view.served(writer.namespace): served_record(place)}
@@ -140,12 +260,8 @@ def _moved(writer: OnlineWriter, move: Callable[[Place], Place]) -> Place:
 
 def _forget_older(writer: OnlineWriter, place: Place) -> None:
     """Takes the records of generations before the served one away."""
-    key = writer.view.place(writer.namespace)
     for generation in range(max(0, place.serving - 2), place.serving):
-        old = [found for found, _ in writer.store.scan(writer.view.prefix(writer.namespace, generation))]
-        for start in range(0, len(old), _DELETED_AT_ONCE):
-            gone: Changes = dict.fromkeys(old[start : start + _DELETED_AT_ONCE])
-            writer.store.write([], key, lambda _, __, gone=gone: gone)  # type: ignore[misc]
+        delete_generation(writer.store, writer.namespace, writer.view, generation)
 
 
 def entities_online(writer: OnlineWriter) -> int:

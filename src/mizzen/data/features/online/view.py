@@ -1,7 +1,9 @@
 """A view as the online store knows it: the layout of its records, what is held, and the names of its entities.
 
 A record's key is eight bytes of the view's name, version and generation, and the entity's keys after them. A generation
-is one filling of the store: a view whose source was replaced as a whole is filled anew beside the old one.
+is one filling of the store: a view whose source was replaced as a whole is filled anew beside the old one. To the
+version belong the types that the source gave: where a column's type changes, so do the records, and old and new ones
+never meet.
 """
 
 import hashlib
@@ -61,6 +63,7 @@ class OnlineView:
         computed = self.computed(nobody, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
         types = [(name, column.type) for name, column in zip(definition.stored, computed.columns, strict=True)]
         self.layout = Layout(types, definition.defaults)
+        self.identity = _identity(definition, self.key_types, empty.values.schema, types)
         self.nobody = self.layout.encode(computed.columns, _clocks(computed), [b""])[0]
         """The record of an entity that nobody has seen."""
 
@@ -155,7 +158,7 @@ class OnlineView:
 
     def prefix(self, namespace: str, generation: int) -> bytes:
         """The beginning of the keys of a generation's records."""
-        text = f"{namespace}/{self.definition.name}@{self.definition.digest}#{generation}"
+        text = f"{namespace}/{self.identity}#{generation}"
         return b"r" + hashlib.blake2b(text.encode(), digest_size=8).digest()
 
     def place(self, namespace: str) -> bytes:
@@ -167,8 +170,17 @@ class OnlineView:
         return b"s" + self._named(namespace)
 
     def _named(self, namespace: str) -> bytes:
-        text = f"{namespace}/{self.definition.name}@{self.definition.digest}"
+        text = f"{namespace}/{self.identity}"
         return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+def _identity(
+    definition: Definition, keys: Sequence[pa.DataType], values: pa.Schema, features: Sequence[tuple[str, pa.DataType]]
+) -> str:
+    """What records can be read by: name, version, and the types that the source gave it."""
+    types = [*(str(key) for key in keys), *(f"{field.name}:{field.type}" for field in values), str(features)]
+    shape = hashlib.blake2b("\n".join(types).encode(), digest_size=8).hexdigest()
+    return f"{definition.name}@{definition.digest}/{shape}"
 
 
 def joined_held(held: Held, more: tuple[Array, Events]) -> Held:

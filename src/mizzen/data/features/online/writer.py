@@ -28,6 +28,16 @@ _BATCHES_KEPT = 256
 _NO_HEAD = (EVER_US, EVER_US, 0, 0, 0, 0)
 
 
+class Tally(msgspec.Struct, array_like=True):
+    """What a generation holds."""
+
+    rows: int = 0
+    """Events that were taken in."""
+    entities: int = 0
+    newest_us: int = EVER_US
+    """The event time of the newest of them that does not lie ahead."""
+
+
 class Place(msgspec.Struct, array_like=True):
     """How far a view has come in the online store."""
 
@@ -39,13 +49,23 @@ class Place(msgspec.Struct, array_like=True):
     version: int = 0
     """The version of the source's table that is being read or was read last."""
     files: list[str] = []
-    """The files of that table that are in."""
+    """The files of that version that are in, while it is being read."""
     file: str = ""
     """The file that is being read."""
     file_rows: int = 0
     """Rows of it that are in."""
     batches: list[str] = []
     """Names of the pushes that came last."""
+    complete: int = 0
+    """The version of the source's table that is in as a whole; 0 where none is."""
+    table: str = ""
+    """The source's table, by its id."""
+    tallies: dict[int, Tally] = {}
+    """By generation."""
+
+    def tally(self) -> Tally:
+        """Of what readers get."""
+        return self.tallies.get(self.serving, Tally())
 
 
 _PLACES = msgspec.msgpack.Decoder(Place)
@@ -140,9 +160,11 @@ class OnlineWriter:
                     return {}
                 new.writes += 1
                 changed: dict[bytes, bytes | None] = {}
-                for start in range(0, len(keys), max(1, len(entities))):  # noqa: B023
+                for place_of_generation, generation in enumerate(sorted(wanted)):  # noqa: B023
+                    start = place_of_generation * len(entities)
                     part = slice(start, start + len(entities))
                     changed |= self._changed(keys[part], records[part], number, events, as_of_us)  # noqa: B023
+                    _count(new.tallies.setdefault(generation, Tally()), events, records[part], as_of_us)
                 told = {self.view.served(self.namespace): served_record(new)}
                 return {**changed, **told, self._place: msgspec.msgpack.encode(new)}
 
@@ -160,6 +182,9 @@ class OnlineWriter:
             found[:] = [len(r) for r in records if r is not None]
             moved = place_of(record)
             moved.writes += 1
+            for generation, held in zip(generations, records, strict=True):
+                if held is not None and generation in moved.tallies:
+                    moved.tallies[generation].entities -= 1
             return {**dict.fromkeys(keys), self._place: msgspec.msgpack.encode(moved)}
 
         self.store.write(keys, self._place, change)
@@ -198,3 +223,11 @@ class OnlineWriter:
         old = [None if replaced[n] and heads[n][5] == 0 else records[n] for n in touched.tolist()]
         held = joined_held(self.view.held(old), (renumbered[number], events))
         return dict(zip([keys[n] for n in touched], self.view.records(held, as_of_us), strict=True))
+
+
+def _count(tally: Tally, events: Events, records: Sequence[bytes | None], as_of_us: int) -> None:
+    """Adds events of entities with those records so far."""
+    tally.rows += len(events)
+    tally.entities += sum(record is None for record in records)
+    past = events.time_us[events.time_us <= as_of_us]
+    tally.newest_us = max(tally.newest_us, int(past.max(initial=EVER_US)))

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from cel import stdlib
-
 from mizzen.local.apiserver.schema import formats
+from mizzen.local.apiserver.schema.cel_library import cel
 
 LATER = frozenset({
     "quantity", "url", "ip", "cidr", "ip.isCanonical", "semver", "isSemver", "format", "format.named", "cel.bind",
@@ -74,7 +73,7 @@ def _is_url(text: str) -> bool:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{name: function for library in stdlib.EXTENSIONS.values() for name, function in library.items()},
+    **{name: function for library in cel.stdlib.EXTENSIONS.values() for name, function in library.items()},
     "isSorted": _is_sorted,
     "indexOf": _index_of,
     "lastIndexOf": _last_index_of,

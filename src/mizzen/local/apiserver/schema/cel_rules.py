@@ -17,11 +17,10 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-import cel
-
 from mizzen.local.apiserver.errors import Cause
 from mizzen.local.apiserver.schema import causes, formats
 from mizzen.local.apiserver.schema.cel_functions import FUNCTIONS, LATER
+from mizzen.local.apiserver.schema.cel_library import cel
 from mizzen.local.apiserver.schema.nodes import MISSING, RULES, Node, items_before, same
 from mizzen.local.apiserver.types import Json
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from mizzen.kube.conditions import condition
 from mizzen.kube.errors import ApiError, NotFound
-from mizzen.kube.resources import Json, Key, Untyped, parse_time
+from mizzen.kube.resources import Json, Key, Untyped
 from mizzen.kube.runtime import Controller, Result, Watch
+from mizzen.kube.times import parse_time
 from mizzen.local.cluster.context import ClusterContext
 from mizzen.local.cluster.jobs import decide
 from mizzen.local.cluster.jobs.indexes import COMPLETION_INDEX

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mizzen.kube.conditions import condition, is_true
-from mizzen.kube.resources import Json, format_time, parse_time
+from mizzen.kube.resources import Json
+from mizzen.kube.times import format_time, parse_time
 from mizzen.local.cluster.jobs import indexes
 from mizzen.local.cluster.jobs.failure_policy import verdict
 from mizzen.local.cluster.jobs.tally import Settlement, Tally, has_failed, replaces_only_failed, valid_index

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from mizzen.kube.conditions import condition
-from mizzen.kube.resources import Json, format_time, parse_time
+from mizzen.kube.resources import Json
+from mizzen.kube.times import format_time, parse_time
 from mizzen.local.cluster.objects import Object, spec_of, status_of
 from mizzen.local.cluster.pods import EPOCH
 from mizzen.local.cluster.scheduling.fit import covers

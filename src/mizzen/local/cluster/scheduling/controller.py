@@ -12,8 +12,9 @@ from typing import Any
 from mizzen.kube.conditions import condition, is_true
 from mizzen.kube.errors import ApiError, Conflict, NotFound
 from mizzen.kube.informer import Informer
-from mizzen.kube.resources import Json, Key, Untyped, format_time, info_of
+from mizzen.kube.resources import Json, Key, Untyped, info_of
 from mizzen.kube.runtime import Controller, Result, Watch
+from mizzen.kube.times import format_time
 from mizzen.local.cluster.context import ClusterContext
 from mizzen.local.cluster.objects import (
     Node,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mizzen.kube.conditions import condition
-from mizzen.kube.resources import Json, format_time, parse_time
+from mizzen.kube.resources import Json
+from mizzen.kube.times import format_time, parse_time
 from mizzen.local.cluster.objects import Object, is_deleted, name_of, spec_of, status_of
 from mizzen.local.cluster.pods import EPOCH
 

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from mizzen.kube.conditions import with_condition
 from mizzen.kube.errors import ApiError
-from mizzen.kube.resources import Json, parse_time
+from mizzen.kube.resources import Json
+from mizzen.kube.times import parse_time
 from mizzen.local.cluster.objects import Object, annotations_of, is_deleted, labels_of, spec_of, status_of, uid_of
 from mizzen.local.cluster.pods import (
     EPOCH,

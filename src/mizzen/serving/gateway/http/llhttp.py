@@ -22,7 +22,6 @@ import time
 import urllib.parse
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from http import HTTPStatus
 from typing import cast
 
@@ -30,7 +29,7 @@ import httptools
 
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, Headers
-from mizzen.serving.gateway.http.handler import SLOW_BODY, TOO_MANY_BYTES, Handler
+from mizzen.serving.gateway.http.handler import METRICS_PATH, SLOW_BODY, TOO_MANY_BYTES, Handler
 from mizzen.serving.gateway.plan import Limits
 
 log = logging.getLogger("mizzen.gateway")
@@ -41,16 +40,22 @@ LINGER_S = 2.0
 CONNECTIONS_MAX = 4096
 SWEEP_S = 0.25
 BACKLOG = 1024
+URLS_KEPT, URL_KEPT_BYTES_MAX = 1024, 512
 WRITE_TOGETHER_BYTES_MAX = 64 << 10
 """Up to here it is cheaper to copy a body behind its head than to hand the system two pieces."""
-_KNOWN = {
-    name.encode(): name
-    for name in (
-        "authorization", "content-length", "expect", "inference-header-content-length", "mizzen-unit",
-        "request-timeout-ms", "traceparent", "x-api-key",
-    )
-}  # fmt: skip
+_MEANINGFUL = (
+    "authorization", "connection", "content-length", "expect", "inference-header-content-length", "mizzen-unit",
+    "request-timeout-ms", "traceparent", "x-api-key",
+)  # fmt: skip
 """The headers that mean anything here; others are not kept."""
+_USUAL = ("accept", "accept-encoding", "content-type", "host", "user-agent")
+_KNOWN = {
+    written.encode(): name if name in _MEANINGFUL else ""
+    for name in (*_MEANINGFUL, *_USUAL)
+    for written in (name, name.title())
+}
+"""Headers as they are usually written; empty for those without a meaning here."""
+_METHODS = {b"POST": "POST", b"GET": "GET"}
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _TOO_MANY_CONNECTIONS = HttpError(503, "too many connections", "too_many_connections", retry_after_s=1.0)
 _HEAD_TOO_LARGE = HttpError(431, f"expected at most {HEAD_BYTES_MAX} bytes of headers", "too_large")
@@ -88,14 +93,6 @@ class _Request:
         """HTTP/1.0: a connection that lives on must be said to."""
 
 
-def _head(status: int, headers: Headers) -> bytes:
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    return f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n{lines}".encode("latin-1")
-
-
-_JSON_OK = _head(200, JSON_HEADERS)
-
-
 class Connection(asyncio.Protocol):
     """One client. It is also the `Reply` of its request."""
 
@@ -108,7 +105,8 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._request = _Request()
+        self._request: _Request | None = None
+        """The one that is being read."""
         self._waiting: deque[_Request] = deque()
         self._answering: _Request | None = None
         self._exchange: Exchange | None = None
@@ -133,8 +131,10 @@ class Connection(asyncio.Protocol):
         self._parser = None  # it leads back here
         server = self._server
         server.closed(self)
-        for request in (self._request, *self._waiting):
-            server.bytes_held -= request.size
+        for request in (self._request, self._answering, *self._waiting):
+            if request is not None:
+                server.bytes_held -= request.size
+        self._request = self._answering = None
         self._waiting.clear()
         exchange, self._exchange = self._exchange, None
         if exchange is not None and exchange.on_leave is not None:
@@ -173,18 +173,21 @@ class Connection(asyncio.Protocol):
             self.phase, self.since_s = Phase.HEAD, self._server.now_s
 
     def on_url(self, url: bytes) -> None:
-        self._request.url += url
+        if self._request is not None:
+            self._request.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        known = _KNOWN.get(name) or _KNOWN.get(name.lower())
-        if known is not None:
+        known = _KNOWN.get(name)
+        if known is None:
+            known = _KNOWN.get(name.lower())
+        if known and self._request is not None:
             self._request.headers[known] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        if self.phase is Phase.LINGER:
+        request = self._request
+        if self.phase is Phase.LINGER or request is None:
             return
         self.phase, self.since_s = Phase.BODY, self._server.now_s
-        request = self._request
         length = request.headers.get("content-length")
         taken = length is None or self._hold(request, int(length))
         first = self._answering is None and not self._waiting  # else the answers before it come first
@@ -193,22 +196,26 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         request = self._request
-        if self.phase is Phase.LINGER:
+        if self.phase is Phase.LINGER or request is None:
             return
         request.body.append(body)
         if "content-length" not in request.headers:
             self._hold(request, len(body))
 
     def on_message_complete(self) -> None:
-        request, self._request = self._request, _Request()
+        request, self._request = self._request, None
         parser = self._parser
+        if request is None:
+            return
         if self.phase is Phase.LINGER or parser is None:
             self._server.bytes_held -= request.size
             return
         self.phase, self.since_s, self._head_bytes = Phase.IDLE, self._server.now_s, 0
-        request.method = parser.get_method().decode("ascii")
+        method = parser.get_method()
+        request.method = _METHODS.get(method) or method.decode("ascii")
         request.keep = parser.should_keep_alive() and not parser.should_upgrade()
-        request.old = parser.get_http_version() == "1.0"
+        if not request.keep or "connection" in request.headers:  # else it is HTTP/1.1, which keeps without being asked
+            request.old = parser.get_http_version() == "1.0"
         self._waiting.append(request)
 
     def _hold(self, request: _Request, size: int) -> bool:
@@ -245,44 +252,42 @@ class Connection(asyncio.Protocol):
         server, transport = self._server, self._transport
         body = request.body[0] if len(request.body) == 1 else b"".join(request.body)
         request.body = []
-        url = request.url
-        path = _path(url) if b"?" in url or b"%" in url or not url.startswith(b"/") else url.decode("latin-1")
-        peer = transport.get_extra_info("peername") if transport is not None and path == "/metrics" else None
-        client = f"[{peer[0]}]:{peer[1]}" if peer else ""
-        exchange = server.handler.handle(request.method, path, request.headers, body, self, client)
-        if exchange is None or exchange.done:
-            server.bytes_held -= request.size
-        else:
-            self._exchange = exchange
-            exchange.on_done = partial(server.release, request.size)
+        path = server.path(request.url)
+        client = ""
+        if path == METRICS_PATH and transport is not None and (peer := transport.get_extra_info("peername")):
+            client = f"[{peer[0]}]:{peer[1]}"
+        self._exchange = server.handler.handle(request.method, path, request.headers, body, self, client)
 
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
         """Answers the request whose turn it is."""
         request, self._answering, self._exchange = self._answering, None, None
-        transport = self._transport
-        if transport is None or request is None or transport.is_closing():
+        if request is None:
             return
-        server = self._server
+        server, transport = self._server, self._transport
+        server.bytes_held -= request.size
+        if transport is None or transport.is_closing():
+            return
         keep = request.keep and not server.draining
-        head = _JSON_OK if status == 200 and headers is JSON_HEADERS else _head(status, headers)
+        head = server.json_ok if status == 200 and headers is JSON_HEADERS else server.head(status, headers)
         if not keep:
             head += b"connection: close\r\n"
         elif request.old:
             head += b"connection: keep-alive\r\n"
-        head = b"%bdate: %b\r\ncontent-length: %d\r\n\r\n" % (head, server.date, len(body))
+        size = len(body)
         if request.method == "HEAD":
             body = b""
-        if len(body) <= WRITE_TOGETHER_BYTES_MAX:
-            transport.write(head + body)
+        if size <= WRITE_TOGETHER_BYTES_MAX:
+            transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, size, body))
         else:
-            transport.writelines((head, body))
+            transport.writelines((b"%bcontent-length: %d\r\n\r\n" % (head, size), body))
         self._next(transport, keep)
 
     def _next(self, transport: asyncio.Transport, keep: bool) -> None:
         """What follows an answer."""
         if keep:
             self.since_s = self._server.now_s
-            self._pump()
+            if self._waiting or not self._reading:
+                self._pump()
         elif self.phase is Phase.LINGER:
             transport.write_eof()
         else:
@@ -296,8 +301,7 @@ class Connection(asyncio.Protocol):
             request.keep = request.keep and not self._server.draining and not request.old
             how = b"" if request.old else b"transfer-encoding: chunked\r\n"
             close = b"" if request.keep else b"connection: close\r\n"
-            head = _head(status, headers)
-            transport.write(b"%b%b%bdate: %b\r\n\r\n" % (head, how, close, self._server.date))
+            transport.write(b"%b%b%b\r\n" % (self._server.head(status, headers), how, close))
         return self
 
     def send(self, data: bytes) -> bool:
@@ -310,7 +314,10 @@ class Connection(asyncio.Protocol):
     def end(self) -> None:
         request, self._answering, self._exchange, self._on_room = self._answering, None, None, None
         transport = self._transport
-        if request is not None and transport is not None and not transport.is_closing():
+        if request is None:
+            return
+        self._server.bytes_held -= request.size
+        if transport is not None and not transport.is_closing():
             if not request.old:
                 transport.write(b"0\r\n\r\n")
             self._next(transport, request.keep)
@@ -325,8 +332,9 @@ class Connection(asyncio.Protocol):
         if earlier is not None:  # of this connection: answers are in order, and that one is the last
             earlier.keep = False
         else:
-            self._answering = self._request
-            self._request.keep = False
+            self._answering = self._request or _Request()
+            self._answering.keep = False
+            self._request = None
             self._server.handler.gateway.refuse(self, error)
 
     # What the server tells
@@ -350,7 +358,9 @@ class Connection(asyncio.Protocol):
 
 
 def _path(url: bytes) -> str:
-    """The decoded path of a request target that is more than a plain path."""
+    """The decoded path of a request's target."""
+    if url.startswith(b"/") and b"?" not in url and b"%" not in url:
+        return url.decode("latin-1")
     try:
         path = httptools.parse_url(url).path or b"/"
     except httptools.HttpParserInvalidURLError:
@@ -367,9 +377,12 @@ class LlhttpServer:
         self.bytes_held = 0
         """Bytes of bodies that come or wait for their answer."""
         self.draining = False
-        self.date = b""
+        self.json_ok = b""
+        """The head of the usual answer, but for its length."""
+        self._date = ""
         self.now_s = 0.0
         self._connections: set[Connection] = set()
+        self._paths: dict[bytes, str] = {}
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
@@ -395,6 +408,22 @@ class LlhttpServer:
         """Waits until the last connection is closed."""
         await self._empty.wait()
 
+    def head(self, status: int, headers: Headers) -> bytes:
+        """The head of an answer, but for what frames its body."""
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        return f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n{lines}date: {self._date}\r\n".encode("latin-1")
+
+    def path(self, url: bytes) -> str:
+        """The decoded path of a request's target. Most are asked for again and again."""
+        path = self._paths.get(url)
+        if path is None:
+            path = _path(url)
+            if len(url) <= URL_KEPT_BYTES_MAX:
+                if len(self._paths) >= URLS_KEPT:
+                    self._paths.clear()
+                self._paths[url] = path
+        return path
+
     def opened(self, connection: Connection) -> bool:
         self._connections.add(connection)
         return len(self._connections) <= CONNECTIONS_MAX
@@ -403,16 +432,14 @@ class LlhttpServer:
         self._connections.discard(connection)
         self._done_if_empty()
 
-    def release(self, size: int) -> None:
-        self.bytes_held -= size
-
     def _done_if_empty(self) -> None:
         if self.draining and not self._connections:
             self._empty.set()
 
     def _sweep(self) -> None:
         self.now_s = self._loop.time()
-        self.date = email.utils.formatdate(time.time(), usegmt=True).encode()
+        self._date = email.utils.formatdate(time.time(), usegmt=True)
+        self.json_ok = self.head(200, JSON_HEADERS)
         for connection in list(self._connections):
             connection.expire(self.now_s)
         self._loop.call_later(SWEEP_S, self._sweep)

@@ -1,0 +1,1 @@
+"""The load of InferenceEndpoints followed: reports in, `policy.scaling` asked, worker Deployments scaled."""

@@ -1,0 +1,1 @@
+"""What runs inside the Pods of feature views: bringing them online, taking them away, making training sets."""

@@ -1,0 +1,163 @@
+"""From zero to many and back, under load: no request is lost, and a burst to zero starts one worker."""
+
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from tests.e2e.machine import Machine
+
+ENDPOINT = {
+    "apiVersion": "mizzen.dev/v1alpha1",
+    "kind": "InferenceEndpoint",
+    "metadata": {"name": "elastic"},
+    "spec": {
+        "model": "thing@production",
+        "access": "anonymous",
+        "worker": {"resources": {"cpu": "100m", "memory": "256Mi"}},
+        "scaling": {
+            "minReplicas": 0, "maxReplicas": 3, "targetRate": 8, "stableWindow": "6s", "scaleToZeroAfter": "2s",
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def elastic(serving: Machine) -> Iterator[Machine]:
+    serving.kubectl("apply", "-f", "-", text=json.dumps(ENDPOINT))
+    serving.mizzen("wait", "ie/elastic", "--timeout", "60s")
+    yield serving
+    serving.kubectl("delete", "ie/elastic")
+
+
+def expect_workers(machine: Machine, number: int) -> None:
+    machine.kubectl("wait", "ie/elastic", f"--for=jsonpath={{.status.replicas}}={number}", "--timeout=60s")
+
+
+def started(machine: Machine) -> int:
+    """Workers of the endpoint that were ever started."""
+    events = json.loads(machine.kubectl("get", "events", "-o", "json"))["items"]
+    mine = [
+        one for one in events if one["reason"] == "Started" and one["involvedObject"]["name"].startswith("elastic-")
+    ]
+    return sum(one.get("count") or 1 for one in mine)
+
+
+class Client:
+    """Asks again and again, in threads of its own; keeps every answer that was not the right one."""
+
+    def __init__(self, machine: Machine, endpoint: str = "elastic") -> None:
+        self.url = f"{machine.endpoints_url}/v2/models/{endpoint}"
+        with urllib.request.urlopen(self.url, timeout=30) as answer:
+            (tensor,) = json.loads(answer.read())["inputs"]
+        self.body = json.dumps({"inputs": [{**tensor, "shape": [1, 3], "data": [3.0, 3.0, 0.0]}]}).encode()
+        self.answered = 0
+        self.wrong: list[str] = []
+        self.enough = threading.Event()
+        self._lock = threading.Lock()
+
+    def ask(self) -> None:
+        try:
+            with urllib.request.urlopen(f"{self.url}/infer", self.body, timeout=40) as answer:
+                outputs = json.loads(answer.read())["outputs"]
+            label = next(output for output in outputs if output["name"] == "label")["data"]
+            problem = None if label == [1] else f"wrong answer {label}"
+        except OSError as error:
+            problem = str(error)
+        with self._lock:
+            self.answered += 1
+            if problem is not None:
+                self.wrong.append(problem)
+
+    def burst(self, number: int) -> None:
+        """So many at once, until all are answered."""
+        threads = [threading.Thread(target=self.ask) for _ in range(number)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def load(self, number: int) -> list[threading.Thread]:
+        """So many that ask on until `enough`."""
+
+        def ask_on() -> None:
+            while not self.enough.is_set():
+                self.ask()
+
+        threads = [threading.Thread(target=ask_on) for _ in range(number)]
+        for thread in threads:
+            thread.start()
+        return threads
+
+
+def test_from_zero_to_many_and_back_no_request_is_lost(elastic: Machine) -> None:
+    client = Client(elastic)
+    expect_workers(elastic, 0)
+    assert elastic.condition("ie/elastic")["status"] == "True", "idle is not broken"
+    before = started(elastic)
+    client.burst(30)
+    assert (client.answered, client.wrong) == (30, [])
+    assert started(elastic) - before == 1, "thirty requests to zero workers start one"
+    threads = client.load(8)
+    try:
+        expect_workers(elastic, 3)
+    finally:
+        client.enough.set()
+        for thread in threads:
+            thread.join()
+    expect_workers(elastic, 0)
+    assert client.wrong == []
+    said = elastic.get("ie/elastic")["status"]["scaling"]
+    assert (said["desired"], said["rule"]) == (0, "idle")
+    assert said["why"].startswith("no request for ")
+    assert said["timeToReady"].endswith("s")
+    reasons = {one["reason"] for one in json.loads(elastic.kubectl("get", "events", "-o", "json"))["items"]}
+    assert {"ScaledUp", "ScaledDown"} <= reasons
+
+
+def test_a_worker_that_no_machine_can_hold_is_said_with_the_arithmetic(serving: Machine) -> None:
+    huge = json.loads(json.dumps(ENDPOINT))
+    huge["metadata"]["name"] = "huge"
+    huge["spec"]["worker"]["resources"]["memory"] = "100Ti"
+    serving.kubectl("apply", "-f", "-", text=json.dumps(huge))
+    try:
+        serving.kubectl("wait", "ie/huge", "--for=condition=Placed=False", "--timeout=60s")
+        message = serving.condition("ie/huge", type_="Placed")["message"]
+        assert "a worker asks for 0.1 cores and 1.02e+05 GiB; the largest node, " in message
+    finally:
+        serving.kubectl("delete", "ie/huge")
+
+
+def of_memory(name: str, share: float, **scaling: object) -> str:
+    """An endpoint whose worker asks for that share of the machine's memory."""
+    one = json.loads(json.dumps(ENDPOINT))
+    one["metadata"]["name"] = name
+    one["spec"]["worker"]["resources"] = {"cpu": "10m", "memory": f"{int(share * psutil.virtual_memory().total)}"}
+    one["spec"]["scaling"] = {"minReplicas": 0, "maxReplicas": 1, "scaleToZeroAfter": "1h", **scaling}
+    return json.dumps(one)
+
+
+def test_idle_endpoints_give_way_to_those_that_need_a_worker_and_pinned_ones_never(serving: Machine) -> None:
+    """Two that do not fit together, and one that must have a worker: whoever is asked is answered, by turns, and the
+    third keeps its process."""
+    names = ("pinned", "first", "second")
+    try:
+        serving.kubectl("apply", "-f", "-", text=of_memory("pinned", 0.2, minReplicas=1))
+        serving.mizzen("wait", "ie/pinned", "--timeout", "60s")
+        for name in ("first", "second"):
+            serving.kubectl("apply", "-f", "-", text=of_memory(name, 0.45))
+            serving.mizzen("wait", f"ie/{name}", "--timeout", "60s")
+        pinned = serving.get("ie/pinned")["status"]["workers"]
+        for name in ("first", "second", "first"):
+            client = Client(serving, name)
+            client.burst(3)
+            assert (client.answered, client.wrong) == (3, [])
+        assert serving.get("ie/pinned")["status"]["workers"] == pinned
+        said = serving.get("ie/second")["status"]["scaling"]
+        assert (said["desired"], said["rule"]) == (0, "givesWay")
+        assert said["why"] == "idle, and a worker of default/first has no room"
+    finally:
+        for name in names:
+            serving.kubectl("delete", f"ie/{name}", "--ignore-not-found")
