@@ -6,7 +6,6 @@ Both as the page says: with a status that it names, and a body of the schema tha
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from tests.serving.builders import doubling_model, text_model
 from tests.serving.stack import Stack, eventually
 
