@@ -11,6 +11,7 @@ from mizzen.controllers.batchprediction.controller import BatchPredictionControl
 from mizzen.controllers.dataset.controller import DatasetController
 from mizzen.controllers.endpoint.controller import EndpointController
 from mizzen.controllers.featureview.controller import FeatureViewController
+from mizzen.controllers.featureview.functions import FunctionsController
 from mizzen.controllers.model.controller import ModelController
 from mizzen.controllers.platform import Platform
 from mizzen.controllers.scaling.controller import ScalingController
@@ -33,6 +34,7 @@ def controllers_of(platform: Platform, listen: str | None = None) -> Sequence[Co
     return (
         DatasetController(platform),
         FeatureViewController(platform),
+        FunctionsController(platform),
         TrainingJobController(platform),
         ModelController(platform),
         EndpointController(platform),
