@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from mizzen.controllers.batchprediction.controller import BatchPredictionController
 from mizzen.controllers.dataset.controller import DatasetController
 from mizzen.controllers.endpoint.controller import EndpointController
+from mizzen.controllers.featureview.auditing import AuditController
 from mizzen.controllers.featureview.controller import FeatureViewController
 from mizzen.controllers.featureview.functions import FunctionsController
 from mizzen.controllers.model.controller import ModelController
@@ -35,6 +36,7 @@ def controllers_of(platform: Platform, listen: str | None = None) -> Sequence[Co
         DatasetController(platform),
         FeatureViewController(platform),
         FunctionsController(platform),
+        AuditController(platform),
         TrainingJobController(platform),
         ModelController(platform),
         EndpointController(platform),

@@ -66,6 +66,7 @@ FAMILIES = (
     Family("log_lost_total", "counter", "Requests that found no room in the prediction log.", "log_lost"),
     Family("log_waiting_bytes", "gauge", "Of logged requests on their way to the table.", "log_waiting_bytes"),
     Family("log_age_seconds", "gauge", "Since the prediction log's last commit; 0 while there was none.", "log_age_s"),
+    Family("feature_skew_ratio", "gauge", "Values that an audit found other online than offline.", "feature_skew"),
     Family("request_seconds", "histogram", "From a request to its answer.", "request_s", bounds=SECONDS_BUCKETS),
     Family("queue_seconds", "histogram", "From a request to its worker.", "queue_s", bounds=SECONDS_BUCKETS),
     Family("features_seconds", "histogram", "From keys to vectors.", "features_s", bounds=SECONDS_BUCKETS),
