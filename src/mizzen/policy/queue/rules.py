@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from mizzen.kinds.names import BATCH_KEY_PREFIX
 
 PRIORITY_LEVELS_MAX = 10
-BACKGROUND_S = 0.002
+BACKGROUND_S = 0.001
 """How long a batch of a batch prediction's rows is to take: what anybody else's request may have to wait for it."""
 
 
