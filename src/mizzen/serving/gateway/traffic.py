@@ -13,6 +13,7 @@ from mizzen.policy.traffic import Shares
 from mizzen.serving.gateway.directory import Endpoint, Version
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
+from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.tensors import Signature
 
@@ -20,14 +21,15 @@ from mizzen.serving.tensors import Signature
 class Traffic:
     """The versions of one endpoint."""
 
-    __slots__ = ("_chance", "_endpoint", "_shares", "_sharing", "current", "served")
+    __slots__ = ("_chance", "_endpoint", "_measures", "_shares", "_sharing", "current", "served")
 
-    def __init__(self, endpoint: Endpoint, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, endpoint: Endpoint, measures: Measures, chance: Callable[[], float] = random.random) -> None:
         self.served: dict[str, Served] = {}
         """By digest: what gets traffic, and what got it while answers are due."""
         self.current: list[Served] = []
         """What gets traffic, the largest share first."""
         self._endpoint = endpoint
+        self._measures = measures
         self._chance = chance
         self._shares: Shares | None = None
         """`None`: one version gets all."""
@@ -51,7 +53,7 @@ class Traffic:
             if signature is None:
                 continue
             if old is None or old.version != version or old.signature != signature:
-                old = Served(endpoint.name, version, signature)
+                old = Served(endpoint.name, version, signature, self._measures.version(version.version))
             self.served[version.digest] = old
             current.append(old)
         self.serve(endpoint, current)
