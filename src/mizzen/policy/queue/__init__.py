@@ -57,6 +57,6 @@ from mizzen.policy.queue.request import Batch, Phase, Request
 from mizzen.policy.queue.rules import BACKGROUND, Rules
 
 __all__ = [
-    "BACKGROUND", "Batch", "Command", "Expired", "Failed", "GiveUp", "LaneStatistics", "Phase", "Queue", "QueueStatistics", "Reason",
-    "Refused", "Request", "Rules",
+    "BACKGROUND", "Batch", "Command", "Expired", "Failed", "GiveUp", "LaneStatistics", "Phase", "Queue",
+    "QueueStatistics", "Reason", "Refused", "Request", "Rules",
 ]  # fmt: skip
