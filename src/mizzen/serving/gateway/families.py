@@ -40,7 +40,7 @@ FAMILIES = (
     Family("rows_total", "counter", "Rows answered.", "rows"),
     Family("rows_unwanted_total", "counter", "Rows computed for which nobody waited any more.", "rows_unwanted"),
     Family("workers_lost_total", "counter", "Workers lost while they ran something.", "workers_lost"),
-    Family("logged_total", "counter", "Requests put into the prediction log.", "logged"),
+    Family("logged_total", "counter", "Records put into the prediction log: requests, and parts of answers.", "logged"),
     Family("cache_requests_total", "counter", "Requests by where their answer was found.", "cache", "found"),
     Family("rows_waiting", "gauge", "Rows in the queue.", "rows_waiting"),
     Family("requests_waiting", "gauge", "Requests in the queue.", "requests_waiting"),
