@@ -26,6 +26,8 @@ KEY = "MIZZEN_API_KEY"
 TIMEOUT_S = 120.0
 """Longer than an endpoint lets requests wait by default."""
 WIDTH_FIRST, WIDTH_MAX = 2.0, 64.0
+STEP_LATER = 1 / 16
+"""How much slower it grows again once it was refused: how much the endpoint takes is about known then."""
 WIDTH_FOR_WORKER = 4.0
 """Slices on their way for each worker: enough that none of them waits for the next, and the queue stays short."""
 
@@ -45,7 +47,7 @@ class ThroughEndpoint:
         self._http = httpx2.AsyncClient(
             headers=headers, timeout=TIMEOUT_S, trust_env=False, limits=limits, transport=transport
         )
-        self._width = WIDTH_FIRST
+        self._width, self._step = WIDTH_FIRST, 1.0
         self._width_max = min(WIDTH_MAX, WIDTH_FOR_WORKER * max(1, address.workers))
 
     async def __aenter__(self) -> Self:
@@ -70,7 +72,7 @@ class ThroughEndpoint:
             self._width = 1.0
             raise Again(f"endpoint {self._name} does not answer: {str(error) or type(error).__name__}") from error
         if response.status_code == httpx2.codes.OK:
-            self._width = min(self._width_max, self._width + 1.0 / self._width)
+            self._width = min(self._width_max, self._width + self._step / self._width)
             return _outputs(response)
         raise self._refusal(response)
 
@@ -84,7 +86,7 @@ class ThroughEndpoint:
             return Gone(f"endpoint {self._name} does not serve this version any more: {said}")
         if status in {400, 413, 500}:
             return Refused(said)
-        self._width = max(1.0, self._width / 2)
+        self._width, self._step = max(1.0, self._width / 2), STEP_LATER
         return Again(f"endpoint {self._name} is busy ({status}): {said}", _retry_after_s(response))
 
 
