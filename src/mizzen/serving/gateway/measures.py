@@ -73,7 +73,7 @@ class Measures(msgspec.Struct):
     request_rows: Histogram = msgspec.field(default_factory=_rows)
     """Of requests answered well."""
     logged: int = 0
-    """Requests put into the prediction log."""
+    """Records put into the prediction log: requests, and parts of answers."""
     features_read: dict[str, int] = {}
     """Entities that were looked up, by view; and those of them that …"""
     features_missing: dict[str, int] = {}
