@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from tests.data.conftest import s3, s3_endpoint  # noqa: F401 - fixtures: an S3 server of this test run
 from tests.features.stores import SERVER, redis_server
 
 from mizzen.data.features.online.lmdb_store import LmdbStore

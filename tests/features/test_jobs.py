@@ -60,14 +60,14 @@ class Lake:
 
     def run(self, of: FeatureView, *uses: FeatureView, **more: Any) -> MaterialisationReport:
         told = Told()
-        materialise.run(self.task(of, *uses, **more), told, lambda: CLOCK)
+        materialise.run(self.task(of, *uses, **more), told.report, lambda: CLOCK)
         (report,) = told.reports
         return report
 
     def fails(self, of: FeatureView, *uses: FeatureView, **more: Any) -> tuple[Failure, MaterialisationReport]:
         told = Told()
         with pytest.raises(Failure) as raised:
-            materialise.run(self.task(of, *uses, **more), told, lambda: CLOCK)
+            materialise.run(self.task(of, *uses, **more), told.report, lambda: CLOCK)
         (report,) = told.reports
         return raised.value, report
 

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 from tests.features.builders import payments, times, view
 
+from mizzen.data.features.late_rows import changed_by, changed_since
 from mizzen.data.features.pointintime import Clocks
-from mizzen.data.features.training_sets import From, build, changed_by, records
+from mizzen.data.features.training_sets import From, build, records
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.parts import PartWriter
 from mizzen.data.lake.rows import as_stored, storable_schema
@@ -99,3 +100,49 @@ def test_late_rows_name_the_sets_they_change(lake: Store, tmp_path: Path) -> Non
     assert changed("b", 40, 41) == {}
     assert changed("c", 3, 3) == {}
     assert changed_by(lake, "default", "another", payments([("a", 3, 3, 9.0)], NAMES)) == []
+
+
+def test_a_set_of_a_chained_view_is_made_and_knows_what_changes_it(lake: Store, tmp_path: Path) -> None:
+    """The features of a used view as of each event; a late row of the used view's source reaches the set through it."""
+    usual = view("usual", source={"dataset": "prices"}, aggregations=[
+        {"name": "mean", "function": "mean", "column": "amount"}])  # fmt: skip
+    jump = view("jump", uses=["usual"], columns=[{"name": "over", "expression": 'amount - "usual".mean'}], ttl="30m")
+    asked = committed(lake, "asked", spine([20, 50]), "r1", tmp_path)
+    paid = committed(lake, "payments", payments([("a", 10, 5.0), ("b", 15, 7.0)]), "r1", tmp_path)
+    prices = committed(lake, "prices", payments([("a", 1, 1.0), ("a", 30, 90.0), ("b", 2, 2.0)]), "r1", tmp_path)
+    uses = [From(jump, paid, others=(From(usual, prices),))]
+    made = build(lake, "default", "set", asked, uses, CLOCKS, work=tmp_path / "w")
+    assert made.arrow().column("over").to_pylist() == [4.0, 5.0, None, None]
+    again = build(lake, "default", "set", asked, uses, CLOCKS, work=tmp_path / "w")
+    assert again.version == made.version
+    other = view("usual", source={"dataset": "prices"}, aggregations=[
+        {"name": "mean", "function": "min", "column": "amount"}])  # fmt: skip
+    changed = build(
+        lake, "default", "set", asked, [From(jump, paid, others=(From(other, prices),))], CLOCKS, work=tmp_path / "w"
+    )
+    assert changed.run != made.run, "another definition of a used view is another set"
+
+    def touched(card: str, minute: int) -> set[int]:
+        late = payments([(card, minute, 3.0)])
+        return {t.rows for t in changed_by(lake, "default", "prices", late) if t.record.id == made.run}
+
+    assert touched("a", 5) == {1}
+    assert touched("a", 12) == set(), "after the event whose features it would have been"
+    assert touched("c", 5) == set()
+
+
+def test_what_came_since_a_version_is_told_without_naming_the_rows(lake: Store, tmp_path: Path) -> None:
+    asked = committed(lake, "asked", spine([5, 20]), "r1", tmp_path)
+    paid = committed(lake, "payments", payments([("a", 1, 1, 1.0)], NAMES), "r1", tmp_path)
+    build(lake, "default", "set", asked, [From(view(**SPEC), paid)], CLOCKS, work=tmp_path / "w")
+    table = Table(lake, "default", "payments")
+    assert changed_since(lake, "default", "payments", paid.version) == []
+    late = payments([("a", 3, 3, 2.0)], NAMES)
+    schema = storable_schema(late.schema)
+    writer = PartWriter(tmp_path / "late", schema)
+    writer.write(as_stored(late, schema))
+    table.append(writer.close(), schema, "r2")
+    (found,) = changed_since(lake, "default", "payments", paid.version) or []
+    assert (found.rows, found.features) == (2, ("amount", "num"))
+    committed(lake, "payments", late, "r3", tmp_path)
+    assert changed_since(lake, "default", "payments", paid.version) is None

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Sequence
 
+from mizzen.controllers.batchprediction.controller import BatchPredictionController
 from mizzen.controllers.dataset.controller import DatasetController
 from mizzen.controllers.endpoint.controller import EndpointController
 from mizzen.controllers.featureview.controller import FeatureViewController
@@ -37,6 +38,7 @@ def controllers_of(platform: Platform, listen: str | None = None) -> Sequence[Co
         EndpointController(platform),
         scaling,
         DensityController(platform, scaling),
+        BatchPredictionController(platform),
     )
 
 

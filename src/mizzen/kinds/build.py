@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from mizzen.kinds.data import CODE_DIGEST, PYTHON_ENTRYPOINT
 from mizzen.kinds.meta import AGE, DNS_LABEL, MESSAGE, READY, REASON, PrinterColumn, Resource, Status, Timestamp, Wire
 from mizzen.kinds.pods import PodOptions
+from mizzen.kinds.trainingsets import FixedFeatures, TrainingSetReport, TrainingSetSpec
 
 TaskName = Literal["binary-classification", "multiclass-classification", "regression", "other"]
 Datatype = Literal[
@@ -261,6 +262,8 @@ class TrainingJobSpec(PodOptions):
     """Digest of the code bundle; `mizzen apply` fills it with the manifest's folder."""
     datasets: list[DatasetVersion] = Field(default_factory=list)
     """What the function may read. The run starts when each has a version."""
+    features: TrainingSetSpec | None = None
+    """A training set, made before the run: rows with their features as they were known then."""
     parameters: Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})] = (
         Field(default_factory=dict)
     )
@@ -302,7 +305,11 @@ class TrainingJobStatus(Status):
     current_run: str | None = None
     """The Job of this generation."""
     datasets: list[DatasetVersion] = Field(default_factory=list)
-    """The versions the run reads, fixed when it started."""
+    """The versions the run reads, fixed when it started; the training set among them."""
+    features: FixedFeatures | None = None
+    """What the training set is made of."""
+    training_set: TrainingSetReport | None = None
+    """Written by the Pods that make it."""
     model_version: str | None = None
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None

@@ -38,12 +38,13 @@ class Context:
         seed: int,
         checkpoints: Path,
         tell: Callable[[Progress | None, Mapping[str, float]], None],
+        training_set: str | None = None,
     ) -> None:
         self._datasets = dict(datasets)
         self._opened: dict[str, TableVersion] = {}
         self._metrics: dict[str, float] = {}
         self._progress: Progress | None = None
-        self._tell = tell
+        self._tell, self._training_set = tell, training_set
         self.parameters: dict[str, Any] = dict(parameters)
         """`spec.parameters`, as they are."""
         self.seed = seed
@@ -67,6 +68,15 @@ class Context:
         if name not in self._opened:
             self._opened[name] = self._datasets[name]()
         return self._opened[name]
+
+    def training_set(self) -> TableVersion:
+        """The set of `spec.features`: a row for each of the spine, in order, with its features as they were known then.
+
+        Raises `UnknownDataset` where the job declares none.
+        """
+        if self._training_set is None:
+            raise UnknownDataset("training_set: expected a job with spec.features, found one without")
+        return self.dataset(self._training_set)
 
     def log(self, step: int | None = None, **metrics: float) -> None:
         """Tells the value of metrics at a step; the last of each is in the job's status.

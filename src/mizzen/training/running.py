@@ -90,6 +90,7 @@ def _trained(
             seed=task.seed,
             checkpoints=kept.folder,
             tell=tell,
+            training_set=task.training_set,
         )
         reporter.update(_report(task, clock))
         if is_class(folder, task.entrypoint):  # nothing to train: the class is the model

@@ -24,6 +24,8 @@ class TrainingTask(Wire):
     model: str
     model_task: TaskName = "other"
     datasets: list[DatasetVersion] = Field(default_factory=list)
+    training_set: str | None = None
+    """Which of the datasets is the training set that was made for this run; absent where none was."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
     requirements: str | None = None

@@ -8,7 +8,7 @@ from lightkube.resources.batch_v1 import Job
 from mizzen.controllers.featureview.decide import Decision, decide, run_at_work
 from mizzen.controllers.featureview.deleting import Jobs, depart
 from mizzen.controllers.featureview.users import Users
-from mizzen.controllers.featureview.wanted import Surroundings, Wanted, used_views, wanted_run
+from mizzen.controllers.featureview.wanted import Surroundings, Wanted, as_defined, used_views, wanted_run
 from mizzen.controllers.jobs import ABSENT, Outcome, job_for, outcome
 from mizzen.controllers.platform import Platform, ResourceController
 from mizzen.controllers.settings import PlatformSettings
@@ -191,12 +191,6 @@ def task_of(view: FeatureView, wanted: Wanted, settings: PlatformSettings) -> di
     if settings.online_url:
         task["onlineUrl"] = settings.online_url
     return task
-
-
-def as_defined(view: FeatureView) -> dict[str, Any]:
-    """The view's name and spec, without what its surroundings made of it."""
-    metadata = {"name": view.name, "namespace": view.namespace}
-    return {"apiVersion": view.api_version, "kind": view.kind, "metadata": metadata, "spec": view.spec.to_wire()}
 
 
 def removal_job(view: FeatureView, run: str, settings: PlatformSettings) -> Job:

@@ -8,6 +8,7 @@ it is. So a controller that looks again finds the Job instead of making a second
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mizzen.kinds import Dataset, FeatureView
 from mizzen.kinds.meta import condition_named
@@ -78,6 +79,12 @@ def wanted_run(view: FeatureView, around: Surroundings) -> Wanted:
 def digest_of(view: FeatureView, views: Mapping[str, FeatureView]) -> str:
     """The content address of a view that is in no circle."""
     return view.spec.digest({name: digest_of(views[name], views) for name in view.spec.uses if name in views})
+
+
+def as_defined(view: FeatureView) -> dict[str, Any]:
+    """The view's name and spec, without what its surroundings made of it: what a Pod is told."""
+    metadata = {"name": view.name, "namespace": view.namespace}
+    return {"apiVersion": view.api_version, "kind": view.kind, "metadata": metadata, "spec": view.spec.to_wire()}
 
 
 def used_views(view: FeatureView, views: Mapping[str, FeatureView]) -> list[FeatureView]:

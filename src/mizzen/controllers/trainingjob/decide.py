@@ -4,17 +4,18 @@ Life of one generation (`status.phase`):
 
     Pending ──► Running ──► Succeeded   a ModelVersion was made
        │           └──────► Failed      with the reason that the function, the Pod or the Job gave
-       └─ waits for the Model to exist and for every dataset to have a version
+       └─ waits for the Model to exist, for every dataset to have a version, and for the training set to be made
 
 `Ready` is Unknown until the end: True where a version was made, False where the run failed.
 The versions of the datasets are fixed when the Job is made, and stay in the status: a retry reads the same rows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mizzen.controllers.conditions import Happened, Moment
 from mizzen.controllers.jobs import Outcome, run_name
+from mizzen.controllers.trainingjob.trainingset import Making
 from mizzen.kinds import Dataset, Model, TrainingJob
 from mizzen.kinds.build import DatasetVersion, TrainingJobStatus
 from mizzen.kinds.meta import condition_named
@@ -29,11 +30,18 @@ class Decision:
 
     status: TrainingJobStatus
     start: str | None = None
+    start_set: bool = False
+    """Whether the Job is to be made that makes the training set."""
     events: tuple[Happened, ...] = ()
 
 
 def decide(
-    training: TrainingJob, model: Model | None, datasets: Mapping[str, Dataset], job: Outcome, now: str
+    training: TrainingJob,
+    model: Model | None,
+    datasets: Mapping[str, Dataset],
+    job: Outcome,
+    now: str,
+    training_set: Making | None = None,
 ) -> Decision:
     """The decision for one TrainingJob. `datasets` are those named in its spec that exist."""
     moment = Moment(training.metadata.generation or 0, now)
@@ -45,7 +53,7 @@ def decide(
     if status.current_run != run:
         status = TrainingJobStatus(conditions=status.conditions, current_run=run, phase="Pending")
     if job.state == "Absent":
-        return _not_started(training, model, datasets, status, moment)
+        return _not_started(training, model, datasets, training_set, status, moment)
     report = status.run if status.run is not None and status.run.run == run else None
     status.started_at = status.started_at or (f"{job.started_at:%Y-%m-%dT%H:%M:%SZ}" if job.started_at else now)
     if job.state == "Succeeded" and report is not None and report.model_version:
@@ -75,22 +83,38 @@ def _not_started(
     training: TrainingJob,
     model: Model | None,
     datasets: Mapping[str, Dataset],
+    training_set: Making | None,
     status: TrainingJobStatus,
     moment: Moment,
 ) -> Decision:
     problem = _problem(training, model, datasets)
     if problem is not None:
-        reason, message = problem
-        status.phase = "Pending"
-        moment.state(status, INPUTS, "False", reason, message)
-        moment.state(status, READY, "Unknown", reason, message)
-        return Decision(status)
+        return _pending(status, moment, *problem)
+    if training_set is not None and training_set.state == "failed":
+        status.phase, status.finished_at = "Failed", moment.now
+        moment.state(status, INPUTS, "False", training_set.reason, training_set.message)
+        moment.state(status, READY, "False", training_set.reason, training_set.message)
+        return Decision(status, events=(Happened("Warning", training_set.reason, training_set.message),))
+    if training_set is not None and training_set.state != "made":
+        if training_set.state == "absent":
+            status.features = training_set.fixed
+        pending = _pending(status, moment, training_set.reason, training_set.message)
+        return replace(pending, start_set=training_set.state == "absent")
     if not status.datasets:
         status.datasets = [_fixed(wanted, datasets[wanted.name]) for wanted in training.spec.datasets]
+        if training_set is not None and training_set.made is not None:
+            status.datasets.append(training_set.made)
     read = ", ".join(f"{version.name} at version {version.version}" for version in status.datasets) or "no datasets"
     moment.state(status, INPUTS, "True", "Resolved", f"reads {read}")
     moment.state(status, READY, "Unknown", "Starting", "the training Job is being made")
     return Decision(status, start=status.current_run, events=(Happened("Normal", "Started", f"reads {read}"),))
+
+
+def _pending(status: TrainingJobStatus, moment: Moment, reason: str, message: str) -> Decision:
+    status.phase = "Pending"
+    moment.state(status, INPUTS, "False", reason, message)
+    moment.state(status, READY, "Unknown", reason, message)
+    return Decision(status)
 
 
 def _problem(training: TrainingJob, model: Model | None, datasets: Mapping[str, Dataset]) -> tuple[str, str] | None:

@@ -29,7 +29,7 @@ from mizzen.data.features.definition import Definition
 from mizzen.data.features.errors import RequestUnfit
 from mizzen.data.features.events import Events, columns_read, event_times, events_of
 from mizzen.data.features.keys import as_key, encode, hashes
-from mizzen.data.features.spill import Parts
+from mizzen.data.features.spill import Parts, Tables
 from mizzen.data.features.timeline import NEVER_US, Requests
 from mizzen.data.features.view import features_of
 
@@ -37,7 +37,9 @@ ROWS_IN_MEMORY = 8_000_000
 PARTS_MAX = 256
 """Files that are written at once; what would need more is joined in larger parts."""
 _BATCH_ROWS = 262_144
-_ROW, _TIME, _KNOWN = "\0row", "\0time", "\0known"
+ROW_NUMBER = "\1row"
+"""A column of row numbers beside a user's columns. No name begins with NUL here: Arrow's C interface ends it there."""
+_TIME, _KNOWN = "\0time", "\0known"
 
 
 class Rows(Protocol):
@@ -122,7 +124,7 @@ def join(spine: pa.Table, uses: Sequence[Use], clocks: Clocks) -> pa.Table:
     Raises `RequestUnfit` where the spine lacks a column, names collide or key types differ.
     """
     asked = InMemory(spine)
-    _expect_names(asked.schema, uses, clocks)
+    expect_names(asked.schema, uses, clocks)
     result = spine
     for use in uses:
         columns = _whole(use, asked, clocks)
@@ -135,18 +137,17 @@ def join_batches(
     spine: Rows, uses: Sequence[Use], clocks: Clocks, *, work: Path, rows_in_memory: int = ROWS_IN_MEMORY
 ) -> Iterator[pa.Table]:
     """The same in pieces, within the memory that `rows_in_memory` rows take; `work` is a folder for what is spilt."""
-    _expect_names(spine.schema, uses, clocks)
-    parted: list[list[Parts]] = []
+    expect_names(spine.schema, uses, clocks)
+    parted: dict[int, Parts] = {}
     try:
         whole: dict[int, dict[str, pa.ChunkedArray]] = {}
         for number, use in enumerate(uses):
             count = min(PARTS_MAX, -(-(use.source.rows + spine.rows) // rows_in_memory))
             if count > 1:
-                parted.append([_in_parts(use, spine, clocks, work / f"use-{number}", count)])
+                parted[number] = _in_parts(use, spine, clocks, work / f"use-{number}", count)
             else:
                 whole[number] = _whole(use, spine, clocks)
-                parted.append([])
-        yield from _assembled(spine, uses, whole, parted)
+        yield from assembled(spine, uses, whole, parted)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -202,10 +203,10 @@ def _in_structs(piece: pa.Table, own: Sequence[str], others: Sequence[Use]) -> p
 def _whole(use: Use, spine: Rows, clocks: Clocks) -> dict[str, pa.ChunkedArray]:
     """The features of a view for the whole spine, in memory."""
     source = enriched(use)
-    events = events_of(use.definition, _table(source, columns_read(use.definition, source.schema.names)))
-    asked = asked_rows(_table(spine, _asked_columns(use, clocks)), use, clocks)
-    until = _complete_until(use, events.time_us)
-    return _computed(use, events, asked, until)
+    rows = _table(source, columns_read(use.definition, source.schema.names))
+    asked = asked_rows(_table(spine, asked_columns(use, clocks)), use, clocks)
+    until = newest_us(use.definition, rows) if use.complete_until_us is None else use.complete_until_us
+    return _computed(use, events_of(use.definition, rows), asked, until)
 
 
 def _computed(use: Use, events: Events, asked: pa.Table, until_us: int) -> dict[str, pa.ChunkedArray]:
@@ -240,25 +241,24 @@ def _in_parts(use: Use, spine: Rows, clocks: Clocks, folder: Path, count: int) -
     source = enriched(use)
     read = columns_read(use.definition, source.schema.names)
     events = Parts(folder, "events", count, pa.schema([source.schema.field(name) for name in read]))
-    newest_us = -NEVER_US
+    ended_us = -NEVER_US
     for batch in source.batches(read):
         rows = pa.table(batch)
         columns = [as_key(rows.column(name), None, f"FeatureView {use.definition.name}: {name}") for name in keys]
         events.add(rows, hashes(columns) % np.uint64(count))
-        if any(a.window.ahead for a in use.definition.aggregations) and len(rows):
-            newest_us = max(newest_us, _newest_us(use.definition, rows))
+        ended_us = max(ended_us, newest_us(use.definition, rows))
     events.close()
     asked, first = None, 0
-    for batch in spine.batches(_asked_columns(use, clocks)):
+    for batch in spine.batches(asked_columns(use, clocks)):
         rows = asked_rows(pa.table(batch), use, clocks)
-        rows = rows.append_column(_ROW, pa.array(np.arange(first, first + len(rows))))
+        rows = rows.append_column(ROW_NUMBER, pa.array(np.arange(first, first + len(rows))))
         asked = asked or Parts(folder, "asked", count, rows.schema)
         columns = [rows.column(key.name).combine_chunks() for key in use.definition.keys]
         asked.add(rows, hashes(columns) % np.uint64(count))
         first += len(rows)
     assert asked is not None, "a spine of no rows needs no parts"
     asked.close()
-    until_us = newest_us if use.complete_until_us is None else use.complete_until_us
+    until_us = ended_us if use.complete_until_us is None else use.complete_until_us
     return _parts_computed(use, events, asked, folder, until_us)
 
 
@@ -267,7 +267,7 @@ def _parts_computed(use: Use, events: Parts, asked: Parts, folder: Path, until_u
     for number in range(len(asked)):
         rows = asked.read(number)
         columns = _computed(use, events_of(use.definition, events.read(number)), rows, until_us)
-        table = pa.table({_ROW: rows.column(_ROW), **columns})
+        table = pa.table({ROW_NUMBER: rows.column(ROW_NUMBER), **columns})
         results = results or Parts(folder, "features", len(asked), table.schema)
         results.add(table, np.full(len(table), number))
         events.drop(number)
@@ -277,11 +277,11 @@ def _parts_computed(use: Use, events: Parts, asked: Parts, folder: Path, until_u
     return results
 
 
-def _assembled(
-    spine: Rows, uses: Sequence[Use], whole: Mapping[int, dict[str, pa.ChunkedArray]], parted: Sequence[list[Parts]]
+def assembled(
+    spine: Rows, uses: Sequence[Use], whole: Mapping[int, dict[str, pa.ChunkedArray]], parted: Mapping[int, Tables]
 ) -> Iterator[pa.Table]:
-    """The spine's pieces with their features, in order."""
-    reading = {number: _PartReader(parts[0]) for number, parts in enumerate(parted) if parts}
+    """The spine's pieces with their features, in order: of each view as a whole, or in parts with row numbers."""
+    reading = {number: _PartReader(parts) for number, parts in parted.items()}
     first = 0
     for batch in spine.batches() if spine.rows else [spine.schema.empty_table()]:
         for start in range(0, max(1, len(batch)), _BATCH_ROWS):
@@ -298,9 +298,9 @@ def _assembled(
 class _PartReader:
     """Features of parts in the order of the spine: in each part, row numbers rise."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Tables) -> None:
         self._tables = [parts.read(number) for number in range(len(parts))]
-        self._rows = [np.asarray(table.column(_ROW).combine_chunks()) for table in self._tables]
+        self._rows = [np.asarray(table.column(ROW_NUMBER).combine_chunks()) for table in self._tables]
 
     def rows(self, first: int, count: int) -> pa.Table:
         pieces = []
@@ -309,10 +309,11 @@ class _PartReader:
             if start < stop:
                 pieces.append(table.slice(start, stop - start))
         found = pa.concat_tables(pieces)
-        return found.take(pa.array(np.argsort(np.asarray(found.column(_ROW).combine_chunks()))))
+        return found.take(pa.array(np.argsort(np.asarray(found.column(ROW_NUMBER).combine_chunks()))))
 
 
-def _asked_columns(use: Use, clocks: Clocks) -> list[str]:
+def asked_columns(use: Use, clocks: Clocks) -> list[str]:
+    """The columns of the spine that a view is asked by: its keys and the clocks."""
     named = [use.keys.get(key.name, key.name) for key in use.definition.keys] + [clocks.time]
     return list(dict.fromkeys([*named, *([clocks.known] if clocks.known else [])]))
 
@@ -339,19 +340,21 @@ def _table(rows: Rows, columns: Sequence[str]) -> pa.Table:
     return pa.Table.from_batches(list(rows.batches(present)), schema)
 
 
-def _newest_us(definition: Definition, rows: pa.Table) -> int:
-    return int(event_times(rows.column(definition.event_time), definition.event_time, definition.time_zone, "").max())
+def newest_us(definition: Definition, rows: pa.Table) -> int:
+    """Of a label's source, until when what happened is in it: the newest event time, whether the row counts or not."""
+    if not any(aggregation.window.ahead for aggregation in definition.aggregations):
+        return -NEVER_US
+    column = rows.column(definition.event_time)
+    there = column.filter(column.is_valid())
+    clock = event_times(there, definition.event_time, definition.time_zone, f"FeatureView {definition.name}")
+    return int(clock.max(initial=-NEVER_US))
 
 
-def _complete_until(use: Use, time_us: Array) -> int:
-    newest = int(time_us.max(initial=-NEVER_US))
-    return newest if use.complete_until_us is None else use.complete_until_us
-
-
-def _expect_names(spine: pa.Schema, uses: Sequence[Use], clocks: Clocks) -> None:
+def expect_names(spine: pa.Schema, uses: Sequence[Use], clocks: Clocks) -> None:
+    """Raises `RequestUnfit` where the spine lacks a column that a view needs, or two columns have one name."""
     taken = dict.fromkeys(spine.names, "the spine")
     for use in uses:
-        missing = [name for name in _asked_columns(use, clocks) if name not in spine.names]
+        missing = [name for name in asked_columns(use, clocks) if name not in spine.names]
         if missing:
             raise RequestUnfit(
                 f"FeatureView {use.definition.name}: expected the columns {', '.join(missing)} in the spine, found "

@@ -5,6 +5,7 @@ makes the folder removes it.
 """
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,16 @@ from mizzen.data.features.columns import Array
 
 _BUFFER_ROWS = 65_536
 """Rows that wait in memory for all parts together, before they are written."""
+
+
+class Tables(Protocol):
+    """Some tables, by number."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def read(self, number: int) -> pa.Table:
+        """One of them."""
 
 
 class Parts:

@@ -36,11 +36,19 @@ class Part:
 
 
 class PartWriter:
-    """Writes rows of one schema to files `part-00000.parquet`, … of a folder."""
+    """Writes rows of one schema to files `part-00000.parquet`, … of a folder.
 
-    def __init__(self, folder: Path, schema: pa.Schema, *, one_file: bool = False) -> None:
+    With `group_rows`, row groups end by the number of rows alone: the same rows in the same pieces give the same bytes,
+    whatever memory they lay in.
+    """
+
+    def __init__(
+        self, folder: Path, schema: pa.Schema, *, one_file: bool = False, group_rows: int | None = None
+    ) -> None:
         self.folder, self.schema = folder, schema
         self._file_bytes = FILE_BYTES if not one_file else math.inf
+        self._group_bytes = GROUP_BYTES if group_rows is None else math.inf
+        self._group_rows = GROUP_ROWS if group_rows is None else group_rows
         self._finished: list[Part] = []
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = self._waiting_rows = 0
@@ -52,7 +60,7 @@ class PartWriter:
         self._waiting.append(rows)
         self._waiting_bytes += rows.get_total_buffer_size()
         self._waiting_rows += rows.num_rows
-        if self._waiting_bytes >= GROUP_BYTES or self._waiting_rows >= GROUP_ROWS:
+        if self._waiting_bytes >= self._group_bytes or self._waiting_rows >= self._group_rows:
             self._write_group()
 
     def close(self) -> list[Part]:

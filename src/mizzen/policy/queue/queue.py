@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 
+from mizzen.kinds.names import BATCH_KEY_PREFIX
 from mizzen.policy.queue.commands import (
     Command,
     Expired,
@@ -56,28 +57,38 @@ class Queue:
     @property
     def rows_waiting(self) -> int:
         """Rows that wait, of all lanes."""
-        return sum([lane.rows for lane in self._lanes.values()])
+        rows = 0
+        for lane in self._lanes.values():
+            rows += lane.rows
+        return rows
 
     @property
     def bytes_waiting(self) -> int:
         """Bytes of inputs that wait, of all lanes."""
-        return sum([lane.size for lane in self._lanes.values()])
+        size = 0
+        for lane in self._lanes.values():
+            size += lane.size
+        return size
 
     # Requests
 
     def offer(self, request: Request, lane: str, now: float) -> list[Refused]:
         """A request arrives: it waits, unless it is among those refused. Others may be, to make room for it."""
         rules = self._rules
-        found = self._lanes.get(lane) or self._lane(lane)
-        request.priority = rules.priority(request.priority, request.tenant) if rules.priority_levels > 1 else 1
+        lanes = self._lanes
+        found = lanes.get(lane)
+        if found is None:
+            found = self._lane(lane)
+        known = rules.priority_levels > 1 or request.tenant.startswith(BATCH_KEY_PREFIX)
+        request.priority = rules.priority(request.priority, request.tenant) if known else 1
         self._arrivals += 1
         request.arrival = self._arrivals
-        if found.count or not found.idle or len(self._lanes) > 1:
+        if found.count or not found.idle or len(lanes) > 1:
             if not found.forecast.enough_time(found.cost + request.cost, request.deadline_s - now):
                 refused = self._refusal(request, found, now)
                 if refused is not None:
                     return [refused]
-            rows, size = (found.rows, found.size) if len(self._lanes) == 1 else (self.rows_waiting, self.bytes_waiting)
+            rows, size = (found.rows, found.size) if len(lanes) == 1 else (self.rows_waiting, self.bytes_waiting)
             if rows and (rows + request.rows > rules.rows_max or size + request.size > rules.bytes_max):
                 return self._make_room(request, found, now)
         self._enter(request, found, now)
@@ -293,7 +304,10 @@ class Queue:
     def _enter(self, request: Request, lane: Lane, now: float) -> None:
         rules = self._rules
         request.phase = WAITING
-        if request.rows > rules.batch_rows_max or request.size > rules.batch_bytes_max:
+        if request.priority > rules.priority_levels:
+            rows_max, size_max = lane.batch_max(request)
+            request.split(max(1, int(rows_max)), max(1, int(size_max)))
+        elif request.rows > rules.batch_rows_max or request.size > rules.batch_bytes_max:
             request.split(rules.batch_rows_max, rules.batch_bytes_max)
         if request.parts is None:
             lane.add(request, now)
@@ -323,8 +337,9 @@ class Queue:
             if victim is None:
                 break
             before_rows, before_size = lane.rows, lane.size
+            whole = victim.whole or victim
             self._drop(victim)
-            refused.append(Refused(victim.whole or victim, Reason.PUSHED_OUT, retry_after_s))
+            refused.append(Refused(whole, Reason.PUSHED_OUT, retry_after_s))
             rows -= before_rows - lane.rows
             size -= before_size - lane.size
         self._pushed_out += len(refused)
@@ -377,7 +392,8 @@ class Queue:
         return batch.called_back
 
     def _lane(self, key: str) -> Lane:
-        return self._lanes.get(key) or self._lanes.setdefault(key, Lane(key, self._rules))
+        lane = self._lanes.get(key)
+        return lane if lane is not None else self._lanes.setdefault(key, Lane(key, self._rules))
 
     def _wait_again(self, lane: Lane, requests: list[Request], now: float) -> None:
         for request in requests:

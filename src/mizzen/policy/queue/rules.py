@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mizzen.kinds.names import BATCH_KEY_PREFIX
+
 PRIORITY_LEVELS_MAX = 10
+BACKGROUND_S = 0.002
+"""How long a batch of a batch prediction's rows is to take: what anybody else's request may have to wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +35,17 @@ class Rules:
     """The most urgent level that a tenant's requests may have; 1 for who is not named."""
 
     def priority(self, asked: int, tenant: str) -> int:
-        """The level that a request has.
+        """The level that a request has; that of batch predictions is below all that there are.
 
         >>> Rules(priority_levels=3, priority_default=2).priority(0, "")
         2
         >>> Rules(priority_levels=3, priority_floors={"nightly": 3}).priority(1, "nightly")
         3
+        >>> Rules(priority_levels=3).priority(1, "batchprediction.nightly")
+        4
         """
+        if tenant.startswith(BATCH_KEY_PREFIX):
+            return self.priority_levels + 1
         level = asked if 1 <= asked <= self.priority_levels else self.priority_default
         floor = self.priority_floors.get(tenant, 1)
         return min(max(level, floor), self.priority_levels)

@@ -80,15 +80,15 @@ class Ends:
             log.exception("%s: an answer failed for a reason that is a bug", self._endpoint)
             self.refuse(exchange, INTERNAL)
         else:
-            self._measures.answered(decoded.rows, now - exchange.came_s)
+            self._measures.answered(decoded.rows, now - exchange.came_s, served.counted)
             if exchange.observed is not None:
                 exchange.observed.done(exchange, decoded, 200, "ok")
 
-    def streamed(self, exchange: PartsExchange, now: float) -> None:
+    def streamed(self, exchange: PartsExchange, served: Served, now: float) -> None:
         """All parts of the answer were passed on. They are counted as one; the prediction log does not have them."""
         decoded = exchange.decoded
         exchange.end()
-        self._measures.answered(1, now - exchange.came_s)
+        self._measures.answered(1, now - exchange.came_s, served.counted)
         if exchange.observed is not None:
             exchange.observed.done(exchange, decoded, 200, "ok")
 
@@ -107,8 +107,10 @@ class Ends:
         self._measures.outcome(CANCELLED.outcome)
 
     def _note(self, exchange: Exchange, error: HttpError) -> None:
+        served = self._served_as(exchange.ticket.lane) if exchange.ticket is not None else None
+        if served is not None:
+            served.counted.failed += 1
         if self.recorder is not None:
-            served = self._served_as(exchange.ticket.lane) if exchange.ticket is not None else None
             self.recorder.refused(exchange, served, error)
         if exchange.observed is not None:
             exchange.observed.done(exchange, exchange.decoded, error.status, error.outcome)

@@ -97,7 +97,7 @@ class Gateway:
                 self._other(method, path, headers, body, reply)
                 return None
             service, pinned, form, taker = target
-            tenant = "" if service.endpoint.anonymous else self._admit(headers, service.endpoint.key)
+            tenant = "" if service.endpoint.anonymous else self._admit(headers, service.key)
             measures = service.measures
             now = self.clock()
             json_size = headers.get("inference-header-content-length")

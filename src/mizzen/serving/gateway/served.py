@@ -10,6 +10,7 @@ from collections.abc import Hashable, Sequence
 from mizzen.policy.queue import Batch
 from mizzen.serving.frames import FrameError, TensorHead
 from mizzen.serving.gateway.directory import Version
+from mizzen.serving.gateway.measures import VersionMeasures
 from mizzen.serving.generate import GenerateCodec
 from mizzen.serving.oip import InferenceRequest, MessageDecoder, MessageEncoder, RequestDecoder, ResponseEncoder
 from mizzen.serving.rows import RowsCodec
@@ -20,13 +21,17 @@ class Served:
     """One version of one endpoint's model."""
 
     __slots__ = (
-        "_endpoint", "_fixed", "_generating", "_output_names", "_rows", "batchable", "by_size", "decoder", "digest",
-        "encoder", "message_decoder", "message_encoder", "signature", "version",
+        "_endpoint", "_fixed", "_generating", "_output_names", "_rows", "batchable", "by_size", "counted", "decoder",
+        "digest", "encoder", "message_decoder", "message_encoder", "signature", "version",
     )  # fmt: skip
 
-    def __init__(self, endpoint: str, version: Version, signature: Signature) -> None:
+    def __init__(
+        self, endpoint: str, version: Version, signature: Signature, counted: VersionMeasures | None = None
+    ) -> None:
         self._endpoint = endpoint
         self.version = version
+        self.counted = counted if counted is not None else VersionMeasures()
+        """What it did."""
         self.digest = version.digest
         self.signature = signature
         self.batchable = signature.batchable

@@ -18,7 +18,7 @@ its signature is to be told by its first worker.
 import asyncio
 import dataclasses
 import logging
-from collections import deque
+import random
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -31,10 +31,12 @@ from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.parking import Parking
 from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.served import Served, joined
 from mizzen.serving.gateway.split import Split
 from mizzen.serving.gateway.streams import Streams
+from mizzen.serving.gateway.traffic import Traffic
 from mizzen.serving.oip import BadRequestError
 from mizzen.serving.tensors import BadTensorError, Signature, Tensor
 
@@ -55,8 +57,10 @@ class Service:
         *,
         tiers: Tiers | None = None,
         recorder: Recorder | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self.endpoint = endpoint
+        self.key = endpoint.key
         self.measures = measures
         self.cache: ResponseCache | None = None
         self._tiers = tiers if tiers is not None else Tiers(clock)
@@ -64,16 +68,16 @@ class Service:
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._queue = Queue(endpoint.rules)
-        self._served: dict[str, Served] = {}
-        """By digest: what gets traffic, and what got it while answers are due."""
+        self._traffic = Traffic(endpoint, measures, chance)
+        self._served = self._traffic.served
         self._ends = Ends(endpoint.name, measures, self._served.get, recorder)
-        self._traffic: list[Served] = []
-        """The largest share first."""
         self._links: dict[str, Link] = {}
-        self._parked: deque[Exchange] = deque()
+        self._parked = Parking()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
         self._assigning = False
+        self.by_unit = False
+        """Whether it matters whom a request is for: where it is logged, goes through a graph, or versions share."""
         self.on_starved: Callable[[Service], None] | None = None
         """Called when requests wait and there is no worker: see `reporting`."""
         self.streams = Streams(self, self._ends, clock)
@@ -124,12 +128,10 @@ class Service:
         refusals = queue.offer(ticket, served.digest, self._clock())
         if refusals:
             for refusal in refusals:
-                error = refused(
-                    _exchange(refusal.request), refusal, queue.rules, queue.rows_waiting, queue.bytes_waiting
-                )
+                error = refused(refusal.request.payload, refusal, queue.rules, queue.rows_waiting, queue.bytes_waiting)
                 if refusal.request is ticket:
                     raise error
-                self._ends.refuse(_exchange(refusal.request), error)
+                self._ends.refuse(refusal.request.payload, error)
         exchange.ticket = ticket
         if ticket.parts is not None:
             exchange.split = Split(ticket.parts, decoded.inputs)
@@ -148,7 +150,7 @@ class Service:
     @property
     def versions(self) -> list[Version]:
         """The versions that get traffic, as far as it is known what they take."""
-        return [served.version for served in self._traffic]
+        return [served.version for served in self._traffic.current]
 
     @property
     def recorder(self) -> Recorder | None:
@@ -156,60 +158,36 @@ class Service:
         return self._ends.recorder
 
     @property
-    def by_unit(self) -> bool:
-        """Whether it matters whom a request is for: where it is logged, and on its way through a graph."""
-        return self._ends.recorder is not None or self.endpoint.graph is not None
+    def goes_by_unit(self) -> bool:
+        """Whether whom a request is for decides what answers it."""
+        return self._traffic.is_shared
 
     def record_with(self, recorder: Recorder | None) -> None:
         """From now on its requests are noted so, or not at all."""
         self._ends.recorder = recorder
+        self._update_by_unit()
 
     @property
     def ready_versions(self) -> list[Version]:
         """The versions that get traffic and have a worker."""
-        return [served.version for served in self._traffic if self._queue.workers(served.digest)]
+        return [served.version for served in self._traffic.current if self._queue.workers(served.digest)]
 
     def signature(self, number: int | None) -> tuple[Version, Signature] | None:
         """What a version takes and gives; the one with most traffic where no number is said; `None`: not known."""
-        for served in self._traffic:
-            if number is None or served.version.version == number:
-                return served.version, served.signature
-        return None
+        return self._traffic.signature(number)
 
     def choice(self, exchange: Exchange) -> Served | None:
-        """Which version answers; `None` where that is not known yet. Splits are decided here when there are any."""
-        pinned = exchange.pinned
-        if pinned is None:
-            if self._traffic:
-                return self._traffic[0]
-        else:
-            for served in self._traffic:
-                if served.version.version == pinned:
-                    return served
-            versions = self.endpoint.versions
-            if versions and all(version.version != pinned for version in versions):
-                known = ", ".join(str(version.version) for version in versions)
-                raise HttpError(404, f"version: expected one that gets traffic ({known}), got {pinned}", "not_found")
-        if not self.endpoint.versions and self.endpoint.hopeless is not None:
-            raise HttpError(503, self.endpoint.hopeless, "unavailable", retry_after_s=1.0)
-        return None
+        """Which version answers; `None` where that is not known yet. Raises `HttpError`."""
+        return self._traffic.choice(exchange)
 
     def _park(self, exchange: Exchange) -> None:
-        if len(self._parked) >= self._queue.rules.rows_max:
-            latest_s = max(0.0, self._parked[0].deadline_s - self._clock())
-            raise HttpError(
-                429, f"the queue is full: {len(self._parked)} requests wait for a model", "queue_full",
-                retry_after_s=latest_s,
-            )  # fmt: skip
-        self._parked.append(exchange)
+        self._parked.put(exchange, self._queue.rules.rows_max, self._clock())
         self._wake_at(exchange.deadline_s)
         self._assign_soon()
 
     def _unpark(self) -> None:
-        parked, self._parked = self._parked, deque()
-        for exchange in parked:
-            if not exchange.done:
-                self.accept(exchange)
+        for exchange in self._parked.leave():
+            self.accept(exchange)
 
     def statistics(self) -> QueueStatistics:
         """How its queue stands; what is parked counts as waiting."""
@@ -224,21 +202,12 @@ class Service:
         """The endpoint is declared so from now on. Requests that wait go with the traffic where they fit."""
         self.endpoint = endpoint
         self._queue.rules = endpoint.rules
-        traffic = []
-        for version in sorted(endpoint.versions, key=lambda version: -version.percent):
-            old = self._served.get(version.digest)
-            known = old.signature if old is not None else self._told_signature(version.digest)
-            signature = version.signature or known
-            if signature is not None:
-                same = old is not None and old.version == version and old.signature == signature
-                served = old if same and old is not None else Served(endpoint.name, version, signature)
-                self._served[version.digest] = served
-                traffic.append(served)
-        self._traffic = traffic
+        gone = self._traffic.update(endpoint, self._told_signature)
+        self._update_by_unit()
         self._update_cache(endpoint)
-        for digest in [digest for digest in self._served if all(served.digest != digest for served in traffic)]:
+        for digest in gone:
             self._move(digest)
-        if self._traffic or endpoint.hopeless is not None:
+        if self._traffic.current or endpoint.hopeless is not None:
             self._unpark()
             self.streams.look_again()
         self._assign_soon()
@@ -273,10 +242,9 @@ class Service:
             self.cache.close(gone)
         for digest in list(self._served):
             for ticket in self._queue.evict(digest):
-                self._ends.refuse(_exchange(ticket), gone)
-        for exchange in self._parked:
+                self._ends.refuse(ticket.payload, gone)
+        for exchange in self._parked.leave():
             self._ends.refuse(exchange, gone)
-        self._parked.clear()
         self.streams.close(gone)
         for uid in list(self._links):
             self.remove_worker(uid)
@@ -290,7 +258,8 @@ class Service:
         else it may still be answered while the version has workers.
         """
         old = self._served[digest]
-        successor = self._traffic[0] if self._traffic else None
+        current = self._traffic.current
+        successor = current[0] if current else None
         fits = successor is not None and successor.signature == old.signature
         staying = bool(self._queue.workers(digest)) or successor is None
         if fits or not staying:
@@ -300,7 +269,7 @@ class Service:
             del self._served[digest]  # no answer of that version is due
 
     def _move_one(self, ticket: Request, old: Served, successor: Served | None, *, staying: bool) -> None:
-        exchange = _exchange(ticket)
+        exchange: Exchange = ticket.payload
         if successor is not None and exchange.pinned is None:
             self._queue.offer_again(ticket, successor.digest, self._clock())
         elif staying:
@@ -340,14 +309,14 @@ class Service:
         hello = link.hello
         if hello is not None and hello.digest in self._served:
             served = self._served[hello.digest]
-            if served not in self._traffic:
+            if served not in self._traffic.current:
                 self._move(hello.digest)
         self._assign()
 
     def batch_answered(self, link: Link, batch: Batch, frame: Frame, result: Result) -> None:
         served = self._served[batch.lane]
         now = self._clock()
-        self.measures.batch(batch.rows, result.compute_s)
+        self.measures.batch(batch.rows, result.compute_s, served.counted)
         try:
             parts = served.parts(batch, frame.tensors)
         except BadTensorError as error:
@@ -390,11 +359,12 @@ class Service:
 
     def successor(self, served: Served) -> Served | None:
         """The version that answers what was decoded for `served`, now; `None` where none fits."""
-        same = next((other for other in self._traffic if other.digest == served.digest), None)
-        fits = (other for other in self._traffic if other.signature == served.signature)
-        return same if same is not None else next(fits, None)
+        return self._traffic.successor(served)
 
     # Inside
+
+    def _update_by_unit(self) -> None:
+        self.by_unit = self.recorder is not None or self.endpoint.graph is not None or self._traffic.is_shared
 
     def _update_cache(self, endpoint: Endpoint) -> None:
         if endpoint.cache is None:
@@ -408,11 +378,11 @@ class Service:
             self.cache = ResponseCache(endpoint, endpoint.cache, self._tiers, self.measures, self)
         else:
             self.cache.update(endpoint.cache)
-        self.cache.keep_models({served.digest for served in self._traffic})
+        self.cache.keep_models({served.digest for served in self._traffic.current})
 
     def _deliver(self, ticket: Request, outputs: Sequence[Tensor], served: Served, now: float) -> None:
         """A request's outputs are here, or those of a part of it."""
-        exchange = _exchange(ticket)
+        exchange: Exchange = ticket.payload
         split = exchange.split
         if exchange.done or ticket is not (exchange.ticket if split is None else split.parts[ticket.index]):
             self.measures.rows_unwanted += ticket.rows
@@ -451,11 +421,11 @@ class Service:
             elif isinstance(command, GiveUp):
                 cast("Link", command.batch.worker).cancel(command.batch)
             elif isinstance(command, Expired):
-                exchange = _exchange(command.request)
+                exchange = command.request.payload
                 error = expired(exchange, worker_seen=command.worker_seen, needed_s=command.needed_s)
                 self._ends.refuse(exchange, error)
             elif isinstance(command, Failed):
-                self._ends.refuse(_exchange(command.request), failed(command))
+                self._ends.refuse(command.request.payload, failed(command))
 
     def _send(self, batch: Batch) -> None:
         link = cast("Link", batch.worker)
@@ -470,10 +440,10 @@ class Service:
         else:
             waited_s = []
             for ticket in batch.requests:
-                exchange = _exchange(ticket)
+                exchange: Exchange = ticket.payload
                 exchange.sent_s = now
                 waited_s.append(now - exchange.came_s)
-            self.measures.waited(waited_s)
+            self.measures.waited(waited_s, self._served[batch.lane].counted)
 
     # The timer
 
@@ -488,25 +458,17 @@ class Service:
         self._timer, self._timer_at_s = None, float("inf")
         now = self._clock()
         self._perform(self._queue.expire(now))
-        for exchange in self._parked:
-            if exchange.deadline_s <= now:
-                self._ends.refuse(exchange, expired(exchange, worker_seen=False))
-        self._parked = deque(exchange for exchange in self._parked if not exchange.done)
-        deadlines = [exchange.deadline_s for exchange in self._parked]
-        queued = self._queue.deadline_s()
-        if queued is not None:
-            deadlines.append(queued)
-        if deadlines:
-            self._wake_at(max(min(deadlines), now + TIMER_S_MIN))
+        for exchange in self._parked.late(now):
+            self._ends.refuse(exchange, expired(exchange, worker_seen=False))
+        deadlines = [self._queue.deadline_s(), self._parked.deadline_s()]
+        first_s = min((deadline_s for deadline_s in deadlines if deadline_s is not None), default=None)
+        if first_s is not None:
+            self._wake_at(max(first_s, now + TIMER_S_MIN))
         self._assign()
 
 
-def _exchange(ticket: Request) -> Exchange:
-    return cast("Exchange", ticket.payload)
-
-
 def _inputs(ticket: Request) -> Sequence[Tensor]:
-    exchange = _exchange(ticket)
+    exchange: Exchange = ticket.payload
     if exchange.split is not None:
         return exchange.split.inputs[ticket.index]
     assert exchange.decoded is not None, "what is queued was decoded"

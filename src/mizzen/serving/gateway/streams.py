@@ -166,11 +166,11 @@ class Streams:
         """A part came in time."""
         self._time(exchange, min(self._clock() + self._host.endpoint.timeout_s, exchange.ends_s))
 
-    def ended(self, exchange: PartsExchange) -> None:
+    def ended(self, exchange: PartsExchange, served: Served) -> None:
         """All parts were passed on."""
         if not exchange.done:
             self.finish(exchange)
-            self._ends.streamed(exchange, self._clock())
+            self._ends.streamed(exchange, served, self._clock())
 
     def _time(self, exchange: PartsExchange, deadline_s: float) -> None:
         timer = self._timers.pop(exchange, None)
@@ -227,7 +227,7 @@ class _Reading:
         exchange = self._exchange
         exchange.stop = exchange.more = None
         if failure is None:
-            self._streams.ended(exchange)
+            self._streams.ended(exchange, self._served)
         elif failure.code is ErrorCode.NOT_RUN and not self._parts and not exchange.done:
             self._streams.again(exchange)
         else:

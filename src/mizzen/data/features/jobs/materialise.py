@@ -17,11 +17,11 @@ from mizzen.data.features.columns import US_PER_S
 from mizzen.data.features.definition import Definition, expect_no_circle
 from mizzen.data.features.errors import StoreUnavailable
 from mizzen.data.features.events import columns_read, us_of
-from mizzen.data.features.jobs.reporting import FAILURES, ViewReporter, as_failure
+from mizzen.data.features.jobs.reporting import FAILURES, JobReporter, as_failure, timestamp
 from mizzen.data.features.jobs.task import MaterialiseTask, digests, use_of
 from mizzen.data.features.online import catalog
 from mizzen.data.features.online.catalog import Entry, entry_of
-from mizzen.data.features.online.materialise import STEP_ROWS, as_they_are, materialise
+from mizzen.data.features.online.materialise import as_they_are, materialise
 from mizzen.data.features.online.opening import open_store
 from mizzen.data.features.online.store import OnlineStore
 from mizzen.data.features.online.view import OnlineView
@@ -31,6 +31,7 @@ from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import TableVersion
 from mizzen.data.pod import read_task, run_to_exit_code
 from mizzen.data.pod_api import PodApi
+from mizzen.kinds import FeatureView
 from mizzen.kinds.data import Column
 from mizzen.kinds.features import MaterialisationReport
 
@@ -81,7 +82,7 @@ def _brought(
         writer,
         source,
         lambda: us_of(clock()),
-        step_rows=STEP_ROWS_ENRICHED if use.others else STEP_ROWS,
+        step_rows=STEP_ROWS_ENRICHED if use.others else None,
         enrich=enrich if use.others else as_they_are,
         also=also,
         stepped=lambda place: _LOG.info("%s: %d events are in", task.name, place.tally().rows),
@@ -131,12 +132,7 @@ def _report(
     )
 
 
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 as Kubernetes writes it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def run(task: MaterialiseTask, reporter: ViewReporter, clock: Clock) -> None:
+def run(task: MaterialiseTask, tell: Callable[[MaterialisationReport], None], clock: Clock) -> None:
     """Works and reports. Raises `Failure` for whatever went wrong, after reporting it."""
     try:
         lake = Store.open(task.store_url)
@@ -147,7 +143,7 @@ def run(task: MaterialiseTask, reporter: ViewReporter, clock: Clock) -> None:
                 report = materialised(task, lake, online, clock)
     except FAILURES as error:
         failure = as_failure(error)
-        reporter.report(
+        tell(
             MaterialisationReport(
                 run=task.run,
                 succeeded=False,
@@ -157,7 +153,7 @@ def run(task: MaterialiseTask, reporter: ViewReporter, clock: Clock) -> None:
             )
         )
         raise failure from error
-    reporter.report(report)
+    tell(report)
 
 
 def _opened(url: str) -> OnlineStore:
@@ -173,7 +169,8 @@ def main() -> int:
     def body() -> None:
         task = read_task(MaterialiseTask)
         with PodApi() as api:
-            run(task, ViewReporter(api, task.namespace, task.name), lambda: datetime.now(UTC))
+            reporter = JobReporter(api, FeatureView, "lastRun", task.namespace, task.name)
+            run(task, reporter.report, lambda: datetime.now(UTC))
 
     return run_to_exit_code(body)
 

@@ -3,6 +3,7 @@
 import errno
 import logging
 import tempfile
+from datetime import UTC, datetime
 
 import duckdb
 
@@ -11,8 +12,8 @@ from mizzen.data.lake.errors import LakeError, VersionMissing
 from mizzen.data.lake.sql import one_line
 from mizzen.data.pod import TRY_AGAIN, Failure
 from mizzen.data.pod_api import PodApi
-from mizzen.kinds import FeatureView
-from mizzen.kinds.features import MaterialisationReport
+from mizzen.kinds import Resource
+from mizzen.kinds.meta import Wire
 from mizzen.kube.client import Client
 from mizzen.kube.errors import KubeError, NotFound
 
@@ -43,24 +44,29 @@ def as_failure(error: Exception) -> Failure:
     return Failure(reason, one_line(error), exit_code=TRY_AGAIN)
 
 
-class ViewReporter:
-    """Patches `status.lastRun` of a FeatureView."""
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 as Kubernetes writes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def __init__(self, api: PodApi, namespace: str, name: str) -> None:
-        self._api, self._namespace, self._name = api, namespace, name
 
-    def report(self, report: MaterialisationReport) -> None:
-        """Tells it; safe to repeat. Raises `Failure` where the API server cannot be told."""
+class JobReporter:
+    """Patches one field of an object's status."""
+
+    def __init__(self, api: PodApi, kind: type[Resource], field: str, namespace: str, name: str) -> None:
+        self._api, self._kind, self._field, self._namespace, self._name = api, kind, field, namespace, name
+
+    def report(self, report: Wire) -> None:
+        """Tells it; safe to repeat. Raises `Failure` where it cannot be told within some minutes."""
         # A merge patch keeps what it does not name: what this run has no value for is taken out in so many words.
-        body = {"status": {"lastRun": report.model_dump(mode="json", by_alias=True)}}
+        body = {"status": {self._field: report.model_dump(mode="json", by_alias=True)}}
 
         async def patch(client: Client) -> None:
-            await client.patch(FeatureView, self._name, body, namespace=self._namespace, subresource="status")
+            await client.patch(self._kind, self._name, body, namespace=self._namespace, subresource="status")
 
         try:
             self._api.call(patch, patience_s=_PATIENCE_S)
         except NotFound:
-            _LOG.warning("%s: the view is gone; nobody is told of this run", self._name)
+            _LOG.warning("%s: it is gone; nobody is told of this run", self._name)
         except (KubeError, ConnectionError) as error:
             message = f"{self._name}: the status cannot be written: {error}"
             raise Failure("ReportFailed", message, exit_code=TRY_AGAIN) from error

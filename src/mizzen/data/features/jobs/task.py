@@ -73,11 +73,11 @@ def use_of(wanted: ViewAt, others: Sequence[ViewAt], store: Store) -> Use:
         definition = definition_of(at.view, digests({**views, at.view.name: at.view}, at.view.name))
         columns = {key.name: key.column for key in definition.keys}
         used = tuple(made(by_name[name], columns) for name in at.view.spec.uses if name in by_name)
-        return Use(definition, at.source(store), keys=_shared(definition, keys), others=used)
+        return Use(definition, at.source(store), keys=shared_keys(definition, keys), others=used)
 
     return made(wanted, {})
 
 
-def _shared(definition: Definition, columns: Mapping[str, str]) -> dict[str, str]:
+def shared_keys(definition: Definition, columns: Mapping[str, str]) -> dict[str, str]:
     """Where the rows that a used view is joined with hold its keys: under the column of the key of the same name."""
     return {key.name: columns[key.name] for key in definition.keys if key.name in columns}

@@ -20,9 +20,9 @@ import pyarrow as pa
 from mizzen.data.features.aggregates.base import Aggregate, State
 from mizzen.data.features.columns import Array, Domain
 from mizzen.data.features.definition import Definition
-from mizzen.data.features.events import Events
+from mizzen.data.features.events import Events, newest_rows
 from mizzen.data.features.fold import fold
-from mizzen.data.features.timeline import EVER_US, Chain, Requests
+from mizzen.data.features.timeline import Chain, Requests
 from mizzen.data.features.view import source_of
 from mizzen.data.features.windows import EVENTS, Aggregation, Source, Window
 
@@ -192,12 +192,3 @@ def _starts(entity: Array, tile: Array) -> Array:
     new = np.ones(len(entity), dtype=bool)
     new[1:] = (entity[1:] != entity[:-1]) | (tile[1:] != tile[:-1])
     return np.flatnonzero(new)
-
-
-def newest_rows(entity: Array, time_us: Array, past_us: int) -> Array:
-    """Which events are the newest of their entity up to `past_us`, with all that are alike in time, or lie after it."""
-    newest = np.full(int(entity.max(initial=-1)) + 1, EVER_US)
-    past = time_us <= past_us
-    np.maximum.at(newest, entity[past], time_us[past])
-    newest_or_later: Array = time_us >= newest[entity]
-    return newest_or_later
