@@ -52,7 +52,10 @@ def share_of(text: str) -> float:
 class _Noted:
     """How the records of one version are written."""
 
-    __slots__ = ("features", "fixed_inputs", "fixed_outputs", "hidden_inputs", "hidden_outputs", "name", "stream")
+    __slots__ = (
+        "fixed_features", "fixed_inputs", "fixed_outputs", "hidden_features", "hidden_inputs", "hidden_outputs", "name",
+        "stream",
+    )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, options: Logging, served: Served | None) -> None:
         owner: dict[str, Any] = {
@@ -65,6 +68,11 @@ class _Noted:
                 "model": version.model, "version": version.version, "digest": version.digest,
                 "inputs": signature.inputs, "outputs": signature.outputs, "columns": signature.columns,
             }  # fmt: skip
+            if served.features is not None:
+                owner |= {
+                    "inputs": served.asked.inputs, "columns": served.asked.columns,
+                    "features": signature.inputs, "feature_columns": signature.columns,
+                }  # fmt: skip
         self.stream = stream = Stream(**owner)
         self.name = stream_id(stream)
         together = stream.signature.batchable
@@ -72,6 +80,8 @@ class _Noted:
             together and is_fixed(stream.inputs),
             together and is_fixed(stream.outputs),
         )
+        self.fixed_features = together and is_fixed(stream.features)
+        self.hidden_features = redactions(stream.features, stream.feature_columns, options.redact)
         self.hidden_inputs = redactions(stream.inputs, stream.columns, options.redact)
         self.hidden_outputs = redactions(stream.outputs, (), options.redact)
 
@@ -101,6 +111,7 @@ class Recorder:
         self._served: Served | None = None
         self._records: list[tuple[Any, ...]] = []
         self._inputs: list[Sequence[Tensor]] = []
+        self._features: list[Sequence[Tensor]] = []
         self._outputs: list[Sequence[Tensor]] = []
         self._rows = 0
         self._compute_s: float | None = None
@@ -167,7 +178,9 @@ class Recorder:
         if not decoded.rows:
             self.flush()
             return
-        self._inputs.append(decoded.inputs)
+        self._inputs.append(decoded.inputs if decoded.given is None else decoded.given)
+        if decoded.given is not None:
+            self._features.append(decoded.inputs)
         self._outputs.append(outputs)
         self._rows += rows
         if self._rows >= CHUNK_ROWS:
@@ -248,7 +261,9 @@ class Recorder:
             error.status, error.outcome, error.message[:ERROR_CHARACTERS_MAX], part,
         ))  # fmt: skip
         if known and decoded is not None:
-            self._inputs.append(decoded.inputs)
+            self._inputs.append(decoded.inputs if decoded.given is None else decoded.given)
+            if decoded.given is not None:
+                self._features.append(decoded.inputs)
         self.flush()
 
     def flush(self) -> None:
@@ -270,6 +285,7 @@ class Recorder:
             self._measures.logged += len(records)
         records.clear()
         self._inputs.clear()
+        self._features.clear()
         self._outputs.clear()
         self._rows = 0
 
@@ -282,14 +298,15 @@ class Recorder:
 
     def _chunk(self) -> bytes:
         noted = self._noted.get(self._served) or self._note(self._served)
-        stream, inputs, outputs = noted.stream, self._inputs, self._outputs
+        stream, inputs, outputs, features = noted.stream, self._inputs, self._outputs, self._features
         chunk: tuple[Any, ...] = (
             noted.name, self._wall() - self._clock(), self._records,
             joined(inputs, stream.inputs, noted.hidden_inputs) if inputs else [],
             joined(outputs, stream.outputs, noted.hidden_outputs) if outputs else [],
-            [],
+            joined(features, stream.features, noted.hidden_features) if features else [],
             None if noted.fixed_inputs or not inputs else _shapes(inputs),
             None if noted.fixed_outputs or not outputs else _shapes(outputs),
+            None if noted.fixed_features or not features else _shapes(features),
         )  # fmt: skip
         return encode_chunk(chunk)
 

@@ -137,6 +137,8 @@ class Streams:
             self.finish(exchange)
             host.accept(exchange)
             return True
+        if served.features is not None:
+            raise HttpError(400, "an endpoint that looks features up does not answer in parts", "bad_request")
         link = max(links, key=lambda link: link.streams_free)
         if link.streams_free <= 0:
             return False

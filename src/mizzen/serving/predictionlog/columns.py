@@ -46,10 +46,11 @@ def to_table(streams: dict[str, Stream], chunks: Iterable[Chunk]) -> pa.Table:
 
     Raises `ValueError` where a chunk's bytes are not what its stream says.
     """
-    alike: dict[tuple[str, bool, bool], list[Chunk]] = {}
+    alike: dict[tuple[str, bool, bool, bool], list[Chunk]] = {}
     for chunk in chunks:
-        alike.setdefault((chunk.stream, bool(chunk.inputs), bool(chunk.outputs)), []).append(chunk)
-    tables = [_alike(streams[name], group) for (name, _, _), group in alike.items()]
+        parts = bool(chunk.inputs), bool(chunk.outputs), bool(chunk.features)
+        alike.setdefault((chunk.stream, *parts), []).append(chunk)
+    tables = [_alike(streams[name], group) for (name, *_), group in alike.items()]
     return unified(tables)
 
 
@@ -187,7 +188,7 @@ class _Data:
 
 
 def _tensors(prefix: str, stream: Stream, specs: Sequence[TensorSpec], data: _Data) -> dict[str, pa.Array]:
-    names = stream.columns if prefix == "input" else ()
+    names = {"input": stream.columns, "feature": stream.feature_columns}.get(prefix, ())
     hidden = redactions(specs, names, stream.redact)
     columns: dict[str, pa.Array] = {}
     batchable = stream.signature.batchable

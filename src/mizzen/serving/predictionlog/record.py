@@ -31,6 +31,8 @@ class Stream(msgspec.Struct, frozen=True):
     """What was looked up for the request, as it was used."""
     columns: tuple[str, ...] = ()
     """Names of the columns of the only input, where that is a matrix."""
+    feature_columns: tuple[str, ...] = ()
+    """The same of the only feature."""
     redact: tuple[str, ...] = ()
     sink: str = ""
     """Where CloudEvents go; empty: nowhere."""
