@@ -27,6 +27,8 @@ Row = dict[str, Any]
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
 NAMES = ("startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features")
+LONG = ("serving.soak",)
+"""With a command of their own, and shown with the others."""
 INTRODUCTION = (
     "Made by `make bench`; the raw rows are in `benchmarks/results`. Peers are measured in the same run on the "
     "same machine. Compare ratios, not numbers: machines differ."
@@ -79,7 +81,7 @@ def page() -> str:
         "# Benchmarks",
         INTRODUCTION,
     ]
-    for name in NAMES:
+    for name in (*NAMES, *LONG):
         path = HERE / "results" / f"{name}.json"
         if path.exists():
             document = json.loads(path.read_text())

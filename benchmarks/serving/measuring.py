@@ -21,7 +21,7 @@ PEAK_CONNECTIONS = 32
 """Of the closed loop whose rate is taken as what a system can do at most; the larger of it and the next."""
 STEADY_PER_S = {"small": 1000.0, "heavy": 100.0}
 """A rate that every system should bear."""
-DEADLINE_MS = {"small": 50.0, "heavy": 100.0}
+DEADLINE_MS = {"small": 100.0, "heavy": 100.0}
 OVERLOAD = 2.0
 SETTLED, SETTLE_TIMEOUT_S = 4, 20.0
 

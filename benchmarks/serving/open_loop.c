@@ -27,6 +27,7 @@
 #define EVENTS 256
 #define WARM_S 1.0
 #define AFTER_S 1.0
+#define TOGETHER_S 0.0001 /* what is due within this is sent together: the load shares its processors with the server */
 
 typedef struct {
     int fd, busy, status, keep, chunked;
@@ -194,7 +195,8 @@ int main(int count, char **arguments) {
         if (now >= end_s || (due_s >= window_to_s && idle_count == connection_count)) break;
         struct epoll_event events[EVENTS];
         double wait_s = (due_s < window_to_s ? due_s : end_s) - now;
-        struct timespec wait = {.tv_nsec = wait_s > 0.001 ? 1000000 : wait_s > 0 ? (long)(wait_s * 1e9) : 0};
+        wait_s = wait_s > 0.001 ? 0.001 : wait_s < TOGETHER_S ? TOGETHER_S : wait_s;
+        struct timespec wait = {.tv_nsec = (long)(wait_s * 1e9)};
         int found = epoll_pwait2(poller, events, EVENTS, &wait, NULL);
         for (int i = 0; i < found; i++) {
             Connection *c = events[i].data.ptr;

@@ -40,7 +40,7 @@ FAMILIES = (
     Family("rows_total", "counter", "Rows answered.", "rows"),
     Family("rows_unwanted_total", "counter", "Rows computed for which nobody waited any more.", "rows_unwanted"),
     Family("workers_lost_total", "counter", "Workers lost while they ran something.", "workers_lost"),
-    Family("logged_total", "counter", "Requests put into the prediction log.", "logged"),
+    Family("logged_total", "counter", "Records put into the prediction log: requests, and parts of answers.", "logged"),
     Family("features_read_total", "counter", "Entities looked up in a view.", "features_read", "view"),
     Family("features_missing_total", "counter", "Entities that a view has not seen.", "features_missing", "view"),
     Family("features_stale_total", "counter", "Entities whose row is older than its ttl.", "features_stale", "view"),

@@ -7,6 +7,7 @@ worker), where the largest counts.
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -53,7 +54,7 @@ def added(parts: Iterable[Numbers]) -> Numbers:
     for part in parts:
         for key, measures in part.measures.items():
             _add(total.measures.setdefault(key, Measures()), measures)
-        _add_counts(total.refusals, part.refusals)
+        _add_named(total.refusals, part.refusals)
         if now_s - part.written_s > STALE_AFTER_S:
             continue
         total.processes += 1
@@ -67,7 +68,7 @@ def _add(total: msgspec.Struct, part: msgspec.Struct) -> None:
     for field in part.__struct_fields__:
         sum_, value = getattr(total, field), getattr(part, field)
         if isinstance(value, dict):
-            _add_counts(sum_, value)
+            _add_named(sum_, value)
         elif isinstance(value, Histogram):
             sum_.counts = [a + b for a, b in zip(sum_.counts, value.counts, strict=True)]
             sum_.total += value.total
@@ -75,6 +76,10 @@ def _add(total: msgspec.Struct, part: msgspec.Struct) -> None:
             setattr(total, field, max(sum_, value) if field in SEEN_ALIKE else sum_ + value)
 
 
-def _add_counts(total: dict[str, int], part: dict[str, int]) -> None:
-    for name, count in part.items():
-        total[name] = total.get(name, 0) + count
+def _add_named(total: dict[Any, Any], part: dict[Any, Any]) -> None:
+    """Counts, or numbers of their own, by name."""
+    for name, value in part.items():
+        if isinstance(value, msgspec.Struct):
+            _add(total.setdefault(name, type(value)()), value)
+        else:
+            total[name] = total.get(name, 0) + value

@@ -72,7 +72,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._queue = Queue(endpoint.rules)
         self._features = Binding(self)
-        self._traffic = Traffic(endpoint, chance, self._features)
+        self._traffic = Traffic(endpoint, measures, chance, self._features)
         self._served = self._traffic.served
         self._ends = Ends(endpoint.name, measures, self._served.get, recorder)
         self._links: dict[str, Link] = {}
@@ -340,7 +340,7 @@ class Service:
     def batch_answered(self, link: Link, batch: Batch, frame: Frame, result: Result) -> None:
         served = self._served[batch.lane]
         now = self._clock()
-        self.measures.batch(batch.rows, result.compute_s)
+        self.measures.batch(batch.rows, result.compute_s, served.counted)
         try:
             parts = served.parts(batch, frame.tensors)
         except BadTensorError as error:
@@ -467,7 +467,7 @@ class Service:
                 exchange: Exchange = ticket.payload
                 exchange.sent_s = now
                 waited_s.append(now - exchange.came_s)
-            self.measures.waited(waited_s)
+            self.measures.waited(waited_s, self._served[batch.lane].counted)
 
     # The timer
 

@@ -14,6 +14,7 @@ from mizzen.serving.gateway.directory import Endpoint, Version
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.features.binding import Binding
+from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.tensors import Signature
 
@@ -21,16 +22,21 @@ from mizzen.serving.tensors import Signature
 class Traffic:
     """The versions of one endpoint."""
 
-    __slots__ = ("_chance", "_endpoint", "_features", "_shares", "_sharing", "current", "served")
+    __slots__ = ("_chance", "_endpoint", "_features", "_measures", "_shares", "_sharing", "current", "served")
 
     def __init__(
-        self, endpoint: Endpoint, chance: Callable[[], float] = random.random, features: Binding | None = None
+        self,
+        endpoint: Endpoint,
+        measures: Measures,
+        chance: Callable[[], float] = random.random,
+        features: Binding | None = None,
     ) -> None:
         self.served: dict[str, Served] = {}
         """By digest: what gets traffic, and what got it while answers are due."""
         self.current: list[Served] = []
         """What gets traffic, the largest share first."""
         self._endpoint = endpoint
+        self._measures = measures
         self._chance = chance
         self._features = features if features is not None else Binding(None)
         """What looks features up for them."""
@@ -56,7 +62,7 @@ class Traffic:
             signature = version.signature or (old.signature if old is not None else told(version.digest))
             if signature is None:
                 continue
-            served = self._features.served(endpoint, version, signature, old)
+            served = self._features.served(endpoint, version, signature, self._measures.version(version.version), old)
             if served is not None:
                 self.served[version.digest] = served
                 current.append(served)

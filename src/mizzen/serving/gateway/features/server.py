@@ -32,7 +32,7 @@ from mizzen.serving.gateway.features.functions import Functions
 from mizzen.serving.gateway.features.lookup import Entity, Looked, Read
 from mizzen.serving.gateway.features.source import FeatureSource
 from mizzen.serving.gateway.features.stage import Stage
-from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.measures import Measures, VersionMeasures
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.oip import error_body
 
@@ -71,6 +71,8 @@ class Serving:
         self._stage: Stage | None = None
         self._problem: str | None = None
         self._waiting: deque[FeaturesExchange] = deque()
+        self._counted = VersionMeasures()
+        """Told nowhere: a service has one version, and its numbers are the service's."""
         self._functions: dict[tuple[str, ...], list[tuple[int, Functions]]] = {}
 
     def look_up(self, stage: Any, problem: str | None) -> None:
@@ -184,7 +186,7 @@ class Serving:
             return
         exchange.reply.response_bytes(200, headers, body)
         exchange.abandon()
-        self.measures.answered(exchange.rows, self._clock() - exchange.came_s)
+        self.measures.answered(exchange.rows, self._clock() - exchange.came_s, self._counted)
 
     def _refuse(self, exchange: FeaturesExchange, error: HttpError) -> None:
         self.measures.outcome(error.outcome)
