@@ -226,10 +226,9 @@ class FeatureServer:
         """Our own route. Answers, or returns the exchange that is answered later. Raises `HttpError`."""
         wanted = self._service(namespace, service)
         self._admit(headers, namespace, [use.view for use in wanted.views])
-        asked: Asked = decoded(body, headers.get("content-type") or "")
-        accept = headers.get("accept") or ""
+        asked: Asked = decoded(body)
         exchange = FeaturesExchange(
-            reply, asked.entities, asked.features, lambda vectors: encoded(vectors, accept), self._clock()
+            reply, asked.entities, asked.features, lambda vectors: encoded(vectors, asked), self._clock()
         )
         return self._take(namespace, service, wanted, exchange)
 
