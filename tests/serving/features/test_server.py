@@ -52,8 +52,8 @@ async def test_json(stage):
 
 
 async def test_many_rows_are_the_same_as_few(stage):
-    few, many = await ask(stage), await ask(stage, {"entities": {"card": ["a", "x", "b"] * 20}})
-    assert many.json["features"] == {name: values * 20 for name, values in few.json["features"].items()}
+    few, many = await ask(stage), await ask(stage, {"entities": {"card": ["a", "x", "b"] * 60}})
+    assert many.json["features"] == {name: values * 60 for name, values in few.json["features"].items()}
 
 
 async def test_arrow(stage):

@@ -24,13 +24,14 @@ from mizzen.data.features.online.layout import HEAD
 from mizzen.serving import arrow
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Headers
-from mizzen.serving.gateway.features.assembling import FEW_ROWS
 from mizzen.serving.gateway.features.lookup import Looked, Read
 
 ARROW_TYPE = "application/vnd.apache.arrow.stream"
 ARROW_BEGINS = b"\xff\xff\xff\xff"
 """Of a stream's first message, and of no JSON."""
 JSON: Headers = [("content-type", "application/json")]
+FEW_ROWS = 128
+"""Up to here rows are put into columns as Python values, beyond by Arrow."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FEAST = {"present": "PRESENT", "missing": "NOT_FOUND", "stale": "OUTSIDE_MAX_AGE", "unavailable": "NOT_FOUND"}
 _encode = msgspec.json.Encoder().encode
