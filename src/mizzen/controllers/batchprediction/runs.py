@@ -70,7 +70,8 @@ def task_of(
         "groupRows": spec.group_rows,
         "threads": max(1, int(quantity(spec.resources.cpu))),
         "background": spec.background,
-        "active": [each.name for each in batch.status.runs if each.active],
+        "keptIn": run.kept_in,
+        "active": [each.kept_in for each in batch.status.runs if each.active],
     }
     given = {"where": spec.input.where, "errorLimit": spec.error_limit}
     task |= {name: value for name, value in given.items() if value is not None}

@@ -57,8 +57,10 @@ class BatchTask(Wire):
     threads: int = 1
     """Of the run's own worker."""
     background: bool = True
+    kept_in: str = ""
+    """The name under which answers are kept: that of the run that began this work; empty: this one's."""
     active: list[str] = Field(default_factory=list)
-    """Runs of the same batch prediction that may be at work: what others have kept is of no more use."""
+    """Names under which runs that may be at work keep theirs: what is kept under others is of no more use."""
 
     @property
     def folder(self) -> str:
