@@ -330,16 +330,14 @@ def test_pods_are_told_all_they_need() -> None:
     decision = decide(of, found, {}, NOW)
     (run,) = decision.start
     now = after(of, decision)
-    told = task_of(now, run, VERSIONS[3], serving, None, SETTINGS)
+    told = task_of(now, run, VERSIONS[3], found, SETTINGS)
     assert told["endpoint"] == {
         "name": "late", "url": "http://127.0.0.1:7080/namespaces/default/v2/models/late", "batchRowsMax": 100, "workers": 2,
     }  # fmt: skip
     assert (told["way"], told["where"], told["errorLimit"]) == ("endpoint", "x > 1", "1%")
     assert (told["active"], told["keptIn"]) == ([run.name], run.name)
     BatchTask.model_validate(told)
-    job = job_of(
-        now, run, VERSIONS[3], serving, None, SecretKey(name="batchprediction.nightly.key", key="key"), SETTINGS
-    )
+    job = job_of(now, run, VERSIONS[3], found, SecretKey(name="batchprediction.nightly.key", key="key"), SETTINGS)
     assert job.spec is not None
     assert (job.spec.completionMode, job.spec.completions, job.spec.parallelism) == ("Indexed", 4, 4)
     environment = {value.name: value for value in job.spec.template.spec.containers[0].env}

@@ -84,7 +84,7 @@ def prepared(task: BatchTask, store: Store, folder: Path) -> Work:
         version = Table(store, task.namespace, task.input.name).at(task.input.version)
     except VersionMissing as error:
         raise Failure("DatasetMissing", f"spec.input.dataset: {error}") from error
-    encoder = Encoder(task.signature, version.schema, task.columns, what)
+    encoder = Encoder(task.signature, version.schema, task.columns, what, task.personal)
     decoder = Decoder(task.output, task.signature, version.schema, what)
     selection = Selection(task.where, version.schema, folder)
     needed = {*encoder.columns, *decoder.columns}
