@@ -101,7 +101,7 @@ async def test_a_unit_is_answered_by_one_version_whatever_else_is_asked(stage):
 async def test_without_a_unit_chance_divides(stage):
     chances = iter([0.1, 0.69, 0.7, 0.99] * 2)
     service = stage.gateway.services[("default", "m")]
-    shared = Traffic(service.endpoint, lambda: next(chances))
+    shared = Traffic(service.endpoint, service.measures, lambda: next(chances))
     shared.update(endpoint(versions=[version(1, percent=70), version(2, percent=30)]), lambda _: None)
     exchange = Exchange(0.0, 1.0)
     assert [shared.choice(exchange).version.version for _ in range(8)] == [1, 1, 2, 2] * 2
@@ -118,6 +118,35 @@ async def test_a_version_without_a_share_answers_only_who_names_it(stage):
     stage.call(1.0, path="/v2/models/m/versions/2/infer")
     await turn()
     assert tried.batches
+
+
+async def test_statistics_are_told_for_each_version(stage):
+    stage.gateway.endpoint_changed(endpoint(versions=[version(1, percent=100), version(2, percent=0)]))
+    links = [stage.worker(1, batches=10), stage.worker(2, batches=10)]
+    stage.call(1.0, 2.0, 3.0)
+    stage.call(4.0, path="/v2/models/m/versions/2/infer")
+    stage.call(5.0, path="/v2/models/m/versions/2/infer")
+    bad = stage.call(6.0, path="/v2/models/m/versions/1/infer")
+    await turn()
+    links[0].fail()
+    for link in links:
+        while link.batches:
+            link.answer()
+    assert bad.reply.answered
+
+    def told(path: str) -> list[tuple[str, int, int, int, int]]:
+        return [
+            (one["version"], one["inference_count"], one["execution_count"], one["inference_stats"]["success"]["count"],
+             one["inference_stats"]["queue"]["count"])
+            for one in stage.get(path).json["model_stats"]
+        ]  # fmt: skip
+
+    first, second = told("/v2/models/m/stats")
+    assert second == ("2", 2, 1, 2, 2), "two requests of one row, run as one batch"
+    assert (first[0], first[1]) == ("1", 4)
+    assert told("/v2/models/m/versions/2/stats") == [second]
+    assert told("/v2/models/stats") == [first, second]
+    assert stage.get("/v2/models/m/versions/3/stats").status == 404
 
 
 # Waiting

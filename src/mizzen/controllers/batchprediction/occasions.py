@@ -60,7 +60,7 @@ def occasion_of(batch: BatchPrediction, status: BatchPredictionStatus, now: date
         if digest == status.settled_spec:
             return None
         act = Due("wait", why="it is suspended") if batch.spec.suspend else Due("start", replace=active > 0)
-        return Occasion(f"spec {digest}", act, spec=digest)
+        return Occasion(f"spec {digest} of generation {batch.metadata.generation}", act, spec=digest)
     cron, place = Cron.parse(schedule.cron), zone(schedule.time_zone)
     created = batch.metadata.creation_timestamp
     since = status.settled_until or created

@@ -50,6 +50,7 @@ _CHUNK = 1 << 20
 class OwnWorker:
     """Keeps one worker up while it is open; a `Predictor`."""
 
+    module = "mizzen.serving.worker"
     width = 2
     """One slice is computed while the next is on its way."""
 
@@ -121,7 +122,7 @@ class OwnWorker:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "mizzen.serving.worker",
+            self.module,
             env=self._environment(folder),
             stdin=asyncio.subprocess.DEVNULL,
         )
@@ -219,6 +220,9 @@ class _Talk:
         return outputs
 
     def close(self) -> None:
+        """Nobody is answered any more."""
+        if self.reading.done() and not self.reading.cancelled() and (error := self.reading.exception()) is not None:
+            log.warning("the worker did not keep to the talk: %s", error)
         self.reading.cancel()
         self._writer.close()
         for answer in self._waiting.values():

@@ -1,8 +1,8 @@
 """An endpoint's workers, asked by its gateway like any client's requests, behind everybody else's.
 
-The API key in the environment is one of a name that gateways know for a batch's (`policy.queue`): what it asks waits in
-a priority of its own below all others, and is given to an idle worker alone. The version is pinned in the path, so that
-all answers of a run are of one model; where the endpoint goes on to another, the run goes on with a worker of its own.
+Its requests ask for the background (`policy.queue`): they wait below all priorities and are given to an idle worker
+alone. The version is pinned in the path, so that all answers of a run are of one model; where the endpoint goes on to
+another, the run goes on with a worker of its own.
 
 How much is asked for at once follows what the endpoint takes: one slice more after each round of answers, half as much
 after a refusal (additive increase, multiplicative decrease, as TCP has it).
@@ -18,6 +18,7 @@ import httpx2
 import msgspec
 
 from mizzen.data.pod import Failure
+from mizzen.policy.queue import BACKGROUND
 from mizzen.serving.batch.predictor import Again, Gone, Refused
 from mizzen.serving.batch.task import BatchTask
 from mizzen.serving.tensors import Tensor
@@ -26,6 +27,8 @@ KEY = "MIZZEN_API_KEY"
 TIMEOUT_S = 120.0
 """Longer than an endpoint lets requests wait by default."""
 WIDTH_FIRST, WIDTH_MAX = 2.0, 64.0
+STEP_LATER = 1 / 16
+"""How much slower it grows again once it was refused: how much the endpoint takes is about known then."""
 WIDTH_FOR_WORKER = 4.0
 """Slices on their way for each worker: enough that none of them waits for the next, and the queue stays short."""
 
@@ -45,7 +48,7 @@ class ThroughEndpoint:
         self._http = httpx2.AsyncClient(
             headers=headers, timeout=TIMEOUT_S, trust_env=False, limits=limits, transport=transport
         )
-        self._width = WIDTH_FIRST
+        self._width, self._step = WIDTH_FIRST, 1.0
         self._width_max = min(WIDTH_MAX, WIDTH_FOR_WORKER * max(1, address.workers))
 
     async def __aenter__(self) -> Self:
@@ -70,7 +73,7 @@ class ThroughEndpoint:
             self._width = 1.0
             raise Again(f"endpoint {self._name} does not answer: {str(error) or type(error).__name__}") from error
         if response.status_code == httpx2.codes.OK:
-            self._width = min(self._width_max, self._width + 1.0 / self._width)
+            self._width = min(self._width_max, self._width + self._step / self._width)
             return _outputs(response)
         raise self._refusal(response)
 
@@ -84,7 +87,7 @@ class ThroughEndpoint:
             return Gone(f"endpoint {self._name} does not serve this version any more: {said}")
         if status in {400, 413, 500}:
             return Refused(said)
-        self._width = max(1.0, self._width / 2)
+        self._width, self._step = max(1.0, self._width / 2), STEP_LATER
         return Again(f"endpoint {self._name} is busy ({status}): {said}", _retry_after_s(response))
 
 
@@ -99,7 +102,7 @@ def _request(inputs: Sequence[Tensor]) -> tuple[bytes, dict[str, str]]:
         }
         for tensor in inputs
     ]
-    head = msgspec.json.encode({"inputs": tensors, "parameters": {"binary_data_output": True}})
+    head = msgspec.json.encode({"inputs": tensors, "parameters": {"binary_data_output": True, "priority": BACKGROUND}})
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
     return b"".join([head, *(tensor.data for tensor in inputs)]), headers
 

@@ -30,6 +30,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--metrics", choices=["local", "anyone"], default="local", help="who may read /metrics")
     parser.add_argument("--log-dir", type=Path, help="folder of the prediction log's rings; default: nothing is logged")
     parser.add_argument(
+        "--online", default=os.environ.get("MIZZEN_ONLINE_URL"), metavar="URL",
+        help="the online store of features (lmdb:///…, redis://…); default: $MIZZEN_ONLINE_URL, or none",
+    )  # fmt: skip
+    parser.add_argument(
         "--traces", default=os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"), metavar="URL",
         help="an OpenTelemetry collector (OTLP over HTTP); default: $OTEL_EXPORTER_OTLP_ENDPOINT, or no traces",
     )  # fmt: skip
@@ -76,6 +80,7 @@ def main() -> int:
                 metrics_for_all=arguments.metrics == "anyone",
                 directory_file=str(arguments.directory) if arguments.directory is not None else None,
                 kubeconfig=arguments.kubeconfig,
+                online_url=arguments.online or None,
                 report_to=arguments.report_to,
                 traces_url=arguments.traces or None,
                 traces_ratio=arguments.traces_ratio,

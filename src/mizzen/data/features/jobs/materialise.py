@@ -21,7 +21,7 @@ from mizzen.data.features.jobs.reporting import FAILURES, JobReporter, as_failur
 from mizzen.data.features.jobs.task import MaterialiseTask, digests, use_of
 from mizzen.data.features.online import catalog
 from mizzen.data.features.online.catalog import Entry, entry_of
-from mizzen.data.features.online.materialise import STEP_ROWS, as_they_are, materialise
+from mizzen.data.features.online.materialise import as_they_are, materialise
 from mizzen.data.features.online.opening import open_store
 from mizzen.data.features.online.store import OnlineStore
 from mizzen.data.features.online.view import OnlineView
@@ -82,7 +82,7 @@ def _brought(
         writer,
         source,
         lambda: us_of(clock()),
-        step_rows=STEP_ROWS_ENRICHED if use.others else STEP_ROWS,
+        step_rows=STEP_ROWS_ENRICHED if use.others else None,
         enrich=enrich if use.others else as_they_are,
         also=also,
         stepped=lambda place: _LOG.info("%s: %d events are in", task.name, place.tally().rows),

@@ -38,6 +38,9 @@ from mizzen.serving.gateway.served import Served
 from mizzen.serving.gateway.service import Service
 from mizzen.serving.tensors import Signature, Tensor, TensorSpec
 
+GRAPH_VERSION = 1
+"""A graph has no versions of its own: what changes is what its nodes are."""
+
 
 class Neighbours(Protocol):
     """The gateway, as a graph sees it."""
@@ -265,7 +268,8 @@ class GraphService(Service):
         if current and current[0].digest == digest and current[0].signature == signature:
             return
         self._root = node_of(root, self._target, f"{self.endpoint.namespace}/{self.endpoint.name}", self._chance)
-        served = Served(self.endpoint.name, Version(self.endpoint.name, 1, digest), signature)
+        version = Version(self.endpoint.name, GRAPH_VERSION, digest)
+        served = Served(self.endpoint.name, version, signature, self.measures.version(GRAPH_VERSION))
         self._traffic.serve(self.endpoint, [served])
 
     def _unit_matters(self, graph: Graph) -> bool:
