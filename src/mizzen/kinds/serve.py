@@ -6,6 +6,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mizzen.kinds.build import ModelFormat, Signature
 from mizzen.kinds.graph import Graph, ModelName
+from mizzen.kinds.lookups import FeatureLookup
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
 from mizzen.kinds.pods import EnvValue, Resources
 from mizzen.kinds.scalars import Duration, Quantity, duration_s, quantity
@@ -193,6 +194,8 @@ class InferenceEndpointSpec(Wire):
     """Explains answers; absent: it does not. Of a graph, say it at the endpoints of its models."""
     worker: WorkerOptions = Field(default_factory=WorkerOptions)
     """The worker Pods."""
+    features: FeatureLookup | None = None
+    """Looks features up by the keys that requests carry; absent: requests carry all that the model takes."""
     rollout: Rollout = Field(default_factory=Rollout)
     """How a new version takes over."""
     logging: Logging | None = None
@@ -207,6 +210,8 @@ class InferenceEndpointSpec(Wire):
             raise ValueError(FIXED)
         if self.graph is not None and self.explain is not None:
             raise ValueError("explain: expected with model, not with graph: explain the endpoints of its models")
+        if self.graph is not None and self.features is not None:
+            raise ValueError("features: expected with model, not with graph: the endpoints of its models look them up")
         return self
 
 

@@ -25,6 +25,8 @@ from mizzen.data.features.columns import Array
 from mizzen.data.features.errors import DefinitionError
 
 HEAD = struct.Struct("<qqqqII")
+FORMAT = 2
+"""Of records and of what they hold: part of their keys, so that no program reads what another wrote differently."""
 _HEAD_FIELDS: list[Any] = [
     ("event", "<i8"), ("known", "<i8"), ("from", "<i8"), ("until", "<i8"), ("tail", "<u4"), ("state", "<u4"),
 ]  # fmt: skip

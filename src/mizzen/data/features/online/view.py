@@ -20,7 +20,7 @@ from mizzen.data.features.definition import Definition
 from mizzen.data.features.errors import RequestUnfit
 from mizzen.data.features.events import Events, events_of
 from mizzen.data.features.online.held import Held, Holding
-from mizzen.data.features.online.layout import Layout
+from mizzen.data.features.online.layout import FORMAT, Layout
 from mizzen.data.features.online.packing import Packing
 from mizzen.data.features.timeline import NEVER_US, Requests
 from mizzen.data.features.view import newest_row
@@ -189,7 +189,7 @@ def _identity(
     """What records can be read by: name, version, and the types that the source gave it."""
     types = [*(str(key) for key in keys), *(f"{field.name}:{field.type}" for field in values), str(features)]
     shape = hashlib.blake2b("\n".join(types).encode(), digest_size=8).hexdigest()
-    return f"{definition.name}@{definition.digest}/{shape}"
+    return f"{definition.name}@{definition.digest}/{FORMAT}/{shape}"
 
 
 def joined_held(held: Held, more: tuple[Array, Events]) -> Held:
