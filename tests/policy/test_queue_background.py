@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mizzen.policy.queue import Batch, Queue, Request, Rules
+from mizzen.policy.queue import BACKGROUND, Batch, Queue, Request, Rules
 from mizzen.policy.queue.rules import BACKGROUND_S
 
-NIGHTLY = "batchprediction.nightly"
+NIGHTLY = "nightly"
 
 
 def background(rows: int) -> Request:
-    return Request(rows, 1000.0, None, tenant=NIGHTLY)
+    return Request(rows, 1000.0, None, tenant=NIGHTLY, priority=BACKGROUND)
 
 
 def live(rows: int = 1, priority: int = 0) -> Request:
@@ -41,13 +41,12 @@ def taught(rules: Rules, row_s: float, credits_: int = 2) -> Queue:
 
 
 @pytest.mark.parametrize("levels", [1, 3])
-def test_everybody_else_is_first_whatever_the_batch_asks_for(levels: int) -> None:
-    """With one level or several, and though it asks for the most urgent, the batch's request is run last."""
+def test_everybody_else_is_first(levels: int) -> None:
+    """With one level or several, the background is run last."""
     queue = joined(Rules(priority_levels=levels, priority_default=levels, batch_rows_max=8), 1)
-    asked = Request(8, 1000.0, None, tenant=NIGHTLY, priority=1)
     queue.offer(live(), "v", 0.0)
     (running,) = batches(queue, 0.0)
-    queue.offer(asked, "v", 0.0)
+    queue.offer(background(8), "v", 0.0)
     queue.offer(live(8), "v", 0.0)
     queue.answered(running, 0.1)
     queue.grant("w", 1)

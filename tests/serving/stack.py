@@ -21,7 +21,7 @@ from typing import Any, Self
 import msgspec
 import psutil
 
-from mizzen.serving.gateway.directory import ApiKey, Endpoint, TcpAddress, UnixAddress, Version, Worker
+from mizzen.serving.gateway.directory import ApiKey, Endpoint, TcpAddress, UnixAddress, Version, View, Worker
 from mizzen.serving.gateway.file import Contents
 
 PATIENCE_S = 30.0
@@ -179,6 +179,7 @@ class Stack:
         self.endpoints: dict[str, Endpoint] = {}
         self.workers: dict[str, WorkerProcess] = {}
         self.keys: dict[str, ApiKey] = {}
+        self.views: list[View] = []
         self.processes: list[Process] = []
         self.port = 0
         self.grpc = ""
@@ -261,7 +262,10 @@ class Stack:
     def tell(self) -> None:
         """Writes the directory."""
         contents = Contents(
-            list(self.endpoints.values()), [worker.described for worker in self.workers.values()], self.keys
+            list(self.endpoints.values()),
+            [worker.described for worker in self.workers.values()],
+            self.keys,
+            self.views,
         )
         partial = self.directory.with_suffix(".partial")
         partial.write_bytes(msgspec.json.encode(contents, enc_hook=str))

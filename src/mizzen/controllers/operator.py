@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from mizzen.controllers.batchprediction.controller import BatchPredictionController
 from mizzen.controllers.dataset.controller import DatasetController
 from mizzen.controllers.endpoint.controller import EndpointController
+from mizzen.controllers.featureview.auditing import AuditController
 from mizzen.controllers.featureview.controller import FeatureViewController
+from mizzen.controllers.featureview.functions import FunctionsController
 from mizzen.controllers.model.controller import ModelController
 from mizzen.controllers.platform import Platform
 from mizzen.controllers.scaling.controller import ScalingController
@@ -33,6 +35,8 @@ def controllers_of(platform: Platform, listen: str | None = None) -> Sequence[Co
     return (
         DatasetController(platform),
         FeatureViewController(platform),
+        FunctionsController(platform),
+        AuditController(platform),
         TrainingJobController(platform),
         ModelController(platform),
         EndpointController(platform),

@@ -16,6 +16,7 @@ from mizzen.kinds.data import CODE_DIGEST, PYTHON_ENTRYPOINT, Column
 from mizzen.kinds.meta import AGE, DNS_LABEL, MESSAGE, READY, REASON, PrinterColumn, Resource, Status, Timestamp, Wire
 from mizzen.kinds.pods import PodOptions
 from mizzen.kinds.scalars import Duration, duration_s
+from mizzen.kinds.skew import SkewAudit, SkewReport
 
 FEATURE_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 FEATURE_TYPE = (
@@ -33,7 +34,7 @@ Function = Literal[
 _COUNTS_EVENTS = frozenset({"count", "rate", "time_since_last"})
 """May be of the events themselves; every other function is of a column."""
 _NOT_OF_THE_VALUES = frozenset(
-    {"resources", "env", "timeout", "retries", "nodeSelector", "owner", "description", "tags", "online"}
+    {"resources", "env", "timeout", "retries", "nodeSelector", "owner", "description", "tags", "online", "audit"}
 )
 _NONE_USED: Mapping[str, str] = MappingProxyType({})
 
@@ -181,6 +182,8 @@ class FeatureViewSpec(PodOptions):
     """For how long the newest row counts; absent, for ever."""
     online: bool = True
     """Whether the features are kept for reads in milliseconds."""
+    audit: SkewAudit | None = None
+    """Compares a sample of online reads with the offline computation; absent: it does not."""
     code: str | None = Field(default=None, pattern=CODE_DIGEST)
     """Digest of the code bundle with the functions; `mizzen apply` fills it with the manifest's folder."""
     owner: str = ""
@@ -286,6 +289,8 @@ class FeatureViewStatus(Status):
     """When the next try is made."""
     last_run: MaterialisationReport | None = None
     """Written by the Pod; the controller makes it what is served when it succeeded."""
+    skew: SkewReport | None = None
+    """Of the last audit."""
 
 
 class FeatureView(Resource):

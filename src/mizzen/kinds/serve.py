@@ -6,6 +6,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mizzen.kinds.build import ModelFormat, Signature
 from mizzen.kinds.graph import Graph, ModelName
+from mizzen.kinds.lookups import FeatureLookup
 from mizzen.kinds.meta import AGE, MESSAGE, READY, REASON, PrinterColumn, Resource, Scale, Status, Timestamp, Wire
 from mizzen.kinds.pods import EnvValue, Resources
 from mizzen.kinds.scalars import Duration, Quantity, duration_s, quantity
@@ -148,6 +149,14 @@ class WorkerOptions(Wire):
     """A new version whose workers are not ready after this long is given up; the old one stays."""
 
 
+class Rollout(Wire):
+    """How a new version takes over: when it has as many workers ready as the one it replaces."""
+
+    keep_previous: Duration = "0s"
+    """How long the version that was replaced is kept warm, with as many workers as its successor: going back to it
+    takes no start. Of an endpoint of one model."""
+
+
 class InferenceEndpointSpec(Wire):
     """Which model is served, by how many, to whom."""
 
@@ -185,6 +194,10 @@ class InferenceEndpointSpec(Wire):
     """Explains answers; absent: it does not. Of a graph, say it at the endpoints of its models."""
     worker: WorkerOptions = Field(default_factory=WorkerOptions)
     """The worker Pods."""
+    features: FeatureLookup | None = None
+    """Looks features up by the keys that requests carry; absent: requests carry all that the model takes."""
+    rollout: Rollout = Field(default_factory=Rollout)
+    """How a new version takes over."""
     logging: Logging | None = None
     """The prediction log; absent: requests are not logged."""
 
@@ -197,6 +210,8 @@ class InferenceEndpointSpec(Wire):
             raise ValueError(FIXED)
         if self.graph is not None and self.explain is not None:
             raise ValueError("explain: expected with model, not with graph: explain the endpoints of its models")
+        if self.graph is not None and self.features is not None:
+            raise ValueError("features: expected with model, not with graph: the endpoints of its models look them up")
         return self
 
 
@@ -214,6 +229,30 @@ class Traffic(Wire):
     """Types in it that the model's owner had approved when it was taken."""
     memory_bytes: int | None = None
     """Memory that a worker of it takes, measured after its warm-up: the most of those that told."""
+    peak_bytes: int | None = None
+    """The most that it took until then: what is asked for on a node for its next workers."""
+
+
+class Previous(Traffic):
+    """The version that got requests before, kept warm for a way back."""
+
+    since: Timestamp
+    """Since when it gets none."""
+
+
+class StartTimes(Wire):
+    """How long the parts of a worker's start took, in seconds, as the controller saw them and the worker tells."""
+
+    schedule_s: float | None = None
+    """From its Pod's being made to its having a node."""
+    start_s: float | None = None
+    """To its process."""
+    fetch_s: float | None = None
+    """The model's bytes, verified."""
+    load_s: float | None = None
+    warm_up_s: float | None = None
+    total_s: float | None = None
+    """From its Pod's being made to its being ready."""
 
 
 class Crash(Wire):
@@ -239,7 +278,10 @@ class WorkerStatus(Wire):
     threads: int | None = None
     memory_bytes: int | None = None
     """After the warm-up; pages that it shares with others are counted in part."""
+    peak_bytes: int | None = None
+    """At the most until then."""
     warm_up_s: float | None = None
+    start: StartTimes | None = None
     last_crash: Crash | None = None
 
 
@@ -254,6 +296,8 @@ class Candidate(Wire):
     message: str = ""
     attempts: int = 1
     """How often it was brought up; after each failure it is left alone for longer, from a minute to an hour."""
+    failed_on: list[str] = Field(default_factory=list)
+    """The nodes on which it did not come up: others are preferred for the next try."""
 
 
 class NodeStatus(Wire):
@@ -300,6 +344,10 @@ class InferenceEndpointStatus(Status):
     """Where the endpoint answers: append `/infer`."""
     traffic: list[Traffic] = Field(default_factory=list)
     candidate: Candidate | None = None
+    previous: Previous | None = None
+    """What is kept warm (`rollout.keepPrevious`)."""
+    last_start: StartTimes | None = None
+    """Of the worker that was ready last."""
     graph: GraphStatus | None = None
     """Of an endpoint that is a graph."""
     logging: LoggingStatus | None = None

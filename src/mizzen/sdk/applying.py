@@ -124,7 +124,12 @@ def _wants_code(wire: dict[str, Any]) -> bool:
     source = spec.get("source")
     files = source.get("files") or () if isinstance(source, dict) else ()
     local_files = any("://" not in file for file in files)
-    return bool(spec.get("entrypoint") or local_files or (isinstance(source, dict) and source.get("python")))
+    return bool(
+        spec.get("entrypoint")
+        or spec.get("request")
+        or local_files
+        or (isinstance(source, dict) and source.get("python"))
+    )
 
 
 async def _resolved(

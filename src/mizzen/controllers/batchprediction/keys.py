@@ -3,8 +3,7 @@
     batchprediction.NAME       type mizzen.dev/api-key: the key's hash and the endpoint, as gateways know keys
     batchprediction.NAME.key   the key itself, for the run's Pods alone
 
-Its name tells gateways that what is asked with it waits behind everything else (`kinds.names.BATCH_KEY_PREFIX`). Both
-go with the batch prediction.
+Its name is what metrics, shares and the prediction log know the batch by. Both go with the batch prediction.
 """
 
 import base64

@@ -175,7 +175,7 @@ def _gateway(settings: Settings) -> Part:
         "--grpc-port", settings.grpc_address.rpartition(":")[2],
         "--processes", str(settings.gateway_processes),
         "--report-to", f"unix:{settings.home.scaling_socket}",
-        "--log-dir", str(settings.home.rings),
+        "--log-dir", str(settings.home.rings), "--online", settings.home.online_url,
     ]  # fmt: skip
     return Part("gateway", command)
 

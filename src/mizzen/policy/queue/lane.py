@@ -219,7 +219,7 @@ class Lane:
             if not head.alone and self.count:
                 batch.rows_max, batch.size_max = self.batch_max(head)
                 batch.fill(band)
-                for other in self._bands[: self.rules.priority_levels]:  # nobody waits for a batch prediction
+                for other in self._bands[: self.rules.priority_levels]:  # nobody waits for the background
                     if other is not band and (first := other.first()) is not None:
                         other.start = max(other.start, first.tag)
                         batch.fill(other)
@@ -273,7 +273,7 @@ class Lane:
     def has_full_batch(self) -> bool:
         """Whether what comes next is a batch that nothing fits into, and not one that is run again as it is.
 
-        One of a batch prediction never is: a worker is not sent it ahead, where others would have to wait for it.
+        One of the background never is: a worker is not sent it ahead, where others would have to wait for it.
         """
         head = self._first()
         if head is None or head.alone or self._again or head.priority > self.rules.priority_levels:

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable
 
-from mizzen.kinds.names import BATCH_KEY_PREFIX
 from mizzen.policy.queue.commands import (
     Command,
     Expired,
@@ -18,7 +17,7 @@ from mizzen.policy.queue.forecast import HEADROOM
 from mizzen.policy.queue.forming import Late
 from mizzen.policy.queue.lane import Lane, Worker
 from mizzen.policy.queue.request import GONE, RUNNING, WAITING, Batch, Request
-from mizzen.policy.queue.rules import Rules
+from mizzen.policy.queue.rules import BACKGROUND, Rules
 
 SPARE_S = 0.005
 """A second batch is sent ahead to a worker that is expected to be free in this time: sooner it is worth more to decide
@@ -79,7 +78,7 @@ class Queue:
         found = lanes.get(lane)
         if found is None:
             found = self._lane(lane)
-        known = rules.priority_levels > 1 or request.tenant.startswith(BATCH_KEY_PREFIX)
+        known = rules.priority_levels > 1 or request.priority == BACKGROUND
         request.priority = rules.priority(request.priority, request.tenant) if known else 1
         self._arrivals += 1
         request.arrival = self._arrivals

@@ -1,8 +1,8 @@
 """An endpoint's workers, asked by its gateway like any client's requests, behind everybody else's.
 
-The API key in the environment is one of a name that gateways know for a batch's (`policy.queue`): what it asks waits in
-a priority of its own below all others, and is given to an idle worker alone. The version is pinned in the path, so that
-all answers of a run are of one model; where the endpoint goes on to another, the run goes on with a worker of its own.
+Its requests ask for the background (`policy.queue`): they wait below all priorities and are given to an idle worker
+alone. The version is pinned in the path, so that all answers of a run are of one model; where the endpoint goes on to
+another, the run goes on with a worker of its own.
 
 How much is asked for at once follows what the endpoint takes: one slice more after each round of answers, half as much
 after a refusal (additive increase, multiplicative decrease, as TCP has it).
@@ -18,6 +18,7 @@ import httpx2
 import msgspec
 
 from mizzen.data.pod import Failure
+from mizzen.policy.queue import BACKGROUND
 from mizzen.serving.batch.predictor import Again, Gone, Refused
 from mizzen.serving.batch.task import BatchTask
 from mizzen.serving.tensors import Tensor
@@ -101,7 +102,7 @@ def _request(inputs: Sequence[Tensor]) -> tuple[bytes, dict[str, str]]:
         }
         for tensor in inputs
     ]
-    head = msgspec.json.encode({"inputs": tensors, "parameters": {"binary_data_output": True}})
+    head = msgspec.json.encode({"inputs": tensors, "parameters": {"binary_data_output": True, "priority": BACKGROUND}})
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
     return b"".join([head, *(tensor.data for tensor in inputs)]), headers
 

@@ -67,6 +67,50 @@ class Logging(msgspec.Struct, frozen=True):
     events: Literal["request", "response", "all"] = "all"
 
 
+class View(msgspec.Struct, frozen=True):
+    """A FeatureView; what is read of it is told in the online store itself."""
+
+    namespace: str
+    name: str
+    digest: str = ""
+    """Of the definition that is online: where it changes, readers look again."""
+    audited: float = 0.0
+    """The share of entities whose reads are recorded."""
+    skew: float | None = None
+    """The share of values that the last audit found other online than offline."""
+
+    @property
+    def key(self) -> EndpointKey:
+        return self.namespace, self.name
+
+
+Otherwise = Literal["error", "default", "empty"]
+"""In the place of features that are not there (`kinds.lookups`)."""
+
+
+class ViewUse(msgspec.Struct, frozen=True):
+    """What is looked up in one view."""
+
+    view: str
+    version: str | None = None
+    """`None`: the one that is declared."""
+    features: tuple[str, ...] = ()
+    """Empty: all."""
+    prefix: str = ""
+    keys: dict[str, str] = {}
+    missing: Otherwise = "default"
+    stale: Otherwise = "default"
+    unavailable: Otherwise = "error"
+
+
+class Lookup(msgspec.Struct, frozen=True):
+    """The features that an endpoint looks up for its requests (`features`)."""
+
+    views: tuple[ViewUse, ...]
+    columns: dict[str, str] = {}
+    """Types of columns of the request that only request-time features are made of."""
+
+
 class Tenant(msgspec.Struct, frozen=True):
     """A caller with a share of its own."""
 
@@ -102,6 +146,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Instead of `versions`."""
     logging: Logging | None = None
     """`None`: requests are not logged."""
+    features: Lookup | None = None
+    """`None`: requests carry all that the model takes."""
     hopeless: str | None = None
     """Why no version will come, where that is known: requests are then refused at once and not held."""
 
@@ -159,6 +205,8 @@ class ApiKey(msgspec.Struct, frozen=True):
     namespace: str
     endpoints: frozenset[str] | None
     """`None`: all of the namespace."""
+    features: frozenset[str] | None = frozenset()
+    """The FeatureViews that may be read with it; `None`: all of the namespace."""
 
 
 class Listener(Protocol):
@@ -168,6 +216,8 @@ class Listener(Protocol):
     def endpoint_gone(self, key: EndpointKey) -> None: ...
     def worker_changed(self, worker: Worker) -> None: ...
     def worker_gone(self, uid: str) -> None: ...
+    def view_changed(self, view: View) -> None: ...
+    def view_gone(self, key: EndpointKey) -> None: ...
     def key_changed(self, name: str, key: ApiKey) -> None: ...
     def key_gone(self, name: str) -> None: ...
     def synced(self) -> None: ...

@@ -1,6 +1,6 @@
 """A directory that is a JSON file: endpoints, workers and keys without a Kubernetes API.
 
-    {"endpoints": [...], "workers": [...], "keys": {"name": {...}}}
+    {"endpoints": [...], "workers": [...], "keys": {"name": {...}}, "views": [...]}
 
 The entries are the values of `directory`. The file is looked at a few times a second and read when it has changed;
 whoever writes it renames a complete one into place. A file that is not there or does not decode changes nothing, and is
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from mizzen.serving.gateway.directory import ApiKey, Endpoint, Listener, Worker
+from mizzen.serving.gateway.directory import ApiKey, Endpoint, Listener, View, Worker
 
 log = logging.getLogger("mizzen.gateway")
 LOOK_EVERY_S = 0.1
@@ -25,6 +25,7 @@ class Contents(msgspec.Struct, frozen=True):
     endpoints: list[Endpoint] = []
     workers: list[Worker] = []
     keys: dict[str, ApiKey] = {}
+    views: list[View] = []
 
 
 class FileDirectory:
@@ -71,6 +72,11 @@ class FileDirectory:
                 listener.worker_changed(worker)
         for uid in {worker.uid for worker in old.workers} - {worker.uid for worker in new.workers}:
             listener.worker_gone(uid)
+        for view in new.views:
+            if view not in old.views:
+                listener.view_changed(view)
+        for name_key in {view.key for view in old.views} - {view.key for view in new.views}:
+            listener.view_gone(name_key)
         for endpoint in new.endpoints:
             if endpoint not in old.endpoints:
                 listener.endpoint_changed(endpoint)

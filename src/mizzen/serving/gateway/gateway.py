@@ -12,7 +12,7 @@ something else than inference.
 import asyncio
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,17 @@ import msgspec
 
 from mizzen.serving.gateway import openapi, pages
 from mizzen.serving.gateway.cache.responses import Tiers
-from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, Worker
+from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, View, Worker
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import JSON_HEADERS, Exchange, HeaderMap, HttpExchange, Reply
+from mizzen.serving.gateway.features.source import FeatureServer, FeatureSource
+from mizzen.serving.gateway.features.workers import FunctionWorkers
 from mizzen.serving.gateway.identity import Keyring, Verdict, shown_key
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.observer import Observer
 from mizzen.serving.gateway.parts import GenerateExchange, GenerateStreamExchange
-from mizzen.serving.gateway.paths import Asked, inference_paths, parse_path
+from mizzen.serving.gateway.paths import FEATURES, Asked, inference_paths, parse_path
 from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.rows import RowsExchange
 from mizzen.serving.gateway.service import Service
@@ -58,8 +60,15 @@ class Gateway:
         tiers: Tiers | None = None,
         log_folder: Path | None = None,
         observer: Observer | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
         self.clock = clock
+        self.features = features if features is not None else FeatureSource(None, clock)
+        """What endpoints look up."""
+        self._functions = FunctionWorkers(clock, connect, self._known_workers, self.measures_of)
+        self.features.functions_of = self._functions.of
+        self._feature_server: FeatureServer | None = None
+        """Made when it is first asked."""
         self._connect = connect
         self._tiers = tiers if tiers is not None else Tiers(clock)
         self._observer = observer
@@ -94,8 +103,7 @@ class Gateway:
         try:
             target = self._inference.get(path)
             if target is None or method != "POST":
-                self._other(method, path, headers, body, reply)
-                return None
+                return self._other(method, path, headers, body, reply)
             service, pinned, form, taker = target
             tenant = "" if service.endpoint.anonymous else self._admit(headers, service.key)
             measures = service.measures
@@ -166,16 +174,20 @@ class Gateway:
         verdict, tenant = self.keyring.judge(key, endpoint)
         if verdict is Verdict.ALLOWED:
             return tenant
-        if not self.synced_once.is_set():
-            raise _not_synced()
-        if verdict is Verdict.NO_KEY:
-            message = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
-            raise HttpError(401, message, "unauthenticated")
-        if verdict is Verdict.UNKNOWN_KEY:
-            raise HttpError(401, "the API key is not known", "unauthenticated")
         if verdict is Verdict.FORBIDDEN and endpoint not in self.services:
             raise self._not_found(endpoint)
-        raise HttpError(403, f"the API key is not for endpoint {endpoint[1]} of namespace {endpoint[0]}", "forbidden")
+        raise self._turned_away(verdict, f"the API key is not for endpoint {endpoint[1]} of namespace {endpoint[0]}")
+
+    def _turned_away(self, verdict: Verdict, message: str) -> HttpError:
+        """What a caller is told who may not; `message` to those whose key is good for something else."""
+        if not self.synced_once.is_set():
+            return _not_synced()
+        if verdict is Verdict.NO_KEY:
+            shown = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
+            return HttpError(401, shown, "unauthenticated")
+        if verdict is Verdict.UNKNOWN_KEY:
+            return HttpError(401, "the API key is not known", "unauthenticated")
+        return HttpError(403, message, "forbidden")
 
     def _not_found(self, endpoint: EndpointKey) -> HttpError:
         """That something is not there can be said only once everything that is there was told."""
@@ -183,19 +195,42 @@ class Gateway:
             return _not_synced()
         return HttpError(404, f"no endpoint {endpoint[1]} in namespace {endpoint[0]}", "not_found")
 
-    def _other(self, method: str, path: str, headers: HeaderMap, body: bytes, reply: Reply) -> None:
+    def _other(self, method: str, path: str, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange | None:
         asked = parse_path(path)
         if method not in asked.methods:
             raise HttpError(
                 405, f"{path}: expected {' or '.join(asked.methods)}, got {method}", "bad_method",
                 allow=", ".join(asked.methods),
             )  # fmt: skip
+        if asked.what in FEATURES:
+            return self._vectors(asked, headers, body, reply)
         if asked.model is None:
             answer = self._of_server(asked, headers, body)
         else:
             service, _ = self.admitted((asked.namespace, asked.model), headers)
             answer = self._of_model(asked, service, body)
         reply.response_bytes(200, JSON_HEADERS, _encode(answer))
+        return None
+
+    def _vectors(self, asked: Asked, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange | None:
+        """What the feature server is asked."""
+        if self._feature_server is None:
+            self._feature_server = self.features.server(self.admit_reader, self._declared, self.measures_of)
+        if asked.model is None:
+            return self._feature_server.ask_feast(asked.namespace, headers, body, reply)
+        return self._feature_server.ask(asked.namespace, asked.model, headers, body, reply)
+
+    def admit_reader(self, headers: HeaderMap, namespace: str, views: Sequence[str]) -> None:
+        """Raises `HttpError` where the caller may not read these FeatureViews."""
+        key = shown_key(headers.get("authorization"), headers.get("x-api-key"))
+        verdict = self.keyring.judge_reader(key, namespace, views)
+        if verdict is not Verdict.ALLOWED:
+            named = ", ".join(views)
+            raise self._turned_away(verdict, f"the API key is not for the FeatureViews {named} of {namespace}")
+
+    def _declared(self, key: EndpointKey) -> Endpoint | None:
+        service = self.services.get(key)
+        return service.endpoint if service is not None else None
 
     def _of_server(self, asked: Asked, headers: HeaderMap, body: bytes) -> object:
         match asked.what:
@@ -263,6 +298,7 @@ class Gateway:
             self._unmap(service.endpoint)
             service.record_with(self._recorder(endpoint, service.recorder, service.measures))
             service.update(endpoint)
+        self.features.endpoint_changed(service)
         for path, number, what in inference_paths(endpoint):
             streams = what.startswith("generate") and endpoint.graph is None
             taker = service.streams if streams else service
@@ -273,6 +309,7 @@ class Gateway:
         service = self.services.pop(key, None)
         if service is not None:
             self._unmap(service.endpoint)
+            self.features.endpoint_gone(key)
             service.close()
             if service.recorder is not None:
                 service.recorder.close()
@@ -303,6 +340,13 @@ class Gateway:
         known = key in self.measures or len(self.measures) < ENDPOINTS_MEASURED_MAX
         return self.measures.setdefault(key if known else OTHERS, Measures())
 
+    def _known_workers(self, key: EndpointKey) -> list[Worker]:
+        return list(self._workers_of.get(key, {}).values())
+
+    def _service_of(self, key: EndpointKey) -> Service | None:
+        """The endpoint's, or that of a view's functions."""
+        return self.services.get(key) or self._functions.service(key)
+
     def _recorder(self, endpoint: Endpoint, old: Recorder | None, measures: Measures) -> Recorder | None:
         """Who notes the endpoint's requests, where it wants that."""
         if endpoint.logging is None or self._log_folder is None:
@@ -320,7 +364,7 @@ class Gateway:
             self.worker_gone(worker.uid)
         self._endpoint_of[worker.uid] = key
         self._workers_of.setdefault(key, {})[worker.uid] = worker
-        service = self.services.get(key)
+        service = self._service_of(key)
         if service is not None:
             service.add_worker(worker)
 
@@ -332,13 +376,19 @@ class Gateway:
         del workers[uid]
         if not workers:
             del self._workers_of[key]
-        service = self.services.get(key)
+        service = self._service_of(key)
         if service is not None:
             service.remove_worker(uid)
 
     def _unmap(self, endpoint: Endpoint) -> None:
         for path, _, _ in inference_paths(endpoint):
             self._inference.pop(path, None)
+
+    def view_changed(self, view: View) -> None:
+        self.features.view_changed(view)
+
+    def view_gone(self, key: EndpointKey) -> None:
+        self.features.view_gone(key)
 
     def key_changed(self, name: str, key: ApiKey) -> None:
         self.keyring.put(name, key)

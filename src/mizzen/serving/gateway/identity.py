@@ -7,6 +7,7 @@ has a key of another namespace (403).
 
 import enum
 import hashlib
+from collections.abc import Iterable
 
 from mizzen.serving.gateway.directory import ApiKey, EndpointKey
 
@@ -73,6 +74,19 @@ class Keyring:
         if colon and (endpoint[0], name) in opens:  # who may ask may ask why
             return Verdict.ALLOWED, tenant
         return (Verdict.FORBIDDEN if tenant else Verdict.FOREIGN), tenant
+
+    def judge_reader(self, key: str | None, namespace: str, views: Iterable[str]) -> Verdict:
+        """What becomes of who shows this key and reads these FeatureViews."""
+        if not key or len(key) > KEY_CHARACTERS_MAX:
+            return Verdict.NO_KEY
+        hash_ = hashlib.sha256(key.encode()).hexdigest()
+        keys = self._keys.get(hash_)
+        if keys is None:
+            return Verdict.UNKNOWN_KEY
+        scopes = [found.features for found in keys.values() if found.namespace == namespace]
+        if all(any(scope is None or view in scope for scope in scopes) for view in views):
+            return Verdict.ALLOWED
+        return Verdict.FORBIDDEN if scopes else Verdict.FOREIGN
 
     def _index(self, hash_: str) -> None:
         keys, digest = self._keys[hash_], bytes.fromhex(hash_)

@@ -17,8 +17,9 @@ from typing import Any
 from lightkube.models.core_v1 import PodStatus
 from lightkube.resources.core_v1 import Pod, Secret
 
-from mizzen.kinds import InferenceEndpoint, ModelVersion, names
+from mizzen.kinds import FeatureView, InferenceEndpoint, ModelVersion, names
 from mizzen.kinds.build import Tensor
+from mizzen.kinds.lookups import FeatureLookup
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.scalars import duration_s, quantity
 from mizzen.kinds.serve import Logging as LoggingOptions
@@ -33,12 +34,16 @@ from mizzen.serving.gateway.directory import (
     GraphPlan,
     Listener,
     Logging,
+    Lookup,
     TcpAddress,
     Tenant,
     UnixAddress,
     Version,
+    View,
+    ViewUse,
     Worker,
 )
+from mizzen.serving.gateway.features.workers import functions_key
 from mizzen.serving.gateway.paths import EXPLAIN
 from mizzen.serving.tensors import Signature, TensorSpec
 
@@ -61,7 +66,9 @@ class KubernetesDirectory:
         client = self._client
         versions = Informer(client, ModelVersion)
         endpoints = Informer(client, InferenceEndpoint)
+        views = Informer(client, FeatureView)
         pods = Informer(client, Pod, labels=names.LABEL_ENDPOINT)
+        functions = Informer(client, Pod, labels=names.LABEL_VIEW)
         explainers = Informer(client, Pod, labels=names.LABEL_EXPLAINS)
         secrets = Informer(client, Secret, labels={names.LABEL_API_KEY: "true"})
 
@@ -86,13 +93,16 @@ class KubernetesDirectory:
         endpoints.add_index(BY_VERSION, _versions_served)
         endpoints.subscribe(endpoint_changed)
         versions.subscribe(version_changed)
+        views.subscribe(lambda old, new: _tell_view(listener, old, new))
         pods.subscribe(lambda old, new: _tell_pod(listener, old, new))
+        functions.subscribe(lambda old, new: _tell_pod(listener, old, new))
         explainers.subscribe(lambda old, new: _tell_pod(listener, old, new))
         secrets.subscribe(lambda old, new: _tell_secret(listener, old, new))
         async with asyncio.TaskGroup() as group:
-            for informer in (versions, pods, explainers, secrets, endpoints):
+            informers = (versions, views, pods, functions, explainers, secrets, endpoints)
+            for informer in informers:
                 group.create_task(informer.run())
-            await _synced(versions, pods, explainers, secrets, endpoints)
+            await _synced(*informers)
             listener.synced()
 
 
@@ -112,6 +122,13 @@ def _versions_served(endpoint: InferenceEndpoint) -> list[str]:
     nodes = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
     served = [*endpoint.status.traffic, *(traffic for node in nodes for traffic in node.traffic)]
     return [f"{endpoint.namespace}/{traffic.model_version}" for traffic in served]
+
+
+def _tell_view(listener: Listener, old: FeatureView | None, new: FeatureView | None) -> None:
+    if new is not None:
+        listener.view_changed(view_of(new))
+    elif old is not None:
+        listener.view_gone((old.namespace, old.name))
 
 
 def _tell_pod(listener: Listener, old: Pod | None, new: Pod | None) -> None:
@@ -154,6 +171,7 @@ def endpoint_of(endpoint: InferenceEndpoint, version_named: Callable[[str, str],
         cache=_caching(spec.cache),
         graph=_graph_plan(endpoint, version_named),
         logging=_logging(spec.logging) if spec.logging is not None else None,
+        features=_lookup(spec.features) if spec.features is not None else None,
         hopeless=_hopeless(endpoint),
     )
 
@@ -170,6 +188,7 @@ def explainer_of(endpoint: InferenceEndpoint) -> Endpoint | None:
         queue_rows_max=endpoint.spec.queue.max_rows,
         timeout_s=duration_s(endpoint.spec.queue.timeout),
         versions=tuple(Version(part.model, part.version, part.digest, part.percent) for part in traffic),
+        features=_lookup(endpoint.spec.features) if endpoint.spec.features is not None else None,
         hopeless=_hopeless(endpoint),
     )
 
@@ -211,6 +230,25 @@ def _logging(wanted: LoggingOptions) -> Logging:
     )  # fmt: skip
 
 
+def view_of(view: FeatureView) -> View:
+    """What a FeatureView means here."""
+    audit = view.spec.audit
+    report = view.status.skew
+    skew = report.differing / report.values if report is not None and report.values else None
+    return View(view.namespace, view.name, view.status.digest or "", audit.sample if audit is not None else 0.0, skew)
+
+
+def _lookup(wanted: FeatureLookup) -> Lookup:
+    uses = (
+        ViewUse(
+            view=used.view, version=used.version, features=tuple(used.features), prefix=used.prefix, keys=used.keys,
+            missing=used.missing, stale=used.stale, unavailable=used.unavailable,
+        )
+        for used in wanted.views
+    )  # fmt: skip
+    return Lookup(tuple(uses), dict(wanted.columns))
+
+
 def _hopeless(endpoint: InferenceEndpoint) -> str | None:
     """Why no version will come unless something is changed: the only candidate was given up, or there is none."""
     status = endpoint.status
@@ -243,6 +281,8 @@ def worker_of(pod: Pod) -> Worker | None:
     endpoint, explains = meta.labels.get(names.LABEL_ENDPOINT), meta.labels.get(names.LABEL_EXPLAINS)
     if explains is not None:
         endpoint = explains + EXPLAIN
+    if names.LABEL_VIEW in meta.labels and meta.namespace is not None:
+        _, endpoint = functions_key(meta.namespace, meta.labels[names.LABEL_VIEW])
     ready = any(c.type == "Ready" and c.status == "True" for c in (pod.status and pod.status.conditions) or ())
     if endpoint is None or not ready or meta.deleted is not None or meta.namespace is None or pod.status is None:
         return None
@@ -282,8 +322,8 @@ def key_of(secret: Secret) -> ApiKey | None:
         return None
     data = secret.data or {}
     try:
-        hash_, endpoints = (
-            base64.b64decode(data.get(name, ""), validate=True).decode() for name in ("hash", "endpoints")
+        hash_, endpoints, features = (
+            base64.b64decode(data.get(name, ""), validate=True).decode() for name in ("hash", "endpoints", "features")
         )
     except (binascii.Error, UnicodeDecodeError) as error:
         log.warning("Secret %s: expected base64 of text: %s", meta.key, error)
@@ -292,5 +332,10 @@ def key_of(secret: Secret) -> ApiKey | None:
     if _HASH.match(hash_) is None:
         log.warning("Secret %s: data.hash: expected the 64 hex digits of a SHA-256", meta.key)
         return None
-    scope = frozenset(filter(None, (name.strip() for name in endpoints.split(","))))
-    return ApiKey(hash_, meta.namespace, None if "*" in scope else scope)
+    return ApiKey(hash_, meta.namespace, _scope(endpoints), _scope(features))
+
+
+def _scope(names_: str) -> frozenset[str] | None:
+    """Names separated by commas; `None`: all."""
+    scope = frozenset(filter(None, (name.strip() for name in names_.split(","))))
+    return None if "*" in scope else scope

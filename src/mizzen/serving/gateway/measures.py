@@ -73,7 +73,17 @@ class Measures(msgspec.Struct):
     request_rows: Histogram = msgspec.field(default_factory=_rows)
     """Of requests answered well."""
     logged: int = 0
-    """Requests put into the prediction log."""
+    """Records put into the prediction log: requests, and parts of answers."""
+    features_read: dict[str, int] = {}
+    """Entities that were looked up, by view; and those of them that …"""
+    features_missing: dict[str, int] = {}
+    """… nobody has seen."""
+    features_stale: dict[str, int] = {}
+    """… whose newest row is older than the view's ttl."""
+    features_unavailable: dict[str, int] = {}
+    """Entities that were not looked up since the store did not answer, by view."""
+    features_s: Histogram = msgspec.field(default_factory=_seconds)
+    """From a decoded request to the model's inputs."""
     versions: dict[int, VersionMeasures] = {}
     """By version number: the latest `VERSIONS_MAX`."""
 

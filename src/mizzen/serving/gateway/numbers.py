@@ -15,7 +15,7 @@ from mizzen.serving.gateway.measures import Histogram, Measures
 
 STALE_AFTER_S = 5.0
 """What stands now (gauges) in numbers older than this is that of a process that is gone."""
-SEEN_ALIKE = frozenset({"workers", "cache_machine_bytes", "log_lost", "log_waiting_bytes", "log_age_s"})
+SEEN_ALIKE = frozenset({"workers", "cache_machine_bytes", "log_lost", "log_waiting_bytes", "log_age_s", "feature_skew"})
 
 
 class Standing(msgspec.Struct):
@@ -33,6 +33,7 @@ class Standing(msgspec.Struct):
     log_lost: int = 0
     log_waiting_bytes: int = 0
     log_age_s: float = 0.0
+    feature_skew: float = 0.0
 
 
 class Numbers(msgspec.Struct):

@@ -4,7 +4,6 @@ It describes the two ways to ask: rows by column name, and the Open Inference Pr
 is what the gateway checks.
 """
 
-import sys
 from typing import Any
 
 from mizzen.serving.gateway.errors import HttpError
@@ -27,10 +26,8 @@ _REFUSALS = {
     "503": "No worker is there; Retry-After says when to come again.",
     "504": "No answer within the request's time.",
 }
-_LARGEST = {
-    "FP16": 65504.0, "BF16": (2 - 2**-7) * 2.0**127, "FP32": (2 - 2**-23) * 2.0**127, "FP64": sys.float_info.max,
-}  # fmt: skip
-"""Finite numbers; JSON has no others."""
+_BEYOND = {"FP16": 65520.0, "BF16": (2 - 2**-8) * 2.0**127, "FP32": (2 - 2**-24) * 2.0**127}
+"""The least number that rounds to infinity, where a number of JSON can be as large."""
 
 
 def document(service: Service, number: int | None) -> dict[str, Any]:
@@ -130,8 +127,9 @@ def _value(spec: TensorSpec) -> dict[str, Any]:
 def _element(spec: TensorSpec) -> dict[str, Any]:
     datatype = DATATYPES[spec.datatype]
     if datatype.json == "number":
-        largest = _LARGEST[datatype.name]
-        return {"type": ["number", "null"], "format": datatype.name.lower(), "minimum": -largest, "maximum": largest}
+        number = {"type": ["number", "null"], "format": datatype.name.lower()}
+        beyond = _BEYOND.get(datatype.name)
+        return number if beyond is None else {**number, "exclusiveMinimum": -beyond, "exclusiveMaximum": beyond}
     if datatype.json == "integer":
         bits = 8 * datatype.size
         signed = datatype.name.startswith("I")

@@ -8,6 +8,8 @@ route for people.
     [/namespaces/NS]/v2/repository/index
     [/namespaces/NS]/v2/trace/setting
     [/namespaces/NS]/v1/endpoints/M:predict|explain
+    [/namespaces/NS]/v1/features/SERVICE                         vectors of features
+    [/namespaces/NS]/get-online-features                         the same as Feast has it
 """
 
 import re
@@ -23,6 +25,8 @@ EXPLAIN = ":explain"
 """After an endpoint's name, that of the endpoint that explains its answers (`POST …/NAME:explain`)."""
 
 
+FEATURES = ("features", "get-online-features")
+"""What the feature server answers."""
 INFERENCE = ("infer", "generate", "generate_stream")
 """What is asked of a version by a path of its own, and answered by a worker."""
 _PATH = re.compile(
@@ -30,11 +34,14 @@ _PATH = re.compile(
     (/v2/?(?P<server>|health/live|health/ready|models|models/stats|repository/index|trace/setting)
     |/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?
      (/(?P<what>ready|config|stats|infer|generate|generate_stream|openapi\.json|trace/setting))?
-    |/v1/endpoints/(?P<endpoint>[^/:]+):(?P<verb>predict|explain))$""",
+    |/v1/endpoints/(?P<endpoint>[^/:]+):(?P<verb>predict|explain)
+    |/v1/(?P<vectors>features)/(?P<service>[^/]+)
+    |/(?P<feast>get-online-features))$""",
     re.VERBOSE,
 )
 _READ = ("GET", "HEAD")
 _METHODS = {
+    "features": ("POST",), "get-online-features": ("POST",),
     "infer": ("POST",), "predict": ("POST",), "generate": ("POST",), "generate_stream": ("POST",),
     "repository/index": ("POST",), "trace/setting": (*_READ, "POST"),
 }  # fmt: skip
@@ -62,8 +69,8 @@ def parse_path(path: str) -> Asked:
     if match["server"] is not None:
         what = match["server"] or "metadata"
         return Asked(what, _METHODS.get(what, _READ), namespace)
-    what = match["verb"] or match["what"] or "metadata"
-    model, version = match["endpoint"] or match["model"], match["version"]
+    what = match["verb"] or match["what"] or match["vectors"] or match["feast"] or "metadata"
+    model, version = match["endpoint"] or match["model"] or match["service"], match["version"]
     if what == "explain":
         what, model = "predict", f"{model}{EXPLAIN}"
     number = version_number(version) if version is not None else None

@@ -37,6 +37,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Where the scaling controller listens (`reporting`)."""
     log_dir: str | None = None
     """Folder of the prediction log's rings; `None`: nothing is logged."""
+    online_url: str | None = None
+    """The online store of features (`lmdb:///…`, `redis://…`); `None`: endpoints cannot look features up."""
     traces_url: str | None = None
     """An OpenTelemetry collector (OTLP over HTTP); `None`: nothing is traced."""
     traces_ratio: float = 1.0

@@ -19,6 +19,7 @@ from mizzen.serving.gateway import pages
 from mizzen.serving.gateway.beginning import client_of
 from mizzen.serving.gateway.cache.machine import MachineCache
 from mizzen.serving.gateway.cache.responses import Remote, Tiers
+from mizzen.serving.gateway.features.source import FeatureSource
 from mizzen.serving.gateway.file import FileDirectory
 from mizzen.serving.gateway.gateway import Gateway
 from mizzen.serving.gateway.grpc.calls import Calls
@@ -76,7 +77,8 @@ async def run(plan: Plan) -> None:
     observer = observer_of(plan, time.monotonic)
     machine = MachineCache(Path(plan.metrics_dir) / "answers", plan.slot, time.monotonic)
     tiers = Tiers(time.monotonic, machine=machine, remote=_remote(os.environ.get("MIZZEN_CACHE_REDIS")))
-    gateway = Gateway(time.monotonic, tiers=tiers, log_folder=log_dir, observer=observer)
+    features = FeatureSource(plan.online_url, time.monotonic, log_folder=log_dir)
+    gateway = Gateway(time.monotonic, tiers=tiers, log_folder=log_dir, observer=observer, features=features)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
     gateway.tracing = pages.tracing(plan.traces_ratio if plan.traces_url is not None else 0.0)
@@ -100,6 +102,7 @@ async def run(plan: Plan) -> None:
         _stop(loop, server)
         await ending
     metrics.write()
+    gateway.features.close()
     machine.close()
     announcing.cancel()
     for task in tasks:

@@ -22,7 +22,9 @@ from mizzen.serving.gateway.directory import Endpoint, Logging
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.parts import PartsExchange
 from mizzen.serving.gateway.served import Served
+from mizzen.serving.oip import InferenceRequest
 from mizzen.serving.predictionlog.layout import STREAM_ENDING, folder_of
 from mizzen.serving.predictionlog.record import Stream, encode_chunk, is_fixed, joined, redactions, stream_id
 from mizzen.serving.predictionlog.ring import RingError, RingProducer
@@ -50,7 +52,10 @@ def share_of(text: str) -> float:
 class _Noted:
     """How the records of one version are written."""
 
-    __slots__ = ("features", "fixed_inputs", "fixed_outputs", "hidden_inputs", "hidden_outputs", "name", "stream")
+    __slots__ = (
+        "fixed_features", "fixed_inputs", "fixed_outputs", "hidden_features", "hidden_inputs", "hidden_outputs", "name",
+        "stream",
+    )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, options: Logging, served: Served | None) -> None:
         owner: dict[str, Any] = {
@@ -63,6 +68,11 @@ class _Noted:
                 "model": version.model, "version": version.version, "digest": version.digest,
                 "inputs": signature.inputs, "outputs": signature.outputs, "columns": signature.columns,
             }  # fmt: skip
+            if served.features is not None:
+                owner |= {
+                    "inputs": served.asked.inputs, "columns": served.asked.columns,
+                    "features": signature.inputs, "feature_columns": signature.columns,
+                }  # fmt: skip
         self.stream = stream = Stream(**owner)
         self.name = stream_id(stream)
         together = stream.signature.batchable
@@ -70,6 +80,8 @@ class _Noted:
             together and is_fixed(stream.inputs),
             together and is_fixed(stream.outputs),
         )
+        self.fixed_features = together and is_fixed(stream.features)
+        self.hidden_features = redactions(stream.features, stream.feature_columns, options.redact)
         self.hidden_inputs = redactions(stream.inputs, stream.columns, options.redact)
         self.hidden_outputs = redactions(stream.outputs, (), options.redact)
 
@@ -99,6 +111,7 @@ class Recorder:
         self._served: Served | None = None
         self._records: list[tuple[Any, ...]] = []
         self._inputs: list[Sequence[Tensor]] = []
+        self._features: list[Sequence[Tensor]] = []
         self._outputs: list[Sequence[Tensor]] = []
         self._rows = 0
         self._compute_s: float | None = None
@@ -160,36 +173,97 @@ class Recorder:
         self._records.append((
             decoded.id, rows, came_s, sent_s - came_s if sent_s is not None else None, self._compute_s,
             now - came_s, self._batch_rows, exchange.tenant or None, exchange.unit,
-            "traffic" if exchange.pinned is None else "pinned", exchange.trace_id, 200, "ok", None,
+            _assignment(exchange), exchange.trace_id, 200, "ok", None,
         ))  # fmt: skip
         if not decoded.rows:
             self.flush()
             return
-        self._inputs.append(decoded.inputs)
+        self._inputs.append(decoded.inputs if decoded.given is None else decoded.given)
+        if decoded.given is not None:
+            self._features.append(decoded.inputs)
         self._outputs.append(outputs)
         self._rows += rows
         if self._rows >= CHUNK_ROWS:
             self.flush()
 
+    def part(
+        self, exchange: PartsExchange, served: Served, outputs: Sequence[Tensor], compute_s: float, now: float
+    ) -> None:
+        """A part of an answer is about to be passed on. The request gets an id if it has none."""
+        decoded = exchange.decoded
+        assert decoded is not None, "what is answered was decoded"
+        if decoded.id is None:
+            decoded.id = self.new_id()
+        if self._options.sample < 1.0 and not self._is_sampled(exchange, decoded.id):
+            return
+        self.flush()
+        rows = outputs[0].shape[0] if served.batchable else 1
+        first = exchange.parts == 0
+        together = first and rows == decoded.rows
+        self._compute_s, self._batch_rows, self._served = compute_s, None, served
+        if first and not together:
+            self._asked(exchange, served, decoded, now)
+        if rows:
+            self._one(exchange, served, rows, now, exchange.parts)
+            self._outputs.append(outputs)
+            if together:
+                self._inputs.append(decoded.inputs)
+            self.flush()
+        exchange.noted = True
+
+    def streamed(self, exchange: PartsExchange, served: Served, now: float) -> None:
+        """All parts were passed on. They are noted, but where there were none."""
+        decoded = exchange.decoded
+        assert decoded is not None, "what is answered was decoded"
+        if not exchange.parts:
+            if decoded.id is None:
+                decoded.id = self.new_id()
+            if self._is_sampled(exchange, decoded.id):
+                self.flush()
+                self._compute_s = None
+                self._asked(exchange, served, decoded, now)
+
+    def _asked(self, exchange: Exchange, served: Served, decoded: InferenceRequest, now: float) -> None:
+        """The request without its answer."""
+        self._one(exchange, served, decoded.rows, now, None)
+        self._inputs.append(decoded.inputs)
+        self.flush()
+
+    def _one(self, exchange: Exchange, served: Served, rows: int, now: float, part: int | None) -> None:
+        decoded, came_s, sent_s = exchange.decoded, exchange.came_s, exchange.sent_s
+        self._served = served
+        self._records.append((
+            decoded.id if decoded is not None else None, rows, came_s, sent_s - came_s if sent_s is not None else None,
+            self._compute_s, now - came_s, None, exchange.tenant or None, exchange.unit, _assignment(exchange),
+            exchange.trace_id, 200, "ok", None, part,
+        ))  # fmt: skip
+
     def refused(self, exchange: Exchange, served: Served | None, error: HttpError) -> None:
-        """A request had no answer. `served` is the version that was to answer, where one was chosen."""
+        """A request had no answer, or not all of it. `served` is the version that was to answer, where one was
+        chosen.
+        """
         decoded, options = exchange.decoded, self._options
+        part: int | None = None
+        if isinstance(exchange, PartsExchange) and exchange.noted:
+            part = exchange.parts  # its inputs are there already
         id_ = (decoded.id if decoded is not None else None) or self.new_id()
         if not options.errors and not self._is_sampled(exchange, id_):
             return
         self.flush()
         now, came_s, sent_s = self._clock(), exchange.came_s, exchange.sent_s
-        known = decoded is not None and served is not None
+        known = decoded is not None and served is not None and part is None
         self._served = served
         self._records.append((
-            id_, decoded.rows if decoded is not None and served is not None else 1, came_s,
+            id_, decoded.rows if decoded is not None and known else 1, came_s,
             sent_s - came_s if sent_s is not None else None, None, now - came_s, None,
             exchange.tenant or None, exchange.unit,
-            None if served is None else "traffic" if exchange.pinned is None else "pinned", exchange.trace_id,
-            error.status, error.outcome, error.message[:ERROR_CHARACTERS_MAX],
+            None if served is None else _assignment(exchange), exchange.trace_id,
+            error.status, error.outcome, error.message[:ERROR_CHARACTERS_MAX], part,
         ))  # fmt: skip
         if known and decoded is not None:
-            self._inputs.append(decoded.inputs)
+            self._inputs.append(decoded.inputs if decoded.given is None else decoded.given)
+            if decoded.given is not None:
+                self._features.append(decoded.inputs)
         self.flush()
 
     def flush(self) -> None:
@@ -211,6 +285,7 @@ class Recorder:
             self._measures.logged += len(records)
         records.clear()
         self._inputs.clear()
+        self._features.clear()
         self._outputs.clear()
         self._rows = 0
 
@@ -223,14 +298,15 @@ class Recorder:
 
     def _chunk(self) -> bytes:
         noted = self._noted.get(self._served) or self._note(self._served)
-        stream, inputs, outputs = noted.stream, self._inputs, self._outputs
+        stream, inputs, outputs, features = noted.stream, self._inputs, self._outputs, self._features
         chunk: tuple[Any, ...] = (
             noted.name, self._wall() - self._clock(), self._records,
             joined(inputs, stream.inputs, noted.hidden_inputs) if inputs else [],
             joined(outputs, stream.outputs, noted.hidden_outputs) if outputs else [],
-            [],
+            joined(features, stream.features, noted.hidden_features) if features else [],
             None if noted.fixed_inputs or not inputs else _shapes(inputs),
             None if noted.fixed_outputs or not outputs else _shapes(outputs),
+            None if noted.fixed_features or not features else _shapes(features),
         )  # fmt: skip
         return encode_chunk(chunk)
 
@@ -258,6 +334,10 @@ class Recorder:
         self._ring.count_lost(self._lost_unwritten)
         self._lost_unwritten = 0
         return self._ring
+
+
+def _assignment(exchange: Exchange) -> str:
+    return "traffic" if exchange.pinned is None else "pinned"
 
 
 def _shapes(tensors: Sequence[Sequence[Tensor]]) -> list[list[tuple[int, ...]]]:

@@ -6,6 +6,7 @@ the other.
 """
 
 from collections.abc import Hashable, Sequence
+from typing import Any, Protocol
 
 from mizzen.policy.queue import Batch
 from mizzen.serving.frames import FrameError, TensorHead
@@ -17,16 +18,29 @@ from mizzen.serving.rows import RowsCodec
 from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, row_slices
 
 
+class FeatureLookup(Protocol):
+    """The station where keys become the model's inputs (`features.stage.Bound`)."""
+
+    asked: Signature
+
+    def take(self, exchange: Any, served: "Served") -> None: ...
+
+
 class Served:
     """One version of one endpoint's model."""
 
     __slots__ = (
-        "_endpoint", "_fixed", "_generating", "_output_names", "_rows", "batchable", "by_size", "counted", "decoder",
-        "digest", "encoder", "message_decoder", "message_encoder", "signature", "version",
+        "_endpoint", "_fixed", "_generating", "_output_names", "_rows", "asked", "batchable", "by_size", "counted",
+        "decoder", "digest", "encoder", "features", "message_decoder", "message_encoder", "signature", "version",
     )  # fmt: skip
 
     def __init__(
-        self, endpoint: str, version: Version, signature: Signature, counted: VersionMeasures | None = None
+        self,
+        endpoint: str,
+        version: Version,
+        signature: Signature,
+        counted: VersionMeasures | None = None,
+        features: FeatureLookup | None = None,
     ) -> None:
         self._endpoint = endpoint
         self.version = version
@@ -34,8 +48,12 @@ class Served:
         """What it did."""
         self.digest = version.digest
         self.signature = signature
+        self.features = features
+        """What looks features up for its requests; `None`: they carry all that the model takes."""
+        self.asked = signature if features is None else features.asked
+        """What requests carry."""
         self.batchable = signature.batchable
-        self.decoder = RequestDecoder(signature)
+        self.decoder = RequestDecoder(self.asked)
         self.encoder = ResponseEncoder(endpoint, str(version.version), signature)
         self.message_decoder = MessageDecoder(self.decoder.expected)
         self.message_encoder = MessageEncoder(endpoint, str(version.version), signature)
@@ -50,14 +68,14 @@ class Served:
     def rows(self) -> RowsCodec:
         """The form of requests for people; made when it is first asked for."""
         if self._rows is None:
-            self._rows = RowsCodec(self._endpoint, str(self.version.version), self.signature)
+            self._rows = RowsCodec(self._endpoint, str(self.version.version), self.asked)
         return self._rows
 
     @property
     def generating(self) -> GenerateCodec:
         """The form of `generate`; made when it is first asked for."""
         if self._generating is None:
-            self._generating = GenerateCodec(self._endpoint, str(self.version.version), self.signature)
+            self._generating = GenerateCodec(self._endpoint, str(self.version.version), self.asked)
         return self._generating
 
     def group(self, request: InferenceRequest) -> Hashable:

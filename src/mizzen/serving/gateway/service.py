@@ -5,8 +5,9 @@ links, and the directory (`update`, `add_worker`, …). Each is told to the queu
 commands is done: batches are sent, answers taken apart and encoded, refusals and expiries answered. There is one timer,
 at the earliest deadline, and no task.
 
-The stations of an exchange, each in one place: `accept` (version, decoding), `enqueue` (a decoded request waits; what
-answers without a worker stands before it), `_send`, `_deliver`, and its end (`ends`).
+The stations of an exchange, each in one place: `accept` (version, decoding), the look-up of features where it has any,
+`onward`, `enqueue` (a decoded request waits; what answers without a worker stands before it), `_send`, `_deliver`, and
+its end (`ends`).
 
 Requests that came in one turn of the event loop are assigned together at its end, so that what came at once is one
 batch.
@@ -29,6 +30,8 @@ from mizzen.serving.gateway.directory import Endpoint, Version, Worker
 from mizzen.serving.gateway.ends import Ends, expired, failed, refused
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
+from mizzen.serving.gateway.features.binding import Binding
+from mizzen.serving.gateway.features.source import Stage
 from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.parking import Parking
@@ -68,7 +71,8 @@ class Service:
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._queue = Queue(endpoint.rules)
-        self._traffic = Traffic(endpoint, measures, chance)
+        self._features = Binding(self)
+        self._traffic = Traffic(endpoint, measures, chance, self._features)
         self._served = self._traffic.served
         self._ends = Ends(endpoint.name, measures, self._served.get, recorder)
         self._links: dict[str, Link] = {}
@@ -104,20 +108,29 @@ class Service:
             raise HttpError(400, str(error), "bad_request") from error
         if decoded.timeout_us:
             exchange.deadline_s = min(exchange.deadline_s, exchange.came_s + decoded.timeout_us / 1e6)
+        if served.features is not None:
+            self._expect_room(decoded.rows)
+            served.features.take(exchange, served)
+        else:
+            self.onward(exchange, served)
+
+    def onward(self, exchange: Exchange, served: Served) -> None:
+        """Takes an exchange whose inputs are the model's. Raises `HttpError` where it is refused."""
         if self.cache is not None:
             self.cache.take(exchange, served)
         else:
             self.enqueue(exchange, served)
+
+    def serves(self, served: Served) -> bool:
+        """Whether that version is still there."""
+        return served.digest in self._traffic.served
 
     def enqueue(self, exchange: Exchange, served: Served) -> None:
         """The decoded request waits for a worker of that version. Raises `HttpError` where there is no place for it."""
         decoded = exchange.decoded
         assert decoded is not None, "what is queued is decoded"
         queue = self._queue
-        if decoded.rows > queue.rules.rows_max:
-            raise HttpError(
-                413, f"inputs: expected at most {queue.rules.rows_max} rows, got {decoded.rows}", "too_large"
-            )
+        self._expect_room(decoded.rows)
         size = 0
         for tensor in decoded.inputs:
             size += len(tensor.data)
@@ -137,6 +150,12 @@ class Service:
             exchange.split = Split(ticket.parts, decoded.inputs)
         self._wake_at(exchange.deadline_s)
         self._assign_soon()
+
+    def _expect_room(self, rows: int) -> None:
+        """Raises `HttpError` where so many rows never have a place."""
+        most = self._queue.rules.rows_max
+        if rows > most:
+            raise HttpError(413, f"inputs: expected at most {most} rows, got {rows}", "too_large")
 
     def leave(self, exchange: Exchange) -> None:
         """The client has gone: nobody waits for that answer any more."""
@@ -207,10 +226,15 @@ class Service:
         self._update_cache(endpoint)
         for digest in gone:
             self._move(digest)
-        if self._traffic.current or endpoint.hopeless is not None:
+        if self._traffic.current or endpoint.hopeless is not None or self._features.problem is not None:
             self._unpark()
             self.streams.look_again()
         self._assign_soon()
+
+    def look_up(self, stage: Stage | None, problem: str | None) -> None:
+        """From now on features are looked up so; `None`: they cannot be, for that reason, unless they are already."""
+        self._features.opened(stage, problem)
+        self.update(self.endpoint)
 
     def refresh(self) -> None:
         """Another endpoint has changed: what concerns graphs."""

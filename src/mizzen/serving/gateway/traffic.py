@@ -13,6 +13,7 @@ from mizzen.policy.traffic import Shares
 from mizzen.serving.gateway.directory import Endpoint, Version
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
+from mizzen.serving.gateway.features.binding import Binding
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.tensors import Signature
@@ -21,9 +22,15 @@ from mizzen.serving.tensors import Signature
 class Traffic:
     """The versions of one endpoint."""
 
-    __slots__ = ("_chance", "_endpoint", "_measures", "_shares", "_sharing", "current", "served")
+    __slots__ = ("_chance", "_endpoint", "_features", "_measures", "_shares", "_sharing", "current", "served")
 
-    def __init__(self, endpoint: Endpoint, measures: Measures, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        measures: Measures,
+        chance: Callable[[], float] = random.random,
+        features: Binding | None = None,
+    ) -> None:
         self.served: dict[str, Served] = {}
         """By digest: what gets traffic, and what got it while answers are due."""
         self.current: list[Served] = []
@@ -31,6 +38,8 @@ class Traffic:
         self._endpoint = endpoint
         self._measures = measures
         self._chance = chance
+        self._features = features if features is not None else Binding(None)
+        """What looks features up for them."""
         self._shares: Shares | None = None
         """`None`: one version gets all."""
         self._sharing: list[Served] = []
@@ -47,15 +56,16 @@ class Traffic:
         Returns the digests of `served` that get no traffic any more.
         """
         current = []
+        self._features.begin(self._endpoint, endpoint)
         for version in sorted(endpoint.versions, key=lambda version: -version.percent):
             old = self.served.get(version.digest)
             signature = version.signature or (old.signature if old is not None else told(version.digest))
             if signature is None:
                 continue
-            if old is None or old.version != version or old.signature != signature:
-                old = Served(endpoint.name, version, signature, self._measures.version(version.version))
-            self.served[version.digest] = old
-            current.append(old)
+            served = self._features.served(endpoint, version, signature, self._measures.version(version.version), old)
+            if served is not None:
+                self.served[version.digest] = served
+                current.append(served)
         self.serve(endpoint, current)
         return [digest for digest in self.served if all(served.digest != digest for served in current)]
 
@@ -90,13 +100,17 @@ class Traffic:
                 raise HttpError(404, f"version: expected one that gets traffic ({known}), got {pinned}", "not_found")
         if not self._endpoint.versions and self._endpoint.hopeless is not None:
             raise HttpError(503, self._endpoint.hopeless, "unavailable", retry_after_s=1.0)
+        if self._features.problem is not None:
+            raise HttpError(503, self._features.problem, "unavailable", retry_after_s=1.0)
         return None
 
     def signature(self, number: int | None) -> tuple[Version, Signature] | None:
-        """What a version takes and gives; the one with most traffic where no number is said; `None`: not known."""
+        """What a version's requests carry and what it gives; the one with most traffic where no number is said. `None`:
+        not known.
+        """
         for served in self.current:
             if number is None or served.version.version == number:
-                return served.version, served.signature
+                return served.version, served.asked
         return None
 
     def successor(self, served: Served) -> Served | None:

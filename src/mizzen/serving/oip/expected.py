@@ -55,6 +55,8 @@ class InferenceRequest(msgspec.Struct):
     binary: bool = False
     parameters: dict[str, Parameter] | None = None
     """What else the client said, for a model that reads it."""
+    given: list[Tensor] | None = None
+    """What the client sent, where the inputs were made of it: keys, whose features were looked up."""
 
 
 class ExpectedInput:

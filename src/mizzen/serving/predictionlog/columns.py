@@ -4,6 +4,7 @@ The table has one row for each row of a request. Its columns, those of the recor
 
     time, date (UTC)                     when the request came; the table is partitioned by date
     request_id, row                      the client's id or the gateway's; the row's place in the request
+    part                                 of an answer in parts: which one; the inputs are with the first
     namespace, endpoint, model, version, digest, assignment, tenant, unit, trace_id
     status, outcome, error               as in the metrics; `ok` where it was answered
     queue_s, compute_s, total_s, batch_rows
@@ -45,10 +46,11 @@ def to_table(streams: dict[str, Stream], chunks: Iterable[Chunk]) -> pa.Table:
 
     Raises `ValueError` where a chunk's bytes are not what its stream says.
     """
-    alike: dict[tuple[str, bool, bool], list[Chunk]] = {}
+    alike: dict[tuple[str, bool, bool, bool], list[Chunk]] = {}
     for chunk in chunks:
-        alike.setdefault((chunk.stream, bool(chunk.inputs), bool(chunk.outputs)), []).append(chunk)
-    tables = [_alike(streams[name], group) for (name, _, _), group in alike.items()]
+        parts = bool(chunk.inputs), bool(chunk.outputs), bool(chunk.features)
+        alike.setdefault((chunk.stream, *parts), []).append(chunk)
+    tables = [_alike(streams[name], group) for (name, *_), group in alike.items()]
     return unified(tables)
 
 
@@ -135,6 +137,7 @@ def _facts(
         "date": spread(times.cast(pa.timestamp("us")).cast(pa.date32())),
         "request_id": fact("id", text),
         "row": pa.array((np.arange(len(of_record)) - starts[of_record]).astype(np.int32)),
+        "part": fact("part", pa.int32()),
         "namespace": same(stream.namespace, text),
         "endpoint": same(stream.endpoint, text),
         "model": same(stream.model or None, text),
@@ -185,7 +188,7 @@ class _Data:
 
 
 def _tensors(prefix: str, stream: Stream, specs: Sequence[TensorSpec], data: _Data) -> dict[str, pa.Array]:
-    names = stream.columns if prefix == "input" else ()
+    names = {"input": stream.columns, "feature": stream.feature_columns}.get(prefix, ())
     hidden = redactions(specs, names, stream.redact)
     columns: dict[str, pa.Array] = {}
     batchable = stream.signature.batchable

@@ -31,6 +31,8 @@ class Stream(msgspec.Struct, frozen=True):
     """What was looked up for the request, as it was used."""
     columns: tuple[str, ...] = ()
     """Names of the columns of the only input, where that is a matrix."""
+    feature_columns: tuple[str, ...] = ()
+    """The same of the only feature."""
     redact: tuple[str, ...] = ()
     sink: str = ""
     """Where CloudEvents go; empty: nowhere."""
@@ -76,6 +78,10 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     status: int
     outcome: str
     error: str | None
+    part: int | None = None
+    """Of an answer in parts: which one it is, from 0. The first has the request's inputs with it, the others have none;
+    a failure after some parts has the number of the one that did not come.
+    """
 
 
 class Chunk(msgspec.Struct, array_like=True, gc=False):

@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
@@ -61,7 +61,7 @@ class Task(msgspec.Struct, frozen=True, rename="camel"):
     """A batch, or a part of a stream, that runs longer than this fails the liveness probe, and the Pod is restarted."""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Task":
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Raises `TaskError` where `MIZZEN_TASK` is absent or is no task."""
         text = environment.get("MIZZEN_TASK")
         if text is None:

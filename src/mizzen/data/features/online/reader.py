@@ -70,7 +70,7 @@ class OnlineReader:
     def __init__(
         self, store: OnlineStore, view: OnlineView, now_us: Callable[[], int], namespace: str = "default"
     ) -> None:
-        self._store, self._view, self._now_us, self._namespace = store, view, now_us, namespace
+        self._store, self.view, self._now_us, self._namespace = store, view, now_us, namespace
         self._served_key = view.served(namespace)
         self._prefix = view.prefix(namespace, 0)
         self._served: bytes | None = None
@@ -79,8 +79,11 @@ class OnlineReader:
     def one(self, entity: Sequence[Any], at_us: int | None = None) -> dict[str, Any]:
         """The features of one entity by name; as nobody's where it is unknown."""
         at_us = self._now_us() if at_us is None else at_us
-        record = self._records([entity], at_us)[0][0]
-        layout = self._view.layout
+        return self.values(self._records([entity], at_us)[0][0], at_us)
+
+    def values(self, record: bytes, at_us: int) -> dict[str, Any]:
+        """The features by name, of a record that holds at the time."""
+        layout = self.view.layout
         if not self._moving:
             return layout.values(record)
         found = layout.values(record, defaults=False)
@@ -92,22 +95,41 @@ class OnlineReader:
         """The features of many entities, in their order."""
         at_us = self._now_us() if at_us is None else at_us
         records, found = self._records(entities, at_us)
+        return self.vectors(records, found, at_us)
+
+    def vectors(self, records: list[bytes], found: Sequence[bool], at_us: int) -> Vectors:
+        """The same of records that hold at the time."""
         heads = [HEAD.unpack_from(record) for record in records]
         event_us, then_us = (np.array([head[i] for head in heads], dtype=np.int64) for i in (0, 2))
-        return Vectors(self._view, records, found, event_us, self._moving, then_us, at_us)
+        return Vectors(self.view, records, np.asarray(found, dtype=bool), event_us, self._moving, then_us, at_us)
 
-    def _records(self, entities: Sequence[Sequence[Any]], at_us: int) -> tuple[list[bytes], Array]:
-        """Records whose values hold at the time."""
+    def _records(self, entities: Sequence[Sequence[Any]], at_us: int) -> tuple[list[bytes], list[bool]]:
+        """Records whose values hold at the time, and which of the entities somebody has seen."""
         while True:
-            keys = self._view.keys(self._prefix, entities)
-            served, *stored = self._store.get([self._served_key, *keys])
-            if served == self._served or self._is_current(served):
-                break
+            found = self.read(self._store.get(self.asked(entities)), at_us)
+            if found is not None:
+                return found
+
+    def asked(self, entities: Sequence[Sequence[Any]]) -> list[bytes]:
+        """The keys to be looked up for entities: what the store has there goes to `read`.
+
+        Raises `RequestUnfit` where a value is of another type than the view's key.
+        """
+        return [self._served_key, *self.view.keys(self._prefix, entities)]
+
+    def read(self, stored: Sequence[bytes | None], at_us: int) -> tuple[list[bytes], list[bool]] | None:
+        """Records whose values hold at the time, and which of the entities somebody has seen.
+
+        `None` where another generation is served by now: ask again. Raises `StoreUnavailable` where there is none.
+        """
+        served = stored[0]
+        if served != self._served and not self._is_current(served):
+            return None
         records: list[bytes] = []
         stale: list[int] = []
-        nobody, unpack = self._view.nobody, HEAD.unpack_from
-        holding_at = self._view.layout.holding_at
-        for number, record in enumerate(stored):
+        nobody, unpack = self.view.nobody, HEAD.unpack_from
+        holding_at = self.view.layout.holding_at
+        for number, record in enumerate(stored[1:]):
             if record is None:
                 records.append(nobody)
                 continue
@@ -121,23 +143,23 @@ class OnlineReader:
             records.append(record if now is None else now)
         if stale:
             self._renew(records, stale, at_us)
-        return records, np.array([record is not None for record in stored])
+        return records, [record is not None for record in stored[1:]]
 
     def _is_current(self, served: bytes | None) -> bool:
         """Whether the generation that was read is the one that is served now."""
         if served is None:
             raise StoreUnavailable(
-                f"FeatureView {self._view.definition.name}: the online store is empty now; materialise again"
+                f"FeatureView {self.view.definition.name}: the online store is empty now; materialise again"
             )
-        prefix = self._view.prefix(self._namespace, int.from_bytes(served, "little"))
+        prefix = self.view.prefix(self._namespace, int.from_bytes(served, "little"))
         same = prefix == self._prefix
         self._prefix, self._served = prefix, served
         return same
 
     def _renew(self, records: list[bytes], stale: list[int], at_us: int) -> None:
-        held = self._view.held([records[number] for number in stale])
-        computed = self._view.computed(held, np.arange(len(stale)), np.full(len(stale), at_us))
+        held = self.view.held([records[number] for number in stale])
+        computed = self.view.computed(held, np.arange(len(stale)), np.full(len(stale), at_us))
         clocks = (computed.event_us, computed.known_us, computed.from_us, computed.until_us)
-        fresh = self._view.layout.encode(computed.columns, clocks, [b""] * len(stale))
+        fresh = self.view.layout.encode(computed.columns, clocks, [b""] * len(stale))
         for number, record in zip(stale, fresh, strict=True):
             records[number] = record

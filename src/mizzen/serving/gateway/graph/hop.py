@@ -31,7 +31,7 @@ class Hop(Exchange):
 
     def read(self, served: Served) -> InferenceRequest:
         """The inputs in that version's order. Raises `BadRequestError` where they are not what it takes."""
-        inputs = [_checked(spec, self._inputs.get(spec.name)) for spec in served.signature.inputs]
+        inputs = [_checked(spec, self._inputs.get(spec.name)) for spec in served.asked.inputs]
         rows = inputs[0].shape[0] if served.batchable else 1
         if served.batchable and any(tensor.shape[0] != rows for tensor in inputs):
             shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in inputs)
