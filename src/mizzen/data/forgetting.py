@@ -250,11 +250,23 @@ def _out_of_predictions(store: Store, namespace: str, endpoint: str, key: Key) -
         tests.append(f"unit = {_literal(str(next(iter(key.values()))))}")
     if not tests:
         return Place(f"predictions/{endpoint}", 0)
-    done = table.delete(" OR ".join(f"({test})" for test in tests))
-    rows = int(done.get("num_deleted_rows") or 0)
-    table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
-    again = DeltaTable(location, storage_options=store.table_options).delete(" OR ".join(f"({test})" for test in tests))
+    wanted = " OR ".join(f"({test})" for test in tests)
+    rows = int(table.delete(wanted).get("num_deleted_rows") or 0)
+    if rows:
+        table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+        _begin_log_anew(table, store, f"predictions/{namespace}/{endpoint}/_delta_log")
+    again = DeltaTable(location, storage_options=store.table_options).delete(wanted)
     return Place(f"predictions/{endpoint}", rows, verified=not again.get("num_deleted_rows"))
+
+
+def _begin_log_anew(table: DeltaTable, store: Store, log_path: str) -> None:
+    """Deletes the log's entries so far, which hold the least and greatest values of files, and what was deleted."""
+    table.alter.set_table_properties({"mizzen.logSince": str(table.version() + 1)}, raise_if_not_exists=False)
+    table.create_checkpoint()
+    for stored in store.list(log_path):
+        number = re.match(r"([0-9]{20})\.", stored.path.rpartition("/")[2])
+        if number is not None and int(number[1]) < table.version():
+            store.delete(stored.path)
 
 
 def _literal(value: Any) -> str:
