@@ -55,6 +55,9 @@ bench-serving: $(VENV)/.installed  ## requests beside FastAPI, Triton, MLServer,
 bench-soak: $(VENV)/.installed  ## memory of gateway and workers over ten million requests
 	$(BIN)/python -m benchmarks.serving.soak
 
+bench-elasticity: $(VENV)/.installed  ## starts, scale-ups, swaps, many endpoints (MIZZEN_BENCH_FULL=1: all of it)
+	$(BIN)/python -m benchmarks elasticity
+
 lock:  ## make the lock file anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
 		--extra demo --extra xgboost --extra redis --group dev pyproject.toml -o $(LOCK)
@@ -62,4 +65,4 @@ lock:  ## make the lock file anew from pyproject.toml
 clean:  ## remove what was built
 	rm -rf $(VENV) .peers .mizzen dist
 
-.PHONY: help install demo test test-all check peers generate bench peers-serving bench-serving bench-soak lock clean
+.PHONY: help install demo test test-all check peers generate bench bench-elasticity peers-serving bench-serving bench-soak lock clean

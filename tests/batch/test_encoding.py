@@ -191,3 +191,10 @@ def test_an_output_that_cannot_be_is_told_with_its_place(output: dict[str, Any],
     with pytest.raises(Failure) as failed:
         rows_of(output, ANSWERS, PROBABILITIES, {}, 2)
     assert said in failed.value.message
+
+
+def test_values_of_persons_are_in_no_message() -> None:
+    rows = pa.table({"a": pa.array([1, 77777], pa.int64())})
+    encoder = Encoder(signature([("a", "INT8", [-1])]), rows.schema, {}, "d", frozenset({"a"}))
+    _, refused = encoder.encode(rows)
+    assert refused == {1: "a: expected a whole number of -128 to 127, found another (personal data is not shown)"}

@@ -41,3 +41,26 @@ async def test_a_run_answers_every_row_in_its_order_and_keeps_why_others_were_re
     assert told.shards[-1].rows_done == told.shards[-1].rows_total == 1000
     assert store.list("runs") == []
     assert Table(store, "ns", "out").history()[0].run == "nightly-1"
+
+
+async def test_what_is_known_of_the_inputs_columns_goes_with_them(store: Store, tmp_path: Path) -> None:
+    """Personal data is marked in the output too, and its values are in no profile; all else is profiled as loads are."""
+    put_table(store, tmp_path, numbers([1, 2, 3, 3]))
+    digest = put_model(store, picky_model())
+    known = [{"name": "id", "type": "int64", "personal": "identifier", "tags": ["gdpr"]}]
+    for run, rows in (("first", 4), ("second", 8)):
+        told = Told()
+        of = task(
+            store, digest, PICKY, run=run, known=known, output={"dataset": "out", "mode": "append", "keep": ["id"]}
+        )
+        await BatchPod(of, 0, told, [OwnWorker], clock).run()
+        (report,) = told.reports
+        assert [(each.name, each.personal, each.tags) for each in report.columns] == [
+            ("id", "identifier", ["gdpr"]), ("y", None, []), ("error", None, []),
+        ]  # fmt: skip
+        assert (report.rows, report.rows_added) == (rows, 4)
+        profile = Table(store, "ns", "out").at().attachment["profile"]
+        assert profile["rows"] == rows
+        assert profile["columns"]["y"]["max"] == 13.0
+        assert "max" not in profile["columns"]["id"]
+        assert profile["columns"]["error"]["nulls"] == rows

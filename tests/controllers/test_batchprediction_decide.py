@@ -18,6 +18,7 @@ from mizzen.kinds.cron import Cron
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ANNOTATION_RUN
 from mizzen.kinds.pods import SecretKey
+from mizzen.serving.batch.task import BatchTask
 
 NOW = datetime.fromisoformat(T0)
 VERSIONS = {3: model_version(3)}
@@ -192,6 +193,25 @@ def test_the_output_of_an_older_run_stays_ready_while_the_next_is_made() -> None
     assert (len(following.start), said(following), following.status.phase) == (1, ("True", "Succeeded"), "Running")
 
 
+def test_a_run_of_the_same_work_goes_on_where_one_that_failed_was() -> None:
+    """Asked for again, with other options that decide no answer; not with another input or other columns."""
+    first = decide(batch(), FOUND, {}, NOW)
+    name = first.start[0].name
+    failed = decide(after(batch(), first), FOUND, {name: Outcome("Failed", "DeadlineExceeded", "too slow")}, at(9))
+    newer = Found(dataset=loaded_dataset(version=8), model=model(), versions=VERSIONS)
+    for spec, found, same in (
+        ({"parallelism": 4, "timeout": "9h"}, FOUND, True),
+        ({}, newer, False),
+        ({"output": {"dataset": "scored", "keep": []}}, FOUND, False),
+        ({"groupRows": 99}, FOUND, False),
+    ):
+        again = batch(generation=2, **spec).model_copy(update={"status": failed.status})
+        again.metadata.annotations[ANNOTATION_RUN] = "again"
+        (run,) = decide(again, found, {}, at(10)).start
+        assert run.name != name
+        assert (run.kept_in == name) == same
+
+
 class World:
     """A BatchPrediction with its Jobs, decided about again and again while time passes and things happen."""
 
@@ -310,14 +330,14 @@ def test_pods_are_told_all_they_need() -> None:
     decision = decide(of, found, {}, NOW)
     (run,) = decision.start
     now = after(of, decision)
-    told = task_of(now, run, VERSIONS[3], serving, None, SETTINGS)
+    told = task_of(now, run, VERSIONS[3], found, SETTINGS)
     assert told["endpoint"] == {
         "name": "late", "url": "http://127.0.0.1:7080/namespaces/default/v2/models/late", "batchRowsMax": 100, "workers": 2,
     }  # fmt: skip
-    assert (told["way"], told["active"], told["where"], told["errorLimit"]) == ("endpoint", [run.name], "x > 1", "1%")
-    job = job_of(
-        now, run, VERSIONS[3], serving, None, SecretKey(name="batchprediction.nightly.key", key="key"), SETTINGS
-    )
+    assert (told["way"], told["where"], told["errorLimit"]) == ("endpoint", "x > 1", "1%")
+    assert (told["active"], told["keptIn"]) == ([run.name], run.name)
+    BatchTask.model_validate(told)
+    job = job_of(now, run, VERSIONS[3], found, SecretKey(name="batchprediction.nightly.key", key="key"), SETTINGS)
     assert job.spec is not None
     assert (job.spec.completionMode, job.spec.completions, job.spec.parallelism) == ("Indexed", 4, 4)
     environment = {value.name: value for value in job.spec.template.spec.containers[0].env}

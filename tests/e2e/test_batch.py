@@ -83,6 +83,9 @@ def test_a_dataset_is_predicted_by_two_pods_and_through_the_endpoint(serving: Ma
     assert (run["phase"], run["rows"], run["failedRows"]) == ("Succeeded", 5000, 0)
     assert "5000 rows by thing-1" in serving.mizzen("describe", "bp/own")
     assert "version 1 with 5000 rows" in serving.mizzen("logs", "bp/through")
+    said = serving.mizzen("batch", "run", "own", "--wait", "60s")
+    assert said == "batchprediction/own version 2: 5000 rows by thing-1\n"
+    assert len(serving.get("bp", "own")["status"]["runs"]) == 2
 
 
 def test_what_cannot_be_is_refused_or_said(serving: Machine) -> None:

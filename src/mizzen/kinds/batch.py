@@ -212,6 +212,10 @@ class BatchRun(Wire):
     input: InputVersion
     input_rows: int | None = None
     """Of the whole version, before `where`."""
+    work: str = ""
+    """Digest of what decides its answers: the model, the input, and what the spec says of both."""
+    kept_in: str = ""
+    """Where it keeps its answers: under the name of the run that began this work."""
     output_version: int | None = None
     """The version of the output dataset that it made."""
     rows: int | None = None

@@ -126,7 +126,7 @@ class BatchPredictionController(ResourceController):
         if batch.spec.way == "endpoint" and endpoint is not None and endpoint.spec.access != "anonymous":
             key = await key_of(self.platform, batch, endpoint.name, secrets.token_urlsafe)
         now = batch.model_copy(update={"status": status})
-        await self.platform.create_job(job_of(now, run, version, endpoint, found.output, key, settings))
+        await self.platform.create_job(job_of(now, run, version, found, key, settings))
 
     async def _end(self, batch: BatchPrediction, name: str) -> None:
         """Deletes a Job and its Pods."""

@@ -7,7 +7,8 @@ Life of a run (`status.runs[].phase`):
                     └──────► Replaced    another one was due, or the spec was changed
 
 A run is fixed when it enters the status: the version of the input and of the model, by digest. Its Job is made after
-that, and made again where it has gone before the run has ended: it goes on from what is kept.
+that, and made again where it has gone before the run has ended: it goes on from what is kept. So does a new run of the
+same work after one that failed.
 
 `InputsReady` tells whether a run could start. `Ready` is of the last run that ended: True where it made a version,
 False where it failed, and Unknown before there was one and, without a schedule, while one is at work. With a schedule
@@ -19,7 +20,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from mizzen.controllers.batchprediction.inputs import Found, Inputs, inputs_of
-from mizzen.controllers.batchprediction.occasions import Occasion, next_time, occasion_of, run_name, settle
+from mizzen.controllers.batchprediction.occasions import (
+    Occasion,
+    answers_digest,
+    next_time,
+    occasion_of,
+    run_name,
+    settle,
+)
 from mizzen.controllers.conditions import Happened, Moment
 from mizzen.controllers.jobs import ABSENT, Outcome
 from mizzen.kinds import BatchPrediction
@@ -123,6 +131,8 @@ def _answer(
     name = run_name(batch, occasion.text)
     if any(run.name == name for run in status.runs):
         return
+    work = answers_digest(batch, inputs)
+    failed = next((run for run in status.runs if run.work == work and run.phase in {"Failed", "Replaced"}), None)
     run = BatchRun(
         name=name,
         occasion=occasion.text,
@@ -130,6 +140,8 @@ def _answer(
         model=inputs.model,
         input=inputs.input,
         input_rows=inputs.rows,
+        work=work,
+        kept_in=failed.kept_in if failed is not None else name,
         scheduled_for=occasion.scheduled_for,
     )
     status.runs = [run, *status.runs]

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
+from mizzen.controllers.batchprediction.inputs import Inputs
 from mizzen.kinds import BatchPrediction
 from mizzen.kinds.batch import BatchPredictionStatus
 from mizzen.kinds.cron import Cron
@@ -44,7 +45,19 @@ def run_name(batch: BatchPrediction, occasion: str) -> str:
 def work_digest(batch: BatchPrediction) -> str:
     """Of what the spec asks to be computed."""
     work = {key: value for key, value in batch.spec.to_wire().items() if key not in _NO_WORK}
-    return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(work)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def answers_digest(batch: BatchPrediction, inputs: Inputs) -> str:
+    """Of what decides the answers of a run's row groups: two runs with the same one may use each other's."""
+    spec = batch.spec.to_wire()
+    output = {key: value for key, value in spec["output"].items() if key not in {"dataset", "mode"}}
+    fixed = [inputs.model.digest, inputs.input.name, inputs.input.version]
+    return _digest([fixed, spec["input"], output, spec["groupRows"]])
 
 
 def occasion_of(batch: BatchPrediction, status: BatchPredictionStatus, now: datetime) -> Occasion | None:

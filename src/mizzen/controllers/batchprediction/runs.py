@@ -8,9 +8,10 @@ from typing import Any
 
 from lightkube.resources.batch_v1 import Job
 
+from mizzen.controllers.batchprediction.inputs import Found
 from mizzen.controllers.jobs import job_for
 from mizzen.controllers.settings import PlatformSettings
-from mizzen.kinds import BatchPrediction, Dataset, InferenceEndpoint, ModelVersion
+from mizzen.kinds import BatchPrediction, ModelVersion
 from mizzen.kinds.batch import BatchRun
 from mizzen.kinds.pods import EnvValue, SecretKey
 from mizzen.kinds.scalars import quantity
@@ -23,8 +24,7 @@ def job_of(
     batch: BatchPrediction,
     run: BatchRun,
     version: ModelVersion,
-    endpoint: InferenceEndpoint | None,
-    output: Dataset | None,
+    found: Found,
     key: SecretKey | None,
     settings: PlatformSettings,
 ) -> Job:
@@ -33,7 +33,7 @@ def job_of(
     options = spec
     if key is not None:
         options = spec.model_copy(update={"env": [*spec.env, EnvValue(name=KEY_VARIABLE, secret=key)]})
-    task = task_of(batch, run, version, endpoint, output, settings)
+    task = task_of(batch, run, version, found, settings)
     job = job_for(batch, run.name, MODULE, task, options, settings)
     assert job.spec is not None, "a Job of ours has a spec"
     job.spec.completionMode = "Indexed"
@@ -45,11 +45,13 @@ def task_of(
     batch: BatchPrediction,
     run: BatchRun,
     version: ModelVersion,
-    endpoint: InferenceEndpoint | None,
-    output: Dataset | None,
+    found: Found,
     settings: PlatformSettings,
 ) -> dict[str, Any]:
     """What the Pods need to know; see docs/architecture.md."""
+    endpoint, output, dataset = found.endpoint, found.output, found.dataset
+    columns = dataset.status.columns if dataset is not None else []
+    known = [column for column in columns if column.personal is not None or column.residency or column.tags]
     spec, artifact = batch.spec, version.spec.artifact
     wire = spec.to_wire()
     task = {
@@ -59,6 +61,7 @@ def task_of(
         "storeUrl": settings.store_url,
         "input": run.input.to_wire(),
         "model": run.model.to_wire(),
+        "known": [column.to_wire() for column in known],
         "format": artifact.format,
         "trusted": artifact.untrusted_types,
         "signature": version.spec.signature.to_wire(),
@@ -70,7 +73,8 @@ def task_of(
         "groupRows": spec.group_rows,
         "threads": max(1, int(quantity(spec.resources.cpu))),
         "background": spec.background,
-        "active": [each.name for each in batch.status.runs if each.active],
+        "keptIn": run.kept_in,
+        "active": [each.kept_in for each in batch.status.runs if each.active],
     }
     given = {"where": spec.input.where, "errorLimit": spec.error_limit}
     task |= {name: value for name, value in given.items() if value is not None}

@@ -5,7 +5,8 @@ give the same rows in the same order, however the work was divided and whatever 
 the model's digest and the input's version. Who repeats it finds it made.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from mizzen.data.lake.changes import NewRows, appending, replacing, upserting
 from mizzen.data.lake.errors import SourceMoved
 from mizzen.data.lake.objects import Store, hex_of
 from mizzen.data.lake.parts import Part, PartWriter
+from mizzen.data.lake.profile import Profile
 from mizzen.data.lake.retention import oldest_to_keep, sweep
 from mizzen.data.lake.tables import QUARANTINE, Table, TableVersion, Totals, columns_of, version_digest
 from mizzen.data.pod import TRY_AGAIN, Failure
 from mizzen.kinds.batch import ERROR_COLUMN
-from mizzen.kinds.data import CheckResult, LoadReport
+from mizzen.kinds.data import CheckResult, Column, LoadReport
 from mizzen.kinds.scalars import duration_s
 from mizzen.policy.batches import failed_max
 from mizzen.serving.batch.decoding import REASON_COLUMN, Decoder
@@ -40,6 +42,7 @@ class Commit:
         self._decoder, self._folder, self._clock = decoder, folder, clock
         self._table = Table(store, task.namespace, task.output.dataset)
         self._example = ""
+        self._profile = Profile.of([], decoder.schema, frozenset())
 
     def made(self) -> LoadReport | None:
         """The report of the version that this run made; `None` where it has made none."""
@@ -70,6 +73,7 @@ class Commit:
             parts,
             self._decoder.schema,
             facts=lambda base, totals: self._facts(base, totals, parts, aside, failed),
+            attachment=lambda base, operation, _: self._profiled(base, operation),
             oldest=self._oldest,
         )
         plan = replacing(rows, self._folder) if task.output.mode == "replace" else appending(rows, self._folder)
@@ -94,17 +98,24 @@ class Commit:
 
     def _written(self, groups: Sequence[Kept]) -> tuple[list[Part], list[Part]]:
         """The answers as files of the table, and the rows set aside, one group after the other."""
-        rows = PartWriter(self._folder / "rows", self._decoder.schema)
+        schema = self._decoder.schema
+        rows = PartWriter(self._folder / "rows", schema)
         others = PartWriter(self._folder / "aside", self._decoder.aside_schema)
         some_aside = False
-        for kept in groups:
-            answered, aside = self._kept.fetch(kept)
-            rows.write(answered)
-            if kept.failed and not self._example:
-                self._example = _example(answered if aside is None else aside)
-            if aside is not None:
-                some_aside = True
-                others.write(aside)
+
+        def passing() -> Iterator[pa.Table]:
+            nonlocal some_aside
+            for kept in groups:
+                answered, aside = self._kept.fetch(kept)
+                rows.write(answered)
+                if kept.failed and not self._example:
+                    self._example = _example(answered if aside is None else aside)
+                if aside is not None:
+                    some_aside = True
+                    others.write(aside)
+                yield answered
+
+        self._profile = Profile.of(passing(), schema, self._task.personal.intersection(self._decoder.kept))
         return rows.close(), others.close() if some_aside else []
 
     def _expect_few(self, failed: int, total: int) -> None:
@@ -153,7 +164,7 @@ class Commit:
             location=self._table.location,
             rows=totals.rows,
             bytes=totals.bytes,
-            columns=columns_of(self._decoder.schema),
+            columns=self._columns(),
             checks=[check],
             operation=task.output.mode if base is not None else "replace",
             rows_added=sum(part.rows for part in parts),
@@ -165,6 +176,25 @@ class Commit:
             report.quarantined_rows = sum(part.rows for part in aside)
             report.quarantine_location = self._store.url_of(f"{QUARANTINE}/{task.namespace}/{task.output.dataset}")
         return report.model_dump_json(by_alias=True)
+
+    def _columns(self) -> list[Column]:
+        """With what is known of those that were the input's."""
+        known = {column.name: column for column in self._task.known}
+        columns = columns_of(self._decoder.schema)
+        for column in columns:
+            said = known.get(column.name) if column.name in self._decoder.kept else None
+            if said is not None:
+                column.personal, column.residency, column.tags = said.personal, said.residency, said.tags
+        return columns
+
+    def _profiled(self, base: TableVersion | None, operation: str) -> bytes:
+        """The profile of the version, as loads keep it: of these rows, and of those that they are added to."""
+        made = self._profile.to_json()
+        before = Profile.from_json(base.attachment.get("profile")) if base is not None else None
+        own = Profile.from_json(made)  # a copy: this may be asked again, on top of another base
+        if operation != "replace" and before is not None and own is not None:
+            made = own.merged_with(before).to_json()
+        return json.dumps({"profile": made}, sort_keys=True).encode()
 
     def _oldest(self, base: TableVersion | None) -> int | None:
         said = self._task.retention

@@ -56,7 +56,8 @@ class Decoder:
         if missing:
             found = ", ".join(schema.names)
             raise Failure("MissingColumns", f"spec.output.keep: expected columns of {what} ({found}), got {missing[0]}")
-        self._kept = kept
+        self.kept = kept
+        """The input's columns that the output has too."""
         self._with_errors = output.errors == "column"
         self._predicted = _predicted(output, signature)
         fields = [schema.field(name) for name in kept]
@@ -77,7 +78,7 @@ class Decoder:
     @property
     def columns(self) -> Sequence[str]:
         """The columns of the input that it needs."""
-        return self._kept if self._with_errors else self.aside_schema.names[:-2]
+        return self.kept if self._with_errors else self.aside_schema.names[:-2]
 
     def rows(
         self, given: pa.Table, answers: Sequence[Sequence[Tensor]], refused: Refused, run: str
@@ -90,7 +91,7 @@ class Decoder:
             aside = self._aside(given, refused, run)
             given = given.filter(pa.array(good))
             good = np.ones(given.num_rows, bool)
-        columns = [given.column(name) for name in self._kept]
+        columns = [given.column(name) for name in self.kept]
         columns += [_spread(_column(column, answers), good) for column in self._predicted]
         if self._with_errors:
             columns.append(

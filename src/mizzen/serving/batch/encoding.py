@@ -8,7 +8,7 @@ empty text in text, as it was when the model was trained on such a frame.
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,24 @@ class _Column:
     datatype: str
     length: int | None
     """How many values a row has: a list; `None`: a single value. -1: as many as its first row."""
+    hidden: bool = False
+    """Whether its values are personal data, which no message shows."""
 
 
 class Encoder:
     """Rows of one schema to inputs of one signature."""
 
-    def __init__(self, signature: Signature, schema: pa.Schema, names: Mapping[str, str], what: str) -> None:
-        """`names` are the dataset's columns for the model's; `what` names the dataset. Raises `Failure`."""
+    def __init__(
+        self,
+        signature: Signature,
+        schema: pa.Schema,
+        names: Mapping[str, str],
+        what: str,
+        personal: frozenset[str] = frozenset(),
+    ) -> None:
+        """`names` are the dataset's columns for the model's, `personal` those whose values no message shows; `what`
+        names the dataset. Raises `Failure`.
+        """
         _expect_batchable(signature)
         self._inputs = signature.inputs
         self._matrix = len(signature.inputs) == 1 and signature.inputs[0].shape == [-1, len(signature.columns)]
@@ -60,7 +71,8 @@ class Encoder:
                 f"spec.input.columns: expected columns of the model ({', '.join(taken)}), found {unknown[0]}"
                 + _meant(unknown[0], taken),
             )
-        self._columns = [_column(names.get(name, name), tensor) for name, tensor in self._pairs(signature)]
+        pairs = [(names.get(name, name), tensor) for name, tensor in self._pairs(signature)]
+        self._columns = [_column(name, tensor, hidden=name in personal) for name, tensor in pairs]
         for column in self._columns:
             _expect_fitting(column, schema, what)
 
@@ -108,9 +120,9 @@ def _expect_batchable(signature: Signature) -> None:
             )
 
 
-def _column(name: str, tensor: Input) -> _Column:
+def _column(name: str, tensor: Input, *, hidden: bool) -> _Column:
     shape = tensor.shape[1:]
-    return _Column(name, tensor.datatype, None if shape in ([], [1]) else shape[0])
+    return _Column(name, tensor.datatype, None if shape in ([], [1]) else shape[0], hidden)
 
 
 def _expect_fitting(column: _Column, schema: pa.Schema, what: str) -> None:
@@ -181,8 +193,9 @@ def _plain(column: _Column, array: pa.Array, refused: Refused) -> NDArray[Any]:
     bounds = np.iinfo(dtype)
     wrong = _beyond(whole, bounds)
     for place in np.flatnonzero(wrong):
-        refused.setdefault(int(place), f"{column.name}: expected a whole number of {bounds.min} to {bounds.max}, "
-                                       f"found {whole[place]}")  # fmt: skip
+        found = "another (personal data is not shown)" if column.hidden else str(whole[place])
+        why = f"{column.name}: expected a whole number of {bounds.min} to {bounds.max}, found {found}"
+        refused.setdefault(int(place), why)
     return np.where(wrong, 0, whole).astype(dtype)
 
 
@@ -218,7 +231,7 @@ def _lists(column: _Column, array: pa.Array, refused: Refused) -> NDArray[Any]:
         refused.setdefault(int(place), f"{column.name}: expected a list of {wanted} values, found {found}")
     good = np.flatnonzero(~wrong)
     inner: Refused = {}
-    flat = _plain(_Column(column.name, column.datatype, None), pc.list_flatten(array.take(pa.array(good))), inner)
+    flat = _plain(replace(column, length=None), pc.list_flatten(array.take(pa.array(good))), inner)
     for element, why in inner.items():
         refused.setdefault(int(good[element // max(1, wanted)]), why)
     shaped = np.zeros((len(array), wanted), flat.dtype)

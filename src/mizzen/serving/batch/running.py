@@ -84,7 +84,7 @@ def prepared(task: BatchTask, store: Store, folder: Path) -> Work:
         version = Table(store, task.namespace, task.input.name).at(task.input.version)
     except VersionMissing as error:
         raise Failure("DatasetMissing", f"spec.input.dataset: {error}") from error
-    encoder = Encoder(task.signature, version.schema, task.columns, what)
+    encoder = Encoder(task.signature, version.schema, task.columns, what, task.personal)
     decoder = Decoder(task.output, task.signature, version.schema, what)
     selection = Selection(task.where, version.schema, folder)
     needed = {*encoder.columns, *decoder.columns}
@@ -126,13 +126,14 @@ class BatchPod:
 
     async def _run(self, store: Store, folder: Path) -> LoadReport | None:
         """The report of the version, where this Pod committed it."""
-        kept = KeptAnswers(store, self._task.folder, self._task.run)
+        name = self._task.kept_in or self._task.run
+        kept = KeptAnswers(store, self._task.folder, name)
         work = await asyncio.to_thread(prepared, self._task, store, folder)
         commit = Commit(self._task, store, work.decoder, kept, folder, self._clock)
         report = await asyncio.to_thread(commit.made)
         if report is None:
             if self._index == 0:
-                await asyncio.to_thread(kept.forget_others, frozenset({self._task.run, *self._task.active}))
+                await asyncio.to_thread(kept.forget_others, frozenset({name, *self._task.active}))
             await asyncio.to_thread(commit.expect_fitting)
             await self._compute(work, kept)
             found = await asyncio.to_thread(kept.found)

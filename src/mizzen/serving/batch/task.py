@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mizzen.kinds.batch import BatchOutput, BatchResult, BatchShard
 from mizzen.kinds.build import ModelFormat, Signature
-from mizzen.kinds.data import InputVersion, LoadReport, ModelUsed, RetentionOptions
+from mizzen.kinds.data import Column, InputVersion, LoadReport, ModelUsed, RetentionOptions
 from mizzen.kinds.meta import Wire
 
 Clock = Callable[[], datetime]
@@ -38,6 +38,8 @@ class BatchTask(Wire):
     """Names the run: whoever repeats it ends with one version."""
     store_url: str
     input: InputVersion
+    known: list[Column] = Field(default_factory=list)
+    """The input's columns of which more is known than a type: personal data, residency, tags."""
     where: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     model: ModelUsed
@@ -57,8 +59,15 @@ class BatchTask(Wire):
     threads: int = 1
     """Of the run's own worker."""
     background: bool = True
+    kept_in: str = ""
+    """The name under which answers are kept: that of the run that began this work; empty: this one's."""
     active: list[str] = Field(default_factory=list)
-    """Runs of the same batch prediction that may be at work: what others have kept is of no more use."""
+    """Names under which runs that may be at work keep theirs: what is kept under others is of no more use."""
+
+    @property
+    def personal(self) -> frozenset[str]:
+        """The input's columns whose values are shown nowhere."""
+        return frozenset(column.name for column in self.known if column.personal is not None)
 
     @property
     def folder(self) -> str:
