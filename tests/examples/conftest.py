@@ -1,6 +1,7 @@
-"""The example's modules are imported as its own programs import them: from its folder."""
+"""The examples' modules are imported as their own programs import them: from their folders."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "flights"))
+EXAMPLES = Path(__file__).parents[2] / "examples"
+sys.path[:0] = [str(EXAMPLES / "flights"), str(EXAMPLES / "fraud")]

@@ -44,6 +44,9 @@ class FeatureLookup(Wire):
     views: list[ViewFeatures] = Field(min_length=1, max_length=64)
     columns: dict[str, ColumnType] = Field(default_factory=dict)
     """Types of columns of the request that only features of the request are made of; by default `float64`."""
+    time: str | None = Field(default=None, min_length=1)
+    """The column of the request that says when it is asked (RFC 3339), as a training set's spine does: features are as
+    of then. All rows of a request have the same. Absent: when it comes. For replays, and for requests that waited."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -124,12 +124,9 @@ def _wants_code(wire: dict[str, Any]) -> bool:
     source = spec.get("source")
     files = source.get("files") or () if isinstance(source, dict) else ()
     local_files = any("://" not in file for file in files)
-    return bool(
-        spec.get("entrypoint")
-        or spec.get("request")
-        or local_files
-        or (isinstance(source, dict) and source.get("python"))
-    )
+    functions = wire.get("kind") == "FeatureView" and spec.get("request")
+    named = spec.get("entrypoint") or (isinstance(source, dict) and source.get("python"))
+    return bool(named or local_files or functions)
 
 
 async def _resolved(

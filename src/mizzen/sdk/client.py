@@ -16,16 +16,19 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import pyarrow as pa
+
 from mizzen.kinds import Resource
 from mizzen.kinds.manifests import load
 from mizzen.kube.client import Client as KubeClient
 from mizzen.kube.resources import ResourceInfo, Untyped, info_of, untyped
-from mizzen.sdk import applying, keys, predicting, tables, waiting
+from mizzen.sdk import applying, keys, predicting, replaying, tables, waiting
 from mizzen.sdk.applying import Applied
 from mizzen.sdk.data import Data
 from mizzen.sdk.home import home_folder
 from mizzen.sdk.lookup import lookup
 from mizzen.sdk.predicting import Address
+from mizzen.sdk.replaying import Replays
 from mizzen.sdk.tensors import Array
 
 T = TypeVar("T")
@@ -194,6 +197,13 @@ class Client:
         except predicting.PredictionError:
             self._addresses.pop(endpoint, None)  # it may have moved, or serve another version: look anew next time
             raise
+
+    def replays(self, rows: Mapping[str, pa.Table]) -> Replays:
+        """FeatureViews as they were online at another time, for replays; `rows` are what their sources have, by view.
+
+        Raises `FeatureError`. Close it.
+        """
+        return self._call(replaying.replays(self._kube, self.namespace, rows))
 
     def create_token(self, name: str, *endpoints: str) -> str:
         """Makes an API key, which is shown this once; without endpoints it opens all of the namespace."""

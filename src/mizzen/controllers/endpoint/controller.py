@@ -19,11 +19,13 @@ from mizzen.controllers.endpoint.reports import Reports
 from mizzen.controllers.endpoint.sizes import sizes
 from mizzen.controllers.endpoint.starts import Starts
 from mizzen.controllers.endpoint.workers import (
+    deployment_facts,
     deployment_for,
     deployment_name,
     labels,
     must_apply,
     observed,
+    pod_facts,
     worker_status,
 )
 from mizzen.controllers.indexes import MODEL, model_of
@@ -37,7 +39,7 @@ from mizzen.kinds.names import LABEL_ENDPOINT, LABEL_EXPLAINS, ModelReference
 from mizzen.kinds.serve import WorkerStatus
 from mizzen.kube.errors import NotFound
 from mizzen.kube.resources import Key, meta_of
-from mizzen.kube.runtime import Result, Watch, labelled
+from mizzen.kube.runtime import Result, Watch, differs, labelled
 from mizzen.policy.rollout import Version, Workers, version_of
 
 SETTINGS_RETRY_S = 5.0
@@ -74,9 +76,9 @@ class EndpointController(ResourceController):
             Watch(self._endpoints, lambda endpoint: self._asking(f"{endpoint.namespace}/{endpoint.name}")),
             Watch(self._models, lambda model: self._of_model(f"{model.namespace}/{model.name}")),
             Watch(self._versions, lambda version: self._of_model(f"{version.namespace}/{version.spec.model}")),
-            Watch(self._deployments, labelled(LABEL_ENDPOINT)),
+            Watch(self._deployments, labelled(LABEL_ENDPOINT), differs(deployment_facts)),
             Watch(self._deployments, labelled(LABEL_EXPLAINS)),
-            Watch(self.platform.pods, labelled(LABEL_ENDPOINT)),
+            Watch(self.platform.pods, labelled(LABEL_ENDPOINT), differs(pod_facts)),
         )
 
     def _of_model(self, model: str) -> Iterable[Key]:

@@ -184,6 +184,18 @@ def observed(deployment: Deployment, pods: Iterable[Pod], now: datetime) -> Work
     )
 
 
+def deployment_facts(deployment: Deployment) -> tuple[object, ...]:
+    """All of a Deployment that a decision may depend on."""
+    meta, status = meta_of(deployment), deployment.status
+    seen = (status.observedGeneration, status.readyReplicas, status.updatedReplicas) if status is not None else ()
+    return meta.generation, _made_from(deployment), replicas_of(deployment), seen
+
+
+def pod_facts(pod: Pod) -> tuple[object, ...]:
+    """All of a worker's Pod that a decision may depend on."""
+    return meta_of(pod).labels, is_ready(pod), restarts(pod), _trouble(pod), last_crash(pod)
+
+
 def worker_status(pod: Pod, version: Version, report: Report, start: StartTimes | None = None) -> WorkerStatus:
     """What the endpoint's status says of one worker."""
     return WorkerStatus(

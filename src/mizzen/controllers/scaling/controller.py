@@ -31,7 +31,7 @@ from mizzen.kinds.scaling import ScalingStatus
 from mizzen.kinds.serve import InferenceEndpointStatus
 from mizzen.kube.errors import NotFound
 from mizzen.kube.resources import Key
-from mizzen.kube.runtime import Result, Watch, labelled
+from mizzen.kube.runtime import Result, Watch, differs, labelled
 from mizzen.policy.rollout import version_of
 from mizzen.policy.scaling.decision import NEVER_S, TICK_S, Decision, Seen
 from mizzen.policy.scaling.placement import arithmetic
@@ -57,8 +57,8 @@ class ScalingController(ResourceController):
 
     def watches(self) -> Sequence[Watch[Any]]:
         return (
-            Watch(self._endpoints),
-            Watch(self._deployments, labelled(LABEL_ENDPOINT)),
+            Watch(self._endpoints, when=differs(_facts)),
+            Watch(self._deployments, labelled(LABEL_ENDPOINT), differs(_size)),
             Watch(self.platform.pods, self._troubled),
         )
 
@@ -194,3 +194,12 @@ class ScalingController(ResourceController):
     def _troubled(self, pod: Pod) -> Iterable[Key]:
         """A worker that no node takes concerns us; others are seen through their Deployment."""
         return labelled(LABEL_ENDPOINT)(pod) if unplaced(pod) else ()
+
+
+def _facts(endpoint: InferenceEndpoint) -> tuple[object, ...]:
+    """All of an endpoint that a decision may depend on."""
+    return endpoint.metadata.generation, endpoint.metadata.deletion_timestamp, endpoint.status.traffic
+
+
+def _size(deployment: Deployment) -> tuple[object, ...]:
+    return replicas_of(deployment), deployment.status.readyReplicas if deployment.status is not None else None

@@ -109,6 +109,8 @@ class Lookup(msgspec.Struct, frozen=True):
     views: tuple[ViewUse, ...]
     columns: dict[str, str] = {}
     """Types of columns of the request that only request-time features are made of."""
+    time: str | None = None
+    """The column of the request that says when it is asked; `None`: when it comes."""
 
 
 class Tenant(msgspec.Struct, frozen=True):

@@ -246,7 +246,7 @@ def _lookup(wanted: FeatureLookup) -> Lookup:
         )
         for used in wanted.views
     )  # fmt: skip
-    return Lookup(tuple(uses), dict(wanted.columns))
+    return Lookup(tuple(uses), dict(wanted.columns), wanted.time)
 
 
 def _hopeless(endpoint: InferenceEndpoint) -> str | None:

@@ -89,7 +89,8 @@ def _brought(
     )
     catalog.serve(writer.store, task.namespace, entry)
     _LOG.info("%s: version %s of its source is online; %d rows were read", task.name, done.version, done.rows)
-    return _report(task, clock, use.definition, features, rows_read=done.rows, tally=writer.place().tally())
+    told = _report(task, clock, use.definition, features, rows_read=done.rows, tally=writer.place().tally())
+    return told.model_copy(update={"incarnation": catalog.incarnation(writer.store)})
 
 
 def _key_columns(other: Use) -> Iterable[str]:

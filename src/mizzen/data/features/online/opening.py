@@ -14,14 +14,14 @@ from mizzen.data.features.online.store import OnlineStore
 _REDIS = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
 
 
-def open_store(url: str) -> OnlineStore:
-    """The store at a URL.
+def open_store(url: str, *, durable: bool = True) -> OnlineStore:
+    """The store at a URL. Where what is written may be lost with the machine, `durable=False` writes faster (LMDB).
 
     Raises `ValueError` for a URL of another kind, and `StoreUnavailable` where the store cannot be opened.
     """
     parts = urlsplit(url)
     if parts.scheme == "lmdb" and parts.netloc == "" and parts.path.startswith("/"):
-        return LmdbStore(Path(unquote(parts.path)))
+        return LmdbStore(Path(unquote(parts.path)), durable=durable)
     if parts.scheme not in _REDIS:
         raise ValueError(f"expected a URL such as lmdb:///var/lib/mizzen/online or redis://host:6379/0, got {url!r}")
     try:

@@ -86,9 +86,11 @@ class Plan:
     """For each of the model's columns its place among the features, what was made, and what was given."""
     entities: tuple[tuple[int, ...], ...]
     """For each view, the columns of the request that hold its keys."""
+    moment: int | None = None
+    """The column of the request that says when it is asked; `None`: when it comes."""
 
 
-def planned(model: Signature, views: Sequence[Used], types: Mapping[str, str]) -> Plan:
+def planned(model: Signature, views: Sequence[Used], types: Mapping[str, str], time: str | None = None) -> Plan:
     """Raises `RequestUnfit` where the model's columns cannot be made of the views and a request."""
     if not model.batchable:
         raise RequestUnfit("features: expected a model that takes rows, whose inputs and outputs begin with -1")
@@ -98,6 +100,8 @@ def planned(model: Signature, views: Sequence[Used], types: Mapping[str, str]) -
     parts = tuple(tuple(n for n in one.names if one.use.prefix + n in columns) for one in views)
     makes = tuple(tuple(n for n in one.made if one.use.prefix + n in columns) for one in views)
     asked = _asked(model, matrix, views, makes, {*stored, *made}, types)
+    if time is not None:
+        asked = _with_moment(asked, time)
     names = [spec.name for spec in asked]
     given = tuple(names.index(name) for name in columns if name not in stored and name not in made)
     places = [views[at].use.prefix + name for at, part in enumerate(parts) for name in part]
@@ -113,6 +117,7 @@ def planned(model: Signature, views: Sequence[Used], types: Mapping[str, str]) -
         model, Signature(tuple(asked), model.outputs), matrix, parts, makes, given,
         order=tuple(places.index(name) for name in columns),
         entities=tuple(tuple(names.index(key) for key in one.keys) for one in views),
+        moment=None if time is None else names.index(time),
     )  # fmt: skip
 
 
@@ -163,6 +168,14 @@ def _asked(
             if name not in known and "." not in name and name not in asked:
                 ask(name, DATATYPES_OF[types.get(name, "float64")])
     return list(asked.values())
+
+
+def _with_moment(asked: list[TensorSpec], time: str) -> list[TensorSpec]:
+    """And the column that says when it is asked. Raises `RequestUnfit` where that is something else already."""
+    found = next((spec.datatype for spec in asked if spec.name == time), "BYTES")
+    if found != "BYTES":
+        raise RequestUnfit(f"features.time: expected a column of the request with times as text, found {time}: {found}")
+    return asked if any(spec.name == time for spec in asked) else [*asked, TensorSpec(time, "BYTES", (-1, 1))]
 
 
 def inputs_of(definition: Definition, wanted: Sequence[str]) -> list[str]:

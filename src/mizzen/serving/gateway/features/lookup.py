@@ -59,8 +59,8 @@ class Lookup:
         self.store, self.views = store, views
         self._now_us, self._measures = now_us, measures
 
-    def read(self, entities: Sequence[Sequence[Entity]]) -> list[Read]:
-        """What each view has for its entities, in one read of the store.
+    def read(self, entities: Sequence[Sequence[Entity]], at_us: int | None = None) -> list[Read]:
+        """What each view has for its entities at a moment, or now, in one read of the store.
 
         Raises `HttpError` where a use says so, and `RequestUnfit` where a key is of another type.
         """
@@ -70,7 +70,7 @@ class Lookup:
                 stored = self.store.get([key for asked in keys for key in asked])
             except StoreUnavailable as error:
                 return self.without(entities, error)
-            found = self.found(entities, keys, stored)
+            found = self.found(entities, keys, stored, at_us)
             if found is not None:
                 return found
 
@@ -79,10 +79,14 @@ class Lookup:
         return [looked.reader.asked(rows) for looked, rows in zip(self.views, entities, strict=True)]
 
     def found(
-        self, entities: Sequence[Sequence[Entity]], keys: Sequence[Sequence[bytes]], stored: Sequence[bytes | None]
+        self,
+        entities: Sequence[Sequence[Entity]],
+        keys: Sequence[Sequence[bytes]],
+        stored: Sequence[bytes | None],
+        at_us: int | None = None,
     ) -> list[Read] | None:
         """What the store had for those keys means; `None`: ask again, a view was filled anew. Raises `HttpError`."""
-        at_us, start, reads = self._now_us(), 0, []
+        at_us, start, reads = self._now_us() if at_us is None else at_us, 0, []
         for looked, rows, asked in zip(self.views, entities, keys, strict=True):
             mine = stored[start : start + len(asked)]
             start += len(asked)

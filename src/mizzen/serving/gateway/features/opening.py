@@ -62,7 +62,7 @@ class Opening:
             store, reads = self._opened()
             looked = [self._looked(store, namespace, use) for use in wanted.views]
             lookup = Lookup(store, looked, self._now_us, measures)
-            return Stage(namespace, lookup, reads, wanted.columns, functions, measures, self._clock)
+            return Stage(namespace, lookup, reads, wanted.columns, wanted.time, functions, measures, self._clock)
 
     def close(self) -> None:
         """Lets go of the store."""

@@ -104,7 +104,7 @@ class Serving:
             if stage.reads.at_once:
                 self._read(exchange, stage, stage.lookup.read(entities))
             else:
-                stage.reads.ask(stage.lookup, entities, lambda found: self._read(exchange, stage, found))
+                stage.reads.ask(stage.lookup, entities, None, lambda found: self._read(exchange, stage, found))
         except FeatureError as error:
             self._refuse(exchange, HttpError(400, str(error), "bad_request"))
         except HttpError as error:

@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
 
-from mizzen.data.features.errors import FeatureError, StoreUnavailable
+from mizzen.data.features.errors import FeatureError, RequestUnfit, StoreUnavailable
+from mizzen.data.features.events import us_of
 from mizzen.data.features.online.store import OnlineStore
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
@@ -29,6 +31,7 @@ from mizzen.serving.oip import InferenceRequest
 from mizzen.serving.tensors import Signature
 
 Then = Callable[[list[Read] | HttpError], None]
+_Asked = tuple[Lookup, Sequence[Sequence[Entity]], int | None, Then]
 RETRY_S = 1.0
 ARROW = {
     "INT64": pa.int64(), "FP64": pa.float64(), "FP32": pa.float32(), "BOOL": pa.bool_(), "BYTES": pa.string(),
@@ -54,12 +57,12 @@ class Reads:
     def __init__(self, store: OnlineStore, *, at_once: bool, executor: Executor | None = None) -> None:
         """`executor` has the threads; `None`: the event loop's."""
         self._store, self.at_once, self._executor = store, at_once, executor
-        self._waiting: list[tuple[Lookup, Sequence[Sequence[Entity]], Then]] = []
+        self._waiting: list[_Asked] = []
         self._reading = False
 
-    def ask(self, lookup: Lookup, entities: Sequence[Sequence[Entity]], then: Then) -> None:
+    def ask(self, lookup: Lookup, entities: Sequence[Sequence[Entity]], at_us: int | None, then: Then) -> None:
         """Calls `then` with what was read or why not, on a later turn of the event loop. Raises `RequestUnfit`."""
-        self._waiting.append((lookup, entities, then))
+        self._waiting.append((lookup, entities, at_us, then))
         if not self._reading:
             self._reading = True
             asyncio.get_running_loop().call_soon(self._next)
@@ -69,7 +72,7 @@ class Reads:
         if not batch:
             self._reading = False
             return
-        keys = [lookup.asked(entities) for lookup, entities, _ in batch]
+        keys = [lookup.asked(entities) for lookup, entities, _, _ in batch]
         flat = [key for asked in keys for part in asked for key in part]
         loop = asyncio.get_running_loop()
 
@@ -84,23 +87,23 @@ class Reads:
 
     def _done(
         self,
-        batch: list[tuple[Lookup, Sequence[Sequence[Entity]], Then]],
+        batch: list[_Asked],
         keys: list[list[list[bytes]]],
         stored: list[bytes | None] | StoreUnavailable,
     ) -> None:
         start = 0
-        for (lookup, entities, then), asked in zip(batch, keys, strict=True):
+        for (lookup, entities, at_us, then), asked in zip(batch, keys, strict=True):
             stop = start + sum(map(len, asked))
             try:
                 if isinstance(stored, StoreUnavailable):
                     found: list[Read] | None = lookup.without(entities, stored)
                 else:
-                    found = lookup.found(entities, asked, stored[start:stop])
+                    found = lookup.found(entities, asked, stored[start:stop], at_us)
             except HttpError as error:
                 then(error)
             else:
                 if found is None:
-                    self._waiting.append((lookup, entities, then))
+                    self._waiting.append((lookup, entities, at_us, then))
                 else:
                     then(found)
             start = stop
@@ -115,6 +118,8 @@ class Stage:
     lookup: Lookup
     reads: Reads
     types: Mapping[str, str]
+    time: str | None
+    """The column of requests that says when they are asked."""
     functions: FunctionsOf
     measures: Measures
     clock: Callable[[], float]
@@ -122,7 +127,7 @@ class Stage:
     def bound(self, model: Signature, to: Onward) -> "Bound":
         """For a model of that signature. Raises `FeatureError` where its inputs cannot be made."""
         views = self.lookup.views
-        plan = planned(model, [looked.used for looked in views], self.types)
+        plan = planned(model, [looked.used for looked in views], self.types, self.time)
         functions = [
             Functions(one, wanted, views, self.functions(self.namespace, one.used.use.view, one.digest))
             for one, wanted in zip(views, plan.made, strict=True)
@@ -147,11 +152,13 @@ class Bound:
         stage = self._stage
         began_s = stage.clock()
         try:
-            entities = self.entities(decoded)
+            entities, at_us = self.entities(decoded), self.moment_us(decoded)
             if not stage.reads.at_once:
-                stage.reads.ask(stage.lookup, entities, lambda found: self._read(exchange, served, found, began_s))
+                stage.reads.ask(
+                    stage.lookup, entities, at_us, lambda found: self._read(exchange, served, found, began_s)
+                )
                 return
-            reads = stage.lookup.read(entities)
+            reads = stage.lookup.read(entities, at_us)
         except FeatureError as error:
             raise HttpError(400, str(error), "bad_request") from error
         if self._functions:
@@ -167,6 +174,24 @@ class Bound:
                 if at not in columns:
                     columns[at] = values_of(decoded.inputs[at])
         return [list(zip(*(columns[at] for at in places), strict=True)) for places in self._plan.entities]
+
+    def moment_us(self, decoded: InferenceRequest) -> int | None:
+        """When it is asked; `None`: now. Raises `RequestUnfit`."""
+        if self._plan.moment is None:
+            return None
+        tensor = decoded.inputs[self._plan.moment]
+        moments = dict.fromkeys(values_of(tensor))
+        if len(moments) != 1:
+            raise RequestUnfit(
+                f"{tensor.name}: expected one moment for all rows of a request, found {len(moments)}; send them apart"
+            )
+        text = str(next(iter(moments)))
+        try:
+            return us_of(datetime.fromisoformat(text))
+        except ValueError as error:
+            raise RequestUnfit(
+                f"{tensor.name}: expected a time with a zone such as 2026-01-31T12:00:00Z, found {text!r}"
+            ) from error
 
     def _read(self, exchange: Exchange, served: Served, found: list[Read] | HttpError, began_s: float) -> None:
         """What was read on a thread is here."""
