@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LOCK := requirements-dev.lock
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: $(LOCK) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,18 @@ generate: $(VENV)/.installed  ## write the generated files anew (CRDs, JSON Sche
 bench: $(VENV)/.installed  ## measure speed and memory beside peers; writes benchmarks/results and docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
+peers-serving: $(VENV)/.installed  ## the serving benchmark's peers, each in an environment of its own
+	$(BIN)/python -m benchmarks.serving --install
+
+bench-serving: $(VENV)/.installed  ## requests beside FastAPI, Triton, MLServer, KServe, BentoML, LitServe, mosec and Ray Serve
+	$(BIN)/python -m benchmarks.serving
+
+bench-soak: $(VENV)/.installed  ## memory of gateway and workers over ten million requests
+	$(BIN)/python -m benchmarks.serving.soak
+
+bench-elasticity: $(VENV)/.installed  ## starts, scale-ups, swaps, many endpoints (MIZZEN_BENCH_FULL=1: all of it)
+	$(BIN)/python -m benchmarks elasticity
+
 lock:  ## make the lock file anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
 		--extra demo --extra xgboost --extra redis --group dev pyproject.toml -o $(LOCK)
@@ -53,4 +65,4 @@ lock:  ## make the lock file anew from pyproject.toml
 clean:  ## remove what was built
 	rm -rf $(VENV) .peers .mizzen dist
 
-.PHONY: help install demo test test-all check peers generate bench lock clean
+.PHONY: help install demo test test-all check peers generate bench bench-elasticity peers-serving bench-serving bench-soak lock clean

@@ -3,6 +3,9 @@
 A benchmark is a module with `run() -> list[Row]`. Its rows go to `results/NAME.json` and into `docs/benchmarks.md`;
 `budgets.yaml` says what a row must at least or at most be, and where that number comes from. Peers are measured in the
 same run, and budgets are ratios to them wherever there is a peer: machines differ, and are shared.
+
+`serving`, which has more peers, rows of another form and a run of its own (`python -m benchmarks.serving`), is shown and
+budgeted with the others.
 """
 
 import importlib
@@ -16,12 +19,18 @@ from typing import Any
 import psutil
 import yaml
 
+from benchmarks.serving import report
+
 Row = dict[str, Any]
 """`system`, `version`, `what`, `unit`, `value`, `conditions`."""
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
-NAMES = ("startup", "apiserver", "gateway", "graphs", "grpc", "features")
+NAMES = (
+    "startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "feature_server", "elasticity",
+)  # fmt: skip
+LONG = ("serving.soak",)
+"""With a command of their own, and shown with the others."""
 INTRODUCTION = (
     "Made by `make bench`; the raw rows are in `benchmarks/results`. Peers are measured in the same run on the "
     "same machine. Compare ratios, not numbers: machines differ."
@@ -74,13 +83,16 @@ def page() -> str:
         "# Benchmarks",
         INTRODUCTION,
     ]
-    for name in NAMES:
+    for name in (*NAMES, *LONG):
         path = HERE / "results" / f"{name}.json"
         if path.exists():
             document = json.loads(path.read_text())
             facts = ", ".join(f"{key} {value}" for key, value in document["machine"].items())
             doc = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip()
             parts += [f"## {name}", doc, f"Measured on: {facts}.", table(document["rows"])]
+    serving = HERE / "results" / "serving.json"
+    if serving.exists():
+        parts += report.section(json.loads(serving.read_text()))
     parts += ["## Budgets", budgets_in_words()]
     return "\n\n".join(parts) + "\n"
 
@@ -123,8 +135,11 @@ def _measured(budget: dict[str, Any]) -> float | None:
         return None
     rows = json.loads(path.read_text())["rows"]
 
+    where, field = budget.get("where", {"what": budget["what"]}), budget.get("field", "value")
+
     def find(system: str) -> float | None:
-        return next((r["value"] for r in rows if r["what"] == budget["what"] and r["system"] == system), None)
+        wanted = {**where, "system": system}
+        return next((r[field] for r in rows if wanted.items() <= r.items() and field in r), None)
 
     own = find("mizzen")
     if "times" not in budget or own is None:

@@ -28,13 +28,13 @@ def run() -> list[dict[str, Any]]:
     """The rows."""
     from_nothing, existing, endpoint = [], [], []
     for _ in range(ROUNDS):
-        with _Home() as home:
+        with Home() as home:
             from_nothing.append(home.timed_up())
             home.mizzen("down")
             existing.append(home.timed_up())
-    with _Home() as home:
+    with Home() as home:
         home.timed_up()
-        _register(home)
+        home.register("bench")
         endpoint = [_apply_to_ready(home, index) for index in range(ROUNDS)]
     return [
         _row("up from nothing", from_nothing),
@@ -55,12 +55,12 @@ def _row(what: str, seconds: list[float]) -> dict[str, Any]:
     }
 
 
-class _Home:
+class Home:
     """A home of its own on free ports, ended and removed afterwards."""
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="mzb-"))
-        self.ports = [_free_port(), _free_port()]
+        self.ports = [_free_port(), _free_port(), _free_port()]
 
     def __enter__(self) -> Self:
         return self
@@ -73,17 +73,25 @@ class _Home:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "MIZZEN_HOME": str(self.root), "KUBECONFIG": str(self.root / "kubeconfig")}
 
-    def mizzen(self, *arguments: str, text: str | None = None) -> str:
+    def mizzen(self, *arguments: str, text: str | None = None, timeout_s: float = 120) -> str:
         command = [str(Path(sys.executable).with_name("mizzen")), *arguments]
         done = subprocess.run(
-            command, input=text, env=self.environment, capture_output=True, text=True, check=True, timeout=120
+            command, input=text, env=self.environment, capture_output=True, text=True, check=True, timeout=timeout_s
         )
         return done.stdout
 
+    def register(self, model: str) -> None:
+        """The small model, as a new version."""
+        path = self.root / "small.onnx"
+        if not path.exists():
+            script = Path(__file__).parent / "small_model.py"
+            subprocess.run([sys.executable, str(script), str(path)], check=True, timeout=120)
+        self.mizzen("models", "register", model, str(path))
+
     def timed_up(self) -> float:
-        return _timed(
-            lambda: self.mizzen("up", "-d", "--port", str(self.ports[0]), "--inference-port", str(self.ports[1]))
-        )
+        control, inference, grpc = map(str, self.ports)
+        ports = ("--port", control, "--inference-port", inference, "--grpc-port", grpc)
+        return _timed(lambda: self.mizzen("up", "-d", *ports))
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -98,15 +106,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _register(home: _Home) -> None:
-    """A small model, registered from its file."""
-    script = Path(__file__).parent / "small_model.py"
-    path = home.root / "small.onnx"
-    subprocess.run([sys.executable, str(script), str(path)], check=True, timeout=120)
-    home.mizzen("models", "register", "bench", str(path))
-
-
-def _apply_to_ready(home: _Home, index: int) -> float:
+def _apply_to_ready(home: Home, index: int) -> float:
     """From `mizzen apply` until an HTTP request is answered."""
     body = json.dumps({"inputs": [{"name": "X", "shape": [1, 20], "datatype": "FP32", "data": [0.0] * 20}]}).encode()
 

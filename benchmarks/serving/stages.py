@@ -290,6 +290,7 @@ class _Stages:
 
     def _record(self) -> Task:
         recorder, measures = Recorder(self._folder, ENDPOINT, self._gateway.clock), Measures()
+        counted = self._served.counted
         exchanges = [self._exchange() for _ in range(self._at_once)]
         for exchange in exchanges:
             exchange.decoded, exchange.sent_s, exchange.tenant = self._decoded(), exchange.came_s, "k"
@@ -297,12 +298,14 @@ class _Stages:
         def task() -> None:
             now = self._gateway.clock()
             for first in range(0, self._at_once, self._together):
-                measures.batch(self._together, 1e-5)
+                measures.batch(self._together, 1e-5, counted)
                 recorder.batch(self._together, 1e-5)
-                measures.waited([now - exchange.came_s for exchange in exchanges[first : first + self._together]])
+                measures.waited(
+                    [now - exchange.came_s for exchange in exchanges[first : first + self._together]], counted
+                )
                 for exchange in exchanges[first : first + self._together]:
                     recorder.answered(exchange, self._served, self._outputs, now)
-                    measures.answered(1, now - exchange.came_s)
+                    measures.answered(1, now - exchange.came_s, counted)
                 recorder.flush()
 
         return task

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mizzen.local.apiserver import housekeeping
 from mizzen.local.apiserver.errors import NotAcceptable
 from mizzen.local.apiserver.http.negotiation import Representation, negotiate
 from mizzen.local.apiserver.request import Query, Target, parse_target, verb_of
@@ -346,4 +347,20 @@ async def test_events_go_an_hour_after_they_last_happened(tmp_path: Path) -> Non
         moment[0] += timedelta(minutes=15)
         await server.housekeeping.sweep()
         assert [one["metadata"]["name"] for one in (await api.get(f"{NS}/events"))["items"]] == ["again"]
+    await server.stop()
+
+
+async def test_of_too_many_events_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "EVENTS_MAX", 2)
+    moment = [datetime.now(UTC)]
+    server = ApiServer(tmp_path / "home", port=0, sources=Sources(now=lambda: moment[0]))
+    await server.start()
+    async with client_of(server) as http:
+        api = Api(http, server)
+        event = {"involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "reason": "Test"}
+        for name in ("c-first", "a-second", "b-third", "d-fourth"):
+            moment[0] += timedelta(seconds=1)
+            await api.create(f"{NS}/events", {"metadata": {"name": name}, **event})
+        await server.housekeeping.sweep()
+        assert [one["metadata"]["name"] for one in (await api.get(f"{NS}/events"))["items"]] == ["b-third", "d-fourth"]
     await server.stop()

@@ -19,7 +19,7 @@ def page(answered: list[float], failed: int = 0, **standing: int) -> str:
     """The gateway's own page after requests that took so long."""
     measures = Measures()
     for seconds in answered:
-        measures.answered(1, seconds)
+        measures.answered(1, seconds, measures.version(1))
     for _ in range(failed):
         measures.outcome("queue_full")
     measures.outcome("cancelled")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mizzen.controllers.settings import PlatformSettings
-from mizzen.kinds import Dataset, InferenceEndpoint, Model, ModelVersion, TrainingJob
+from mizzen.kinds import BatchPrediction, Dataset, InferenceEndpoint, Model, ModelVersion, TrainingJob
 
 T0, T1, T2 = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z", "2026-01-01T00:02:00Z"
 CODE = "sha256:" + "c" * 64
@@ -60,3 +60,13 @@ def endpoint(status: dict[str, Any] | None = None, generation: int = 1, **spec: 
     return InferenceEndpoint.model_validate(
         {"metadata": metadata("late", generation=generation), "spec": body, "status": status or {}}
     )
+
+
+def batch(
+    name: str = "nightly", status: dict[str, Any] | None = None, generation: int = 1, **spec: Any
+) -> BatchPrediction:
+    body = {"model": "late:3", "input": {"dataset": "flights"}, "output": {"dataset": "scored"}, **spec}
+    if "endpoint" in body:
+        del body["model"]
+    made = metadata(name, generation=generation, creationTimestamp=T0)
+    return BatchPrediction.model_validate({"metadata": made, "spec": body, "status": status or {}})

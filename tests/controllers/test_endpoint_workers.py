@@ -127,9 +127,10 @@ def test_the_memory_of_a_version_is_the_most_that_a_worker_told_and_is_kept_whil
 def test_a_report_is_read_as_far_as_it_is_understood() -> None:
     whole = {
         "facts": {"runtime": "onnxruntime 1.31", "provider": "CUDA", "threads": "4"},
-        "memory": {"residentBytes": 9, "proportionalBytes": 7}, "warmUpS": 0.12345, "more": 1,
+        "memory": {"residentBytes": 9, "proportionalBytes": 7, "peakBytes": 8},
+        "fetchS": 0.001, "loadS": 0.0056, "warmUpS": 0.12345, "more": 1,
     }  # fmt: skip
-    assert report_of(whole) == Report("onnxruntime 1.31", "CUDA", 4, 7, 0.123)
+    assert report_of(whole) == Report("onnxruntime 1.31", "CUDA", 4, 7, 8, 0.001, 0.006, 0.123)
     for odd in ({}, [], None, {"facts": 1, "memory": []}, {"facts": {"threads": "many"}, "memory": None}):
         assert report_of(odd) == Report()
 
@@ -175,10 +176,10 @@ async def test_a_ready_worker_is_asked_once_for_each_start_and_the_endpoint_is_q
 
 
 def test_what_a_worker_is_said_to_be() -> None:
-    found = worker_status(pod(last=ended(2, "no"), restarts=3), ONE, Report("r", "CPU", 2, 5, 0.5))
+    found = worker_status(pod(last=ended(2, "no"), restarts=3), ONE, Report("r", "CPU", 2, 5, 6, warm_up_s=0.5))
     assert found == WorkerStatus(
         pod="late-v1-x", model_version="late-1", ready=True, restarts=3, runtime="r", provider="CPU", threads=2,
-        memory_bytes=5, warm_up_s=0.5, last_crash=Crash(reason="Failed", message="no", at=T0),
+        memory_bytes=5, peak_bytes=6, warm_up_s=0.5, last_crash=Crash(reason="Failed", message="no", at=T0),
     )  # fmt: skip
 
 

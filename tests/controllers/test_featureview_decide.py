@@ -260,3 +260,27 @@ def test_a_request_runs_it_once_more() -> None:
     assert asked.start is not None
     ended = after(done, step(reported(after(done, asked)), around(), SUCCEEDED))
     assert step(ended, around()).start is None
+
+
+def test_a_server_that_came_back_empty_is_filled_again() -> None:
+    """One view looks once a minute; the others follow what it found. A store that is a file is not looked at."""
+    redis = "redis://host:6379/0"
+
+    def there(now_s: float, *views: FeatureView) -> Surroundings:
+        return Surroundings({v.name: v for v in views}, {"payments": loaded_dataset("payments", 1)}, redis, now_s)
+
+    first = view("a")
+    first = online(first, there(0, first), incarnation="x")
+    second = view("b")
+    second = online(second, there(0, first, second), incarnation="x")
+    assert step(second, there(0, first, second)).start is None
+    assert step(first, there(59, first, second)).start is None
+    assert wanted_run(first, there(59, first, second)).look_again_s == 1.0
+    looking = step(first, there(60, first, second))
+    assert looking.start is not None
+    ended = step(reported(after(first, looking), incarnation="y"), there(60, first, second), SUCCEEDED)
+    found = after(first, ended)
+    assert found.status.incarnation == "y"
+    filling = step(second, there(60, found, second))
+    assert filling.start is not None
+    assert wanted_run(first, around(first)).look_again_s is None

@@ -34,6 +34,8 @@ SERVING_ONE = {
     "traffic": [{"modelVersion": "late-1", "model": "late", "version": 1, "digest": ONE.digest, "percent": 100}]
 }
 
+TWO_WARM = {"modelVersion": "late-2", "model": "late", "version": 2, "digest": TWO.digest, "percent": 0}
+
 
 def totals(**numbers) -> Report:
     return Report([EndpointTotals("default", "late", **numbers)])
@@ -188,6 +190,9 @@ def test_the_number_of_a_followed_version_is_left_as_found() -> None:
     assert not must_apply(deployment_for(elastic, ONE, SETTINGS, size(ONE)), found)
     idle = sizes(elastic, {deployment_name("late", ONE): deployment_for(elastic, ONE, SETTINGS, 0)})
     assert (idle(ONE), idle(TWO)) == (0, 1), "what takes traffic has been seen to work"
+    warm = endpoint({**SERVING_ONE, "previous": {**TWO_WARM, "since": T0}}, scaling=ELASTIC)
+    assert sizes(warm, {deployment_name("late", ONE): found})(TWO) == 3, "what is kept warm follows its successor"
+    assert sizes(warm, {deployment_name("late", ONE): deployment_for(warm, ONE, SETTINGS, 0)})(TWO) == 0
     fixed = endpoint(SERVING_ONE, scaling={"replicas": 2})
     assert sizes(fixed, {deployment_name("late", ONE): found})(ONE) == 2
 
@@ -236,4 +241,4 @@ def test_pods_that_ended_and_nodes_that_take_none_do_not_count() -> None:
         return Node(metadata=ObjectMeta(name=name), spec=NodeSpec(**spec), status=NodeStatus(allocatable=has))
 
     pods = [pod("a", "Running"), pod("a", "Succeeded"), pod(None, "Pending")]
-    assert rooms([node("a"), node("b", unschedulable=True)], pods) == [Room("a", 4, 8 * GIB, 0.5, GIB)]
+    assert rooms([node("a"), node("b", unschedulable=True)], pods) == [Room("a", 4, 8 * GIB, 0.5, GIB, pods_used=1)]

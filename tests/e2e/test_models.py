@@ -21,6 +21,10 @@ class Tripled:
         if (batch["x"] == 99).any():
             signal.pthread_kill(threading.get_ident(), signal.SIGSEGV)
         return 3 * batch["x"]
+
+    def generate(self, inputs, parameters):
+        for number in range(parameters.get("parts", 2)):
+            yield {"y": 3 * inputs["x"] + number}
 """
 ENDPOINT = """
 apiVersion: mizzen.dev/v1alpha1
@@ -54,6 +58,8 @@ def test_a_class_of_ones_own(machine: Machine, tmp_path: Path) -> None:
     assert (status, body["outputs"][0]["data"]) == (200, [6.0])
     status, body = ask(machine, 13.0)
     assert "not thirteen" in body["error"]
+    parts = machine.mizzen("predict", "tripled", '{"x": 2, "parameters": {"parts": 3}}', "--stream")
+    assert [json.loads(line) for line in parts.splitlines()] == [{"y": 6.0}, {"y": 7.0}, {"y": 8.0}]
     assert ask(machine, 99.0)[0] == 500
     assert ask(machine, 3.0)[1]["outputs"][0]["data"] == [9.0], "the worker was started again"
     machine.kubectl(

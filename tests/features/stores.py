@@ -12,13 +12,17 @@ import redis
 SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
 
 
-@contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
-    """A server that keeps nothing on disk; its URL."""
-    assert SERVER is not None
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def redis_server(folder: Path, port: int | None = None) -> Iterator[str]:
+    """A server that keeps nothing on disk; its URL."""
+    assert SERVER is not None
+    port = port or free_port()
     command = [SERVER, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:

@@ -1,5 +1,8 @@
 """What the Pods of feature views do: bring views online, tell how it went, take records away."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -9,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from tests.features.builders import payments, times, view
+from tests.features.stores import SERVER, free_port, redis_server
 from tests.features.test_materialise import NOW, committed, rows_of
 from tests.features.test_online import us
 
@@ -228,7 +232,7 @@ def test_a_view_that_is_not_kept_online_is_checked_and_its_records_go(lake: Lake
     report = lake.run(view(**WINDOWS, online=False), online=False)
     assert (report.succeeded, report.rows, len(report.features)) == (True, None, 2)
     with closing(open_store(lake.online_url)) as online:
-        assert list(online.scan(b"")) == []
+        assert [key for key, _ in online.scan(b"") if key != b"i"] == []
     offline = lake.run(view(**WINDOWS, online=False), online=False, online_url=None)
     assert offline.succeeded
 
@@ -246,3 +250,60 @@ def test_removal_leaves_nothing_and_may_be_repeated(lake: Lake) -> None:
         left = sum(1 for _ in online.scan(b"r"))
     assert left == len(set(rows_of(1, 50).column("card").to_pylist()))
     assert lake.read("other", ["card-1"]) == before
+
+
+FULL = """
+import resource, signal, sys
+from datetime import datetime
+from mizzen.data.features.jobs.materialise import run
+from mizzen.data.features.jobs.task import MaterialiseTask
+from mizzen.data.pod import Failure
+
+task, limit, now = MaterialiseTask.model_validate_json(sys.argv[1]), int(sys.argv[2]), datetime.fromisoformat(sys.argv[3])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit fails, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    run(task, lambda report: print(report.reason, report.message), lambda: now)
+except Failure as failure:
+    sys.exit(failure.exit_code)
+"""
+
+
+def test_a_disk_that_fills_during_a_commit_costs_nothing(lake: Lake) -> None:
+    """The commit is not made, the reason is told, what was online stays; with room again, it goes on."""
+    spec = {"columns": ["amount"], **WINDOWS}
+    first = rows_of(1, 200)
+    lake.add(first)
+    lake.run(view(**spec))
+    before = lake.read("spending", ["card-1", "card-2"])
+    size = (lake.folder / "online" / "data.mdb").stat().st_size
+    lake.add(wide_rows(20_000))
+    command = [sys.executable, "-c", FULL, lake.task(view(**spec)).model_dump_json(by_alias=True), str(size + 8192)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([*command, CLOCK.isoformat()], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == TRY_AGAIN, done.stderr
+    assert done.stdout.startswith("OnlineStoreUnavailable online store"), done.stdout
+    assert lake.read("spending", ["card-1", "card-2"]) == before
+    assert lake.run(view(**spec)).rows == 20_000
+
+
+def wide_rows(count: int) -> pa.Table:
+    """Of many cards, so that they take room."""
+    return payments([(f"card-{n}", n % 600, float(n)) for n in range(count)])
+
+
+@pytest.mark.skipif(SERVER is None, reason="expected a redis-server or valkey-server on the path, found none")
+def test_a_server_that_is_started_again_empty_is_filled_and_known_for_another(lake: Lake, tmp_path: Path) -> None:
+    lake.add(rows_of(1, 100))
+    port, found = free_port(), []
+    lake.online_url = f"redis://127.0.0.1:{port}/0"
+    for life in ("first", "second"):
+        folder = tmp_path / life
+        folder.mkdir()
+        with redis_server(folder, port):
+            report = lake.run(view(**WINDOWS))
+            assert (report.rows, report.rows_read) == (100, 100)
+            assert lake.run(view(**WINDOWS)).rows_read == 0
+            found.append((report.incarnation, lake.read("spending", ["card-1"])))
+    assert found[0][0] != found[1][0]
+    assert found[0][1] == found[1][1]

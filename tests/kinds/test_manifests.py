@@ -173,7 +173,7 @@ kind: expected a kind of mizzen.dev, got "Datset"; did you mean Dataset? (endpoi
 metadata.name: expected the object's name, got nothing (endpoints.yaml:13)
 metadata.name: expected a name of lower-case letters, digits and dashes that begins and ends with a letter or digit, \
 at most 63 of them, got "Bad_Name" (endpoints.yaml:16)
-spec.source: expected exactly one of python, files, sql and push, got an empty mapping (endpoints.yaml:18)
+spec.source: expected exactly one of python, files, sql, push and batchPrediction, got an empty mapping (endpoints.yaml:18)
 spec.expectations[0].min: expected a number or a text, got a list (endpoints.yaml:19)
 spec.expectations[1].minRows: expected an integer, got 1.5 (endpoints.yaml:19)
 spec.expectations[2]: expected a mapping, got 5 (endpoints.yaml:19)

@@ -15,7 +15,7 @@ from mizzen.kube.informer import Informer, Informers
 from mizzen.kube.leases import Election, LeadershipLost
 from mizzen.kube.metrics import Registry
 from mizzen.kube.resources import Key, ResourceInfo, meta_of, untyped
-from mizzen.kube.runtime import Controller, Permanent, Result, Runtime, Watch, controller_of, itself, labelled
+from mizzen.kube.runtime import Controller, Permanent, Result, Runtime, Watch, controller_of, differs, itself, labelled
 
 from . import virtual
 from .fake_server import EPOCH, FakeServer, virtual_now
@@ -349,3 +349,9 @@ def test_a_conditions_time_is_when_its_status_last_changed() -> None:
 
 def virtual_later(seconds: int) -> Any:
     return EPOCH.replace(second=seconds)
+
+
+def test_a_watch_may_pass_over_changes_of_what_nothing_depends_on() -> None:
+    """What comes and what goes always counts."""
+    when = differs(lambda text: text[:1])
+    assert [when(None, "a1"), when("a1", None), when("a1", "a2"), when("a1", "b1")] == [True, True, False, True]

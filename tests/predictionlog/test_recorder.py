@@ -1,16 +1,20 @@
 """What the gateway notes: which requests, and what of them."""
 
 import json
+import time
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mizzen.serving.gateway.errors import HttpError
+from mizzen.serving.gateway.parts import PartsExchange
 from mizzen.serving.gateway.recorder import share_of
+from mizzen.serving.oip import InferenceRequest
 from mizzen.serving.tensors import Signature, TensorSpec
 
-from .builders import Log, answer, endpoint, exchange, served, version
+from .builders import Log, answer, endpoint, exchange, served, tensor, version
 
 
 def ids(rows) -> list[str]:
@@ -160,3 +164,69 @@ def test_two_processes_write_two_rings_of_one_table(tmp_path):
     for recorder in recorders:
         recorder.flush()
     assert sorted(ids(log.everything())) == sorted(f"id-{number}" for number in range(10))
+
+
+def streamed(recorder, id_: str | None, parts: list[list[float]], *, rows=((1.0, 2.0),)) -> PartsExchange:
+    """A request whose answer came in these parts."""
+    by, clock = served(), time.monotonic
+    made = PartsExchange(clock(), clock() + 30)
+    made.decoded = InferenceRequest([tensor(by.signature.inputs[0], rows, (len(rows), 2))], len(rows), id=id_)
+    made.served = by
+    for values in parts:
+        recorder.part(made, by, [tensor(by.signature.outputs[0], values, (len(values),))], 0.0001, clock())
+        made.parts += 1
+    return made
+
+
+def columns(rows, *names: str) -> list[tuple]:
+    return sorted(tuple(row[name] for name in names) for row in rows)
+
+
+def test_the_parts_of_an_answer_are_rows_and_the_inputs_are_with_the_first(tmp_path):
+    log = Log(tmp_path)
+    recorder = log.recorder(id_prefix="p")
+    done = streamed(recorder, None, [[1.0], [2.0], [3.0]])
+    recorder.streamed(done, served(), time.monotonic())
+    rows = log.everything()
+    names = ("part", "row", "input_a", "input_b", "output_y", "outcome")
+    assert columns(rows, *names) == [
+        (0, 0, 1.0, 2.0, 1.0, "ok"), (1, 0, None, None, 2.0, "ok"), (2, 0, None, None, 3.0, "ok"),
+    ]  # fmt: skip
+    assert {(row["request_id"], row["version"]) for row in rows} == {(done.decoded.id, 1)}
+
+
+def test_a_stream_that_breaks_off_keeps_its_parts_and_says_which_did_not_come(tmp_path):
+    log = Log(tmp_path)
+    recorder = log.recorder()
+    broken = streamed(recorder, "broken", [[1.0]])
+    recorder.refused(broken, served(), HttpError(500, "the worker was lost", "worker_lost"))
+    early = streamed(recorder, "early", [])
+    recorder.refused(early, served(), HttpError(503, "no worker", "no_worker"))
+    assert sorted(
+        (row["request_id"], row["part"] if row["part"] is not None else -1, row["outcome"], row["input_a"])
+        for row in log.everything()
+    ) == [("broken", 0, "ok", 1.0), ("broken", 1, "worker_lost", None), ("early", -1, "no_worker", 1.0)]
+
+
+def test_parts_of_other_rows_than_the_request_have_it_for_themselves(tmp_path):
+    log = Log(tmp_path)
+    recorder = log.recorder()
+    streamed(recorder, "several", [[1.0, 2.0], [], [3.0]])
+    recorder.streamed(streamed(recorder, "none", []), served(), time.monotonic())
+    found = log.everything()
+    assert [(row["part"], row["input_a"], row.get("output_y")) for row in found if row["request_id"] == "none"] == [
+        (None, 1.0, None)
+    ]
+    several = [row for row in found if row["request_id"] == "several"]
+    assert sorted((row["part"] if row["part"] is not None else -1, row["row"], row["input_a"], row["output_y"])
+                  for row in several) == [(-1, 0, 1.0, None), (0, 0, None, 1.0), (0, 1, None, 2.0), (2, 0, None, 3.0)]  # fmt: skip
+
+
+def test_streams_are_sampled_whole(tmp_path):
+    log = Log(tmp_path, endpoint(sample=0.5, errors=False))
+    recorder = log.recorder()
+    for number in range(50):
+        streamed(recorder, f"s{number}", [[1.0], [2.0]])
+    counts = Counter(ids(log.everything()))
+    assert set(counts.values()) == {2}
+    assert 5 < len(counts) < 45

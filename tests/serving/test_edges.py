@@ -282,6 +282,16 @@ def test_whatever_comes_over_a_connection_others_are_answered_at_length(stack, d
     expect_answers(stack)
 
 
+@pytest.mark.parametrize("header", [b"x: " + b"y" * 200_000, b"\r\n".join([b"x%d: y" % n for n in range(20_000)])])
+def test_headers_without_end_are_refused(stack, header):
+    """In one or in many; refused with their status, or the connection ends."""
+    with connection(stack) as sock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\n" + header + b"\r\ncontent-length: 0\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock)[:12] in {b"", b"HTTP/1.1 431", b"HTTP/1.1 400"}
+    expect_answers(stack)
+
+
 def test_slow_clients_are_given_up_and_hold_nobody(stack):
     """Some hundred that send a byte and wait, some that never send their body: others are answered meanwhile."""
     body = b'{"inputs": []}'
@@ -392,6 +402,17 @@ def test_any_message_is_answered_or_refused(channel, data):
 @given(MESSAGES.map(lambda message: message.SerializeToString()) | st.binary(max_size=200))
 def test_any_message_is_answered_or_refused_at_length(channel, data):
     call_anything(channel, data)
+
+
+def test_metadata_and_messages_beyond_the_limits_are_refused(stack, channel):
+    """And the next call on the same connection is answered, or its client connects anew."""
+    call = channel.unary_unary(f"/{INFERENCE}/ModelInfer")
+    for data, metadata in ((bytes(BYTES_MAX + 1), ()), (b"", (("x-large", "y" * 200_000),))):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(data, timeout=PATIENCE_S, metadata=metadata)
+        assert caught.value.code() not in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED}
+    live = channel.unary_unary(f"/{INFERENCE}/ServerLive", None, service_pb2.ServerLiveResponse.FromString)
+    assert live(b"", timeout=PATIENCE_S, wait_for_ready=True).live
 
 
 @REAL

@@ -26,9 +26,9 @@ KEY = ("default", "m")
 def numbers(*, age_s: float = 0.0, ok: int = 1, waiting: int = 2) -> Numbers:
     measures = Measures()
     for _ in range(ok):
-        measures.answered(3, 0.004)
-    measures.batch(3, 0.002)
-    measures.waited([0.0001])
+        measures.answered(3, 0.004, measures.version(1))
+    measures.batch(3, 0.002, measures.version(1))
+    measures.waited([0.0001], measures.version(1))
     return Numbers(time.time() - age_s, {KEY: measures}, {KEY: Standing(waiting, 1, 1, 2)}, {"not_found": 1})
 
 

@@ -8,6 +8,8 @@ import struct
 import pytest
 
 from mizzen.serving.frames import ErrorCode, FrameError
+from mizzen.serving.gateway.exchange import Exchange
+from mizzen.serving.gateway.traffic import Traffic
 from mizzen.serving.tensors import Tensor
 
 from .builders import signature, spec, tensor
@@ -62,6 +64,89 @@ async def test_binary_answers_say_where_the_json_ends(stage):
     assert (status, headers["content-type"]) == (200, "application/octet-stream")
     assert json.loads(body[:size])["outputs"][0]["parameters"] == {"binary_data_size": 8}
     assert struct.unpack("<2f", body[size:]) == (2.0, 4.0)
+
+
+# Versions that share the traffic
+
+
+def answering_version(call) -> str:
+    return call.reply.json["model_version"]
+
+
+async def test_a_unit_is_answered_by_one_version_whatever_else_is_asked(stage):
+    stage.gateway.endpoint_changed(endpoint(versions=[version(1, percent=70), version(2, percent=30)]))
+    links = [stage.worker(1, batches=1000), stage.worker(2, batches=1000)]
+
+    async def asked(unit: str, **more) -> str:
+        call = stage.call(1.0, mizzen_unit=unit, **more)
+        await turn()
+        for link in links:
+            while link.batches:
+                link.answer()
+        return answering_version(call)
+
+    units = [f"user-{number}" for number in range(400)]
+    first = [await asked(unit) for unit in units]
+    assert 0.2 < first.count("2") / len(units) < 0.4, "about three in ten"
+    assert [await asked(unit) for unit in units] == first
+    path = "/v2/models/m/versions/2/infer"
+    assert {await asked(unit, path=path) for unit in units[:20]} == {"2"}, "who names a version gets it"
+    stage.gateway.endpoint_changed(endpoint(versions=[version(1, percent=50), version(2, percent=50)]))
+    after = [await asked(unit) for unit in units]
+    assert {pair for pair in zip(first, after, strict=True) if pair[0] != pair[1]} == {("1", "2")}, (
+        "only to the version whose share grew"
+    )
+
+
+async def test_without_a_unit_chance_divides(stage):
+    chances = iter([0.1, 0.69, 0.7, 0.99] * 2)
+    service = stage.gateway.services[("default", "m")]
+    shared = Traffic(service.endpoint, service.measures, lambda: next(chances))
+    shared.update(endpoint(versions=[version(1, percent=70), version(2, percent=30)]), lambda _: None)
+    exchange = Exchange(0.0, 1.0)
+    assert [shared.choice(exchange).version.version for _ in range(8)] == [1, 1, 2, 2] * 2
+
+
+async def test_a_version_without_a_share_answers_only_who_names_it(stage):
+    stage.gateway.endpoint_changed(endpoint(versions=[version(1, percent=100), version(2, percent=0)]))
+    stage.worker(1, batches=100)
+    tried = stage.worker(2, batches=100)
+    for number in range(20):
+        stage.call(1.0, mizzen_unit=f"user-{number}")
+    await turn()
+    assert not tried.batches
+    stage.call(1.0, path="/v2/models/m/versions/2/infer")
+    await turn()
+    assert tried.batches
+
+
+async def test_statistics_are_told_for_each_version(stage):
+    stage.gateway.endpoint_changed(endpoint(versions=[version(1, percent=100), version(2, percent=0)]))
+    links = [stage.worker(1, batches=10), stage.worker(2, batches=10)]
+    stage.call(1.0, 2.0, 3.0)
+    stage.call(4.0, path="/v2/models/m/versions/2/infer")
+    stage.call(5.0, path="/v2/models/m/versions/2/infer")
+    bad = stage.call(6.0, path="/v2/models/m/versions/1/infer")
+    await turn()
+    links[0].fail()
+    for link in links:
+        while link.batches:
+            link.answer()
+    assert bad.reply.answered
+
+    def told(path: str) -> list[tuple[str, int, int, int, int]]:
+        return [
+            (one["version"], one["inference_count"], one["execution_count"], one["inference_stats"]["success"]["count"],
+             one["inference_stats"]["queue"]["count"])
+            for one in stage.get(path).json["model_stats"]
+        ]  # fmt: skip
+
+    first, second = told("/v2/models/m/stats")
+    assert second == ("2", 2, 1, 2, 2), "two requests of one row, run as one batch"
+    assert (first[0], first[1]) == ("1", 4)
+    assert told("/v2/models/m/versions/2/stats") == [second]
+    assert told("/v2/models/stats") == [first, second]
+    assert stage.get("/v2/models/m/versions/3/stats").status == 404
 
 
 # Waiting
@@ -273,7 +358,7 @@ async def test_a_replaced_version_whose_worker_is_going_still_answers_what_it_ha
     new.answer()
     assert (waiting.reply.values, waiting.reply.json["model_version"]) == ([4.0], "2")
     old.die()
-    assert list(stage.gateway.services["default", "m"]._served) == [version(2).digest]
+    assert list(stage.gateway.services["default", "m"]._traffic.served) == [version(2).digest]
 
 
 async def test_what_a_replaced_versions_last_worker_had_goes_to_the_successor(stage):
@@ -313,7 +398,7 @@ async def test_and_is_told_to_come_again_when_the_last_of_them_goes(stage):
 
 
 async def test_a_version_may_be_asked_for_by_number_while_it_gets_traffic(stage):
-    stage.gateway.endpoint_changed(endpoint(versions=[version(1, percent=90), version(2, percent=10)]))
+    stage.gateway.endpoint_changed(endpoint(versions=[version(1, percent=100), version(2, percent=0)]))
     first, second = stage.worker(1), stage.worker(2)
     any_, pinned = stage.call(1.0), stage.call(2.0, path="/v2/models/m/versions/2/infer")
     await turn()
@@ -476,7 +561,7 @@ async def test_a_bug_in_one_answer_is_one_answer_of_500(stage, monkeypatch):
     link = stage.worker()
     calls = [stage.call(1.0), stage.call(2.0)]
     await turn()
-    served = stage.gateway.services["default", "m"]._traffic[0]
+    served = stage.gateway.services["default", "m"].choice(Exchange(0.0, 1.0))
     encode, seen = served.encoder.encode, []
 
     def encode_but_the_first(request, outputs):

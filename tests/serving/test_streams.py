@@ -1,5 +1,6 @@
 """Answers in parts, from a model that yields to a client: by events over HTTP, and by gRPC."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -14,9 +15,17 @@ from tritonclient.grpc import service_pb2
 
 from mizzen.data.lake.code import bundle, put_bundle
 from mizzen.data.lake.objects import Store
+from mizzen.kinds import build
 from mizzen.registry.artifact import put_model
 from mizzen.registry.python_model import PythonModel, prepare_python
+from mizzen.sdk import predicting
+from mizzen.sdk.predicting import Address
+from mizzen.sdk.tensors import DataError
+from mizzen.serving.gateway.directory import Logging
 from mizzen.serving.oip.messages import INFERENCE
+from mizzen.serving.predictionlog.journal import Journal, Limits
+from mizzen.serving.predictionlog.layout import folder_of, table_path
+from mizzen.serving.predictionlog.table import LogTable
 
 from .builders import doubling_model
 from .stack import PATIENCE_S, Stack, eventually
@@ -58,12 +67,12 @@ def stack(tmp_path_factory):
         code = put_bundle(store, bundle(project))
         model = prepare_python(PythonModel("serve:Counting"), store, code, None, cache=made.root / "cache")
         digest = put_model(store, model).digest
-        made.serve(digest)
+        made.serve(digest, logging=Logging(errors=True))
         made.worker(digest, format="python", streams=2)
         plain = made.put(doubling_model(columns=1))
         made.serve(plain, "plain")
         made.worker(plain, "plain")
-        made.start_gateway(1, "--grpc", "grpcio")
+        made.start_gateway(1, "--grpc", "grpcio", "--log-dir", str(made.root / "rings"))
         with made.client() as client:
             for name in ("m", "plain"):
                 ready = f"/v2/models/{name}/ready"
@@ -112,6 +121,58 @@ def test_each_part_is_an_event(stack):
     assert found == [{"id": "7", "model_name": "m", "model_version": "1", "y": y} for y in (5.0, 6.0, 7.0)]
 
 
+def logged(stack) -> list[dict]:
+    """All rows of the prediction log up to now."""
+    folder = folder_of(stack.root / "rings", "default", "m")
+    journal = Journal(folder, stack.root / "spool" / folder.name, Limits())
+    journal.look()
+    table = LogTable(Store.open(f"file://{stack.root}/store"), table_path("default", "m"))
+    journal.drain()
+    journal.seal(now=True)
+    journal.commit(table)
+    found = table.arrow()
+    journal.close()
+    return [] if found is None else found.to_pylist()
+
+
+def test_parts_are_in_the_prediction_log_whichever_way_they_were_asked_for(stack):
+    events(generate(stack, {**asking(5.0, parts=3), "id": "logged"}))
+    broken = events(generate(stack, {**asking(1.0, parts=3, fails_at=2), "id": "broken"}))
+    assert "no more ideas" in broken[-1]["error"]
+    one = json.loads(generate(stack, {**asking(8.0, parts=1), "id": "one"}, "/v2/models/m/generate").read())
+    assert one["y"] == 8.0
+    rows = {(row["request_id"], row["part"]): row for row in logged(stack)}
+    assert [(rows["logged", part]["input_x"], rows["logged", part]["output_y"]) for part in range(3)] == [
+        (5.0, 5.0), (None, 6.0), (None, 7.0)
+    ]  # fmt: skip
+    assert [rows["broken", part]["outcome"] for part in range(3)] == ["ok", "ok", "failed"]
+    assert rows["one", 0]["output_y"] == 8.0
+
+
+def test_parts_are_read_from_python(stack):
+    tensor = build.Tensor(name="x", datatype="FP32", shape=[-1, 1])
+    signature = build.Signature(inputs=[tensor], outputs=[tensor])
+    address = Address(f"http://127.0.0.1:{stack.port}/v2/models/m", signature, None)
+
+    async def parts(data, most: int = 100) -> list[dict]:
+        found = []
+        async with contextlib.aclosing(predicting.stream(address, data)) as coming:
+            async for part in coming:
+                found.append(part)
+                if len(found) == most:
+                    break
+        return found
+
+    assert asyncio.run(parts(asking(5.0, parts=2))) == [{"y": 5.0}, {"y": 6.0}]
+    assert asyncio.run(parts(asking(5.0, parts=100), most=1)) == [{"y": 5.0}], "and leaves"
+    with pytest.raises(predicting.PredictionError, match="no more ideas"):
+        asyncio.run(parts(asking(1.0, fails_at=1)))
+    with pytest.raises(predicting.PredictionError, match="400: body"):
+        asyncio.run(parts({"z": 1}))
+    with pytest.raises(DataError, match="expected one object"):
+        asyncio.run(parts([[1.0]]))
+
+
 def test_a_stream_of_nothing_is_an_answer_too(stack):
     assert events(generate(stack, asking(1.0, parts=0))) == []
 
@@ -129,8 +190,8 @@ def test_parts_come_as_they_are_computed(stack):
 
 
 def test_one_part_is_the_answer_of_generate(stack):
-    response = generate(stack, asking(5.0, parts=1), "/v2/models/m/generate")
-    assert json.loads(response.read()) == {"model_name": "m", "model_version": "1", "y": 5.0}
+    response = generate(stack, {**asking(5.0, parts=1), "id": "7"}, "/v2/models/m/generate")
+    assert json.loads(response.read()) == {"id": "7", "model_name": "m", "model_version": "1", "y": 5.0}
     refused = generate(stack, asking(5.0, parts=3), "/v2/models/m/versions/1/generate")
     assert (refused.status, "ask with generate_stream" in refused.read().decode()) == (400, True)
 

@@ -28,7 +28,7 @@ def logs(
     namespace: options.Namespace = None,
     kubeconfig: options.Kubeconfig = None,
 ) -> None:
-    """What the Pods of a resource print: of a dataset's load, a training run, or an endpoint's workers."""
+    """What the Pods of a resource print: of a dataset's load, a training or batch run, or an endpoint's workers."""
     options.run(_logs, kubeconfig, words, namespace, follow, previous, tail)
 
 

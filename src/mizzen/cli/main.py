@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("token", "API keys of endpoints"),
     "models": ("models", "Register models, move aliases"),
     "data": ("data", "Datasets: rows, profiles, versions, SQL, restore"),
+    "batch": ("batch", "Run a batch prediction now"),
+    "features": ("features", "Features: what there is, lineage, freshness, values"),
     "bundle": ("models", "Store a project folder; print its digest"),
     "simulate": ("simulate", "The scaling policies over recorded arrivals"),
     "crds": ("parts", "Print the CustomResourceDefinitions to apply to a cluster"),

@@ -27,14 +27,19 @@ def predict(
     key: Annotated[str | None, typer.Option("--api-key", help="Default: $MIZZEN_API_KEY or your own.")] = None,
     namespace: options.Namespace = None,
     form: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    parts: Annotated[bool, typer.Option("--stream", help="DATA is one request; print what the model yields.")] = False,
     home: options.Home = None,
     kubeconfig: options.Kubeconfig = None,
 ) -> None:
     """Ask an endpoint. DATA is rows: {"age": 31}, [{"age": 31}, …], [[31, 2.5], …], or a protocol document."""
     if form not in {"table", "json"}:
         raise CommandError(f"--output: expected table or json, got {form}", USAGE)
+    root = Home.from_environment(home).root
     try:
-        answer = options.run(_ask, kubeconfig, name, rows_of(data), key, namespace, Home.from_environment(home).root)
+        if parts:
+            options.run(_stream, kubeconfig, name, rows_of(data), key, namespace, root, form)
+            return
+        answer = options.run(_ask, kubeconfig, name, rows_of(data), key, namespace, root)
     except DataError as error:
         raise CommandError(str(error), USAGE) from error
     except PredictionError as error:
@@ -48,6 +53,19 @@ async def _ask(
     async with options.connected(kubeconfig) as client:
         address = await predicting.address_of(client, name, namespace or client.namespace, home, key)
     return await predicting.predict(address, data)
+
+
+async def _stream(
+    kubeconfig: Path | None, name: str, data: object, key: str | None, namespace: str | None, home: Path, form: str
+) -> None:
+    async with options.connected(kubeconfig) as client:
+        address = await predicting.address_of(client, name, namespace or client.namespace, home, key)
+    text = False
+    async for part in predicting.stream(address, data):
+        text = form == "table" and len(part) == 1 and all(isinstance(value, str) for value in part.values())
+        print(*part.values() if text else [json.dumps(part)], end="" if text else "\n", flush=True)
+    if text:
+        print()
 
 
 def rows_of(text: str) -> object:

@@ -20,19 +20,26 @@ def create(
     dataset: Annotated[
         list[str] | None, typer.Option("--dataset", help="Rows may be sent to this one (*: to all); no endpoint opens.")
     ] = None,
+    feature_view: Annotated[
+        list[str] | None,
+        typer.Option("--features", help="This view's features may be read (*: all views'); no endpoint opens."),
+    ] = None,
     namespace: options.Namespace = None,
     kubeconfig: options.Kubeconfig = None,
 ) -> None:
-    """Make a key and print it, once. With neither --endpoint nor --dataset it opens every endpoint of the namespace."""
-    opened = tuple(endpoint or () if dataset else endpoint or (keys.ALL_ENDPOINTS,))
-    print(options.run(_create, kubeconfig, name, opened, tuple(dataset or ()), namespace))
+    """Make a key and print it, once. With none of --endpoint, --dataset and --features it opens every endpoint of the
+    namespace.
+    """
+    scoped = dataset or feature_view
+    opened = tuple(endpoint or () if scoped else endpoint or (keys.ALL_ENDPOINTS,))
 
+    async def make() -> str:
+        async with options.connected(kubeconfig) as client:
+            return await keys.create(
+                client, name, namespace or client.namespace, opened, tuple(dataset or ()), tuple(feature_view or ())
+            )
 
-async def _create(
-    kubeconfig: Path | None, name: str, endpoints: tuple[str, ...], datasets: tuple[str, ...], namespace: str | None
-) -> str:
-    async with options.connected(kubeconfig) as client:
-        return await keys.create(client, name, namespace or client.namespace, endpoints, datasets)
+    print(options.run(make))
 
 
 @token.command("list")

@@ -39,8 +39,10 @@ _CONFIG_MAP = ResourceInfo("", "v1", "ConfigMap", "configmaps", namespaced=True)
 
 def runner_role() -> dict[str, Any]:
     """What the Pods of Jobs may do: read our kinds, make model versions, report into the statuses they are about."""
-    ours = ["datasets", "featureviews", "models", "modelversions", "trainingjobs", "inferenceendpoints"]
-    reported = ["datasets/status", "featureviews/status", "trainingjobs/status"]
+    ours = [
+        "datasets", "featureviews", "models", "modelversions", "trainingjobs", "inferenceendpoints", "batchpredictions",
+    ]  # fmt: skip
+    reported = ["datasets/status", "featureviews/status", "trainingjobs/status", "batchpredictions/status"]
     return {
         "apiVersion": _CLUSTER_ROLE.api_version,
         "kind": _CLUSTER_ROLE.kind,

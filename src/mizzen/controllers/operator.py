@@ -7,13 +7,16 @@ import os
 import socket
 from collections.abc import Sequence
 
+from mizzen.controllers.batchprediction.controller import BatchPredictionController
 from mizzen.controllers.dataset.controller import DatasetController
 from mizzen.controllers.endpoint.controller import EndpointController
+from mizzen.controllers.featureview.auditing import AuditController
 from mizzen.controllers.featureview.controller import FeatureViewController
 from mizzen.controllers.featureview.functions import FunctionsController
 from mizzen.controllers.model.controller import ModelController
 from mizzen.controllers.platform import Platform
 from mizzen.controllers.scaling.controller import ScalingController
+from mizzen.controllers.scaling.density import DensityController
 from mizzen.controllers.trainingjob.controller import TrainingJobController
 from mizzen.kinds.names import SYSTEM_NAMESPACE
 from mizzen.kube.client import Client
@@ -28,14 +31,18 @@ COMPONENT = "mizzen-controllers"
 
 def controllers_of(platform: Platform, listen: str | None = None) -> Sequence[Controller]:
     """Every controller, in the order of the kinds they make true."""
+    scaling = ScalingController(platform, listen)
     return (
         DatasetController(platform),
         FeatureViewController(platform),
         FunctionsController(platform),
+        AuditController(platform),
         TrainingJobController(platform),
         ModelController(platform),
         EndpointController(platform),
-        ScalingController(platform, listen),
+        scaling,
+        DensityController(platform, scaling),
+        BatchPredictionController(platform),
     )
 
 

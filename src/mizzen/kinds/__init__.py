@@ -4,6 +4,7 @@ Each kind is a pydantic model with `metadata`, `spec` (wanted) and `status` (obs
 the CRDs, the JSON Schemas, the defaults, the validation messages and the reference documentation.
 """
 
+from mizzen.kinds.batch import BatchPrediction
 from mizzen.kinds.build import Model, ModelVersion, TrainingJob
 from mizzen.kinds.catalog import KINDS, kind_named
 from mizzen.kinds.data import Dataset
@@ -16,6 +17,7 @@ __all__ = [
     "GROUP",
     "KINDS",
     "VERSION",
+    "BatchPrediction",
     "Condition",
     "Dataset",
     "FeatureView",

@@ -77,12 +77,13 @@ class PushSource(Wire):
         return self
 
 
-class DatasetSource(Wire):
-    """Where rows come from: exactly one of `python`, `files`, `sql` and `push`."""
+SOURCES = ("python", "files", "sql", "push", "batchPrediction")
 
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [name]} for name in ("python", "files", "sql", "push")]}
-    )
+
+class DatasetSource(Wire):
+    """Where rows come from: exactly one of `python`, `files`, `sql`, `push` and `batchPrediction`."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [name]} for name in SOURCES]})
 
     python: str | None = Field(default=None, pattern=PYTHON_ENTRYPOINT)
     """A function `module:function` of the code bundle: yields or returns Arrow tables or data frames. Where it has a
@@ -94,11 +95,14 @@ class DatasetSource(Wire):
     """A query over other datasets or in a database."""
     push: PushSource | None = None
     """Rows that programs send."""
+    batch_prediction: str | None = Field(default=None, pattern=DATASET_NAME)
+    """The `BatchPrediction` of the namespace whose answers these rows are."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(source is not None for source in (self.python, self.files, self.sql, self.push)) != 1:
-            raise ValueError("expected exactly one of python, files, sql and push")
+        given = (self.python, self.files, self.sql, self.push, self.batch_prediction)
+        if sum(source is not None for source in given) != 1:
+            raise ValueError("expected exactly one of python, files, sql, push and batchPrediction")
         return self
 
 
@@ -202,6 +206,10 @@ class DatasetSpec(PodOptions):
             raise ValueError("load.watermark: expected a source that is read, found push")
         if self.refresh.on_input and not (self.source.sql is not None and self.source.sql.datasets):
             raise ValueError("refresh.onInput: expected a sql source with datasets")
+        if self.source.batch_prediction is not None and (self.expectations or self.load != LoadOptions()):
+            raise ValueError(
+                "source.batchPrediction: expected neither expectations nor load: its run says what it adds"
+            )
         if self.time_zone is not None and self.event_time is None:
             raise ValueError("timeZone: expected eventTime, whose zone this is")
         return self
@@ -240,6 +248,16 @@ class InputVersion(Wire):
     digest: str | None = None
 
 
+class ModelUsed(Wire):
+    """The model version whose answers rows are."""
+
+    name: str
+    """Of the `ModelVersion`."""
+    model: str
+    version: int
+    digest: str
+
+
 class LoadReport(Wire):
     """What the loading Pod reported of one run."""
 
@@ -265,7 +283,9 @@ class LoadReport(Wire):
     """What the commit did: `replace`, `append`, `upsert`, `restore`, or `nothing new`."""
     rows_added: int | None = None
     inputs: list[InputVersion] = Field(default_factory=list)
-    """The datasets that a query read."""
+    """The datasets that a query read, or whose rows were predicted."""
+    model: ModelUsed | None = None
+    """Of predictions: who made them."""
     finished_at: Timestamp | None = None
 
 
@@ -283,7 +303,9 @@ class DatasetStatus(Status):
     quarantined_rows: int | None = None
     quarantine_location: str | None = None
     inputs: list[InputVersion] = Field(default_factory=list)
-    """The datasets that the served version was made from, for a `sql` source."""
+    """The datasets that the served version was made from, for a `sql` or `batchPrediction` source."""
+    model: ModelUsed | None = None
+    """The model version whose answers the served version holds, for a `batchPrediction` source."""
     push_url: str | None = None
     """Where rows are sent to, for a `push` source."""
     loaded_at: Timestamp | None = None

@@ -250,6 +250,8 @@ class MaterialisationReport(Wire):
     """Rows that this run read."""
     entities: int | None = None
     newest_event: Timestamp | None = None
+    incarnation: str | None = None
+    """Of the online store: another one where it came back empty."""
     finished_at: Timestamp | None = None
 
 
@@ -273,6 +275,8 @@ class FeatureViewStatus(Status):
     newest_event: Timestamp | None = None
     """The time of the newest event that is online: how fresh the features are."""
     materialised_at: Timestamp | None = None
+    incarnation: str | None = None
+    """Of the online store that holds it: another one where the store came back empty, and is filled again."""
     last_error: str | None = None
     """Why the last run failed, where it did."""
     used_by: list[str] = Field(default_factory=list)

@@ -149,6 +149,14 @@ class WorkerOptions(Wire):
     """A new version whose workers are not ready after this long is given up; the old one stays."""
 
 
+class Rollout(Wire):
+    """How a new version takes over: when it has as many workers ready as the one it replaces."""
+
+    keep_previous: Duration = "30s"
+    """How long the version that was replaced is kept warm, with as many workers as its successor: going back to it
+    takes no start, and happens by itself where its successor's workers come up and die. Of an endpoint of one model."""
+
+
 class InferenceEndpointSpec(Wire):
     """Which model is served, by how many, to whom."""
 
@@ -188,6 +196,8 @@ class InferenceEndpointSpec(Wire):
     """The worker Pods."""
     features: FeatureLookup | None = None
     """Looks features up by the keys that requests carry; absent: requests carry all that the model takes."""
+    rollout: Rollout = Field(default_factory=Rollout)
+    """How a new version takes over."""
     logging: Logging | None = None
     """The prediction log; absent: requests are not logged."""
 
@@ -219,6 +229,34 @@ class Traffic(Wire):
     """Types in it that the model's owner had approved when it was taken."""
     memory_bytes: int | None = None
     """Memory that a worker of it takes, measured after its warm-up: the most of those that told."""
+    peak_bytes: int | None = None
+    """The most that it took until then: what is asked for on a node for its next workers."""
+
+
+class Previous(Traffic):
+    """The version that got requests before, kept warm for a way back."""
+
+    since: Timestamp
+    """Since when it gets none."""
+    attempts: int = 1
+    """How often its successor was brought up."""
+    restarts: int = 0
+    """Of its successor's workers, before they got the traffic."""
+
+
+class StartTimes(Wire):
+    """How long the parts of a worker's start took, in seconds, as the controller saw them and the worker tells."""
+
+    schedule_s: float | None = None
+    """From its Pod's being made to its having a node."""
+    start_s: float | None = None
+    """To its process."""
+    fetch_s: float | None = None
+    """The model's bytes, verified."""
+    load_s: float | None = None
+    warm_up_s: float | None = None
+    total_s: float | None = None
+    """From its Pod's being made to its being ready."""
 
 
 class Crash(Wire):
@@ -244,7 +282,10 @@ class WorkerStatus(Wire):
     threads: int | None = None
     memory_bytes: int | None = None
     """After the warm-up; pages that it shares with others are counted in part."""
+    peak_bytes: int | None = None
+    """At the most until then."""
     warm_up_s: float | None = None
+    start: StartTimes | None = None
     last_crash: Crash | None = None
 
 
@@ -259,6 +300,8 @@ class Candidate(Wire):
     message: str = ""
     attempts: int = 1
     """How often it was brought up; after each failure it is left alone for longer, from a minute to an hour."""
+    failed_on: list[str] = Field(default_factory=list)
+    """The nodes on which it did not come up: others are preferred for the next try."""
 
 
 class NodeStatus(Wire):
@@ -305,6 +348,10 @@ class InferenceEndpointStatus(Status):
     """Where the endpoint answers: append `/infer`."""
     traffic: list[Traffic] = Field(default_factory=list)
     candidate: Candidate | None = None
+    previous: Previous | None = None
+    """What is kept warm (`rollout.keepPrevious`)."""
+    last_start: StartTimes | None = None
+    """Of the worker that was ready last."""
     graph: GraphStatus | None = None
     """Of an endpoint that is a graph."""
     logging: LoggingStatus | None = None

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from mizzen.kinds.batch import ERROR_LIMIT
 from mizzen.kinds.data import CODE_DIGEST, DATABASE_URL, DATASET_NAME, ENV_NAME, PYTHON_ENTRYPOINT
 from mizzen.kinds.meta import DNS_LABEL, Resource
 
@@ -41,6 +42,7 @@ PATTERNS = {
     DATASET_NAME: "the name of a dataset",
     DATABASE_URL: "a database as postgresql://host/database or sqlite:///path",
     ENV_NAME: "the name of an environment variable",
+    ERROR_LIMIT: "a number of rows or a part of all rows, such as 100 or 1%",
     CODE_DIGEST: "a digest as sha256: and 64 hexadecimal digits",
 }
 _SHOWN_MAX = 60

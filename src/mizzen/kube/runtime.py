@@ -85,6 +85,15 @@ class Watch(Generic[T]):
     """Passes over changes for which it is false; all concern us where it is `None`."""
 
 
+def differs(facts: Callable[[T], object]) -> Callable[[T | None, T | None], bool]:
+    """For `Watch.when`: what comes, what goes, and what has other facts than before."""
+
+    def when(old: T | None, new: T | None) -> bool:
+        return old is None or new is None or facts(old) != facts(new)
+
+    return when
+
+
 class Controller(ABC):
     """Makes one kind true. `name` is for logs, metrics and Events."""
 

@@ -11,7 +11,7 @@ an event loop of their own can all use it. Kinds are named as on the command lin
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -173,6 +173,20 @@ class Client:
         """
         return self._call(self._predict(endpoint, data))
 
+    def stream(self, endpoint: str, data: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+        """Asks an endpoint whose model yields, with inputs by name, and `parameters`: the parts as they come, each with
+        its outputs by name.
+
+        Leaving the loop ends the stream. Raises `DataError`, `PredictionError`, also after some parts.
+        """
+        address = self._call(predicting.address_of(self._kube, endpoint, self.namespace, home_folder()))
+        parts = predicting.stream(address, data)
+        try:
+            while (part := self._call(_next(parts))) is not None:
+                yield part
+        finally:
+            self._call(_closed(parts))
+
     async def _predict(self, endpoint: str, data: object) -> dict[str, Array]:
         address = self._addresses.get(endpoint)
         if address is None:
@@ -202,3 +216,12 @@ class Client:
 
     async def _info(self, kind: Kind) -> ResourceInfo:
         return info_of(kind) if isinstance(kind, type) else await lookup(self._kube, kind)
+
+
+async def _next(parts: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
+    return await anext(parts, None)
+
+
+async def _closed(parts: AsyncIterator[dict[str, Any]]) -> None:
+    if isinstance(parts, AsyncGenerator):
+        await parts.aclose()

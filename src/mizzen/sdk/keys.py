@@ -44,10 +44,14 @@ async def create(
     namespace: str,
     endpoints: tuple[str, ...] = (ALL_ENDPOINTS,),
     datasets: tuple[str, ...] = (),
+    features: tuple[str, ...] = (),
 ) -> str:
-    """Makes a key and returns it, once; rows may be sent to `datasets` with it. Raises `AlreadyExists`."""
+    """Makes a key and returns it, once; rows may be sent to `datasets` with it, and `features` (views) be read.
+
+    Raises `AlreadyExists`.
+    """
     key = PREFIX + secrets.token_urlsafe(32)
-    opened = {"datasets": ",".join(datasets)} if datasets else {}
+    opened = {name: ",".join(each) for name, each in (("datasets", datasets), ("features", features)) if each}
     secret = Secret(
         metadata=ObjectMeta(name=name, namespace=namespace, labels={LABEL_API_KEY: "true"}),
         type=SECRET_TYPE_API_KEY,

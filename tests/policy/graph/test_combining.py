@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from mizzen.policy.graph.combining import combine, combined_type
 from mizzen.policy.graph.ports import Type
-from mizzen.policy.graph.splitting import point_of, ways
+from mizzen.policy.graph.splitting import ways
+from mizzen.policy.traffic import Shares, key_of, point_of
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 members = st.integers(1, 4).flatmap(
@@ -94,13 +95,13 @@ def test_what_cannot_be_combined_is_told(combiner, types, reason):
 
 
 def test_units_are_spread_by_weight_stay_where_they_are_and_move_only_between_neighbours():
-    points = [point_of("g/split", str(unit).encode()) for unit in range(20_000)]
+    points = [point_of(key_of("g/split"), str(unit).encode()) for unit in range(20_000)]
     before, after = ways([50, 30, 20], points), ways([60, 20, 20], points)
     assert np.allclose(np.bincount(before) / 20_000, [0.5, 0.3, 0.2], atol=0.015)
     assert before.tolist() == ways([50, 30, 20], points).tolist()
     moved = before != after
     assert set(zip(before[moved].tolist(), after[moved].tolist(), strict=True)) == {(1, 0)}
-    others = [point_of("g/other", str(unit).encode()) for unit in range(20_000)]
+    others = [point_of(key_of("g/other"), str(unit).encode()) for unit in range(20_000)]
     assert abs(np.corrcoef(points, others)[0, 1]) < 0.03, "two splitters divide independently"
 
 
@@ -108,3 +109,12 @@ def test_nobody_goes_a_way_without_weight():
     points = [0.0, 0.2, 0.999999, np.nextafter(1.0, 0.0)]
     assert ways([0, 1, 0], points).tolist() == [1, 1, 1, 1]
     assert ways([3, 7, 0], [0.2999, 0.3, 0.99]).tolist() == [0, 1, 1]
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=5).filter(any), st.integers(0, 1000))
+def test_one_unit_goes_the_way_that_arrays_of_units_go(weights, unit):
+    """Versions that share an endpoint's traffic divide it as a graph's splitter does."""
+    shares = Shares("ns/endpoint", weights)
+    point = point_of(key_of("ns/endpoint"), str(unit).encode())
+    assert shares.of(str(unit)) == shares.at(point) == ways(weights, [point])[0]
+    assert weights[shares.of(str(unit))] > 0

@@ -71,13 +71,17 @@ async def _inline(function: Any, *arguments: Any) -> Any:
 class FeatureStage(Stage):
     """Time is `minutes` after the start."""
 
-    def __init__(self, folder: Path, url: str | None = None) -> None:
+    def __init__(self, folder: Path, url: str | None = None, *, audited: float = 0.0) -> None:
+        """Reads of the share `audited` of entities are recorded under `rings`."""
         super().__init__()
         self.url = url or f"lmdb://{folder}/online"
         self.minutes = 0.0
         self.store = open_store(self.url)
         clock, now_us = asyncio.get_running_loop().time, lambda: us(self.minutes)
-        opening = Opening(self.url, now_us, clock, self.store, Inline())
+        rings = folder / "rings"
+        opening = Opening(
+            self.url, now_us, clock, self.store, Inline(), log_folder=rings, audited=lambda _namespace, _view: audited
+        )
         self.features = FeatureSource(self.url, clock, now_us, on_thread=_inline, opening=opening)
         self.gateway = Gateway(clock, connect=self._linked, features=self.features)
 

@@ -10,7 +10,8 @@ of this generation. Further loads of the same generation (by the clock, because 
 somebody asked) are told by `Refreshed` alone: while one is at work, and where it fails, the version before is as ready
 as it was. A load whose end is known is settled, and a Job that has been cleaned away since is not missed.
 
-Rows of a `push` source come without a Job: the push server commits and reports them.
+Rows of a `push` source come without a Job of the Dataset's: the push server commits and reports them. So do those of a
+`batchPrediction`, from its own Jobs.
 """
 
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ def decide(
     case = Case(status, Moment(generation, now), wanted, first)
     if dataset.spec.source.push is not None and wanted.request is None:
         return _received(dataset, case, push_address)
+    if dataset.spec.source.batch_prediction is not None and wanted.request is None:
+        return _predicted(case, dataset.spec.source.batch_prediction)
     ended = of_now and loaded is not None and loaded.status != "Unknown"
     if wanted.request is None and ended and wanted.run == (status.settled_run or status.current_run):
         return Decision(status)
@@ -121,7 +124,7 @@ def _served(case: Case, report: LoadReport) -> Decision:
 
 def _put(status: DatasetStatus, report: LoadReport, moment: Moment) -> None:
     for name in ("version", "digest", "location", "rows", "bytes", "columns", "checks", "quarantined_rows",
-                 "quarantine_location", "inputs"):  # fmt: skip
+                 "quarantine_location", "inputs", "model"):  # fmt: skip
         setattr(status, name, getattr(report, name))
     status.loaded_at = report.finished_at or moment.now
     status.loaded_generation = moment.generation
@@ -179,4 +182,24 @@ def _received(dataset: Dataset, case: Case, push_address: str | None) -> Decisio
     status.loaded_generation = moment.generation
     moment.state(status, LOADED, "True", "Receiving", message)
     moment.state(status, READY, "True", "Receiving", message)
+    return Decision(status, events=events)
+
+
+def _predicted(case: Case, batch: str) -> Decision:
+    """Of a dataset that a BatchPrediction writes: the newest version that one of its runs reported."""
+    status, moment = case.status, case.moment
+    report = status.last_run
+    events: tuple[Happened, ...] = ()
+    if report is not None and report.succeeded and (status.version is None or (report.version or 0) > status.version):
+        _put(status, report, moment)
+        events = (Happened("Normal", "Loaded", f"version {report.version}: {report.rows} rows by run {report.run}"),)
+    if status.version is None:
+        message = f"no run of batchprediction/{batch} has succeeded yet"
+        moment.state(status, LOADED, "Unknown", "WaitingForRows", message)
+        moment.state(status, READY, "False", "WaitingForRows", message)
+        return Decision(status)
+    message = f"version {status.version}: {status.rows} rows" + (f" by {status.model.name}" if status.model else "")
+    status.loaded_generation = moment.generation
+    moment.state(status, LOADED, "True", "Loaded", message)
+    moment.state(status, READY, "True", "Loaded", message)
     return Decision(status, events=events)

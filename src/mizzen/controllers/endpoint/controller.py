@@ -14,14 +14,18 @@ from lightkube.resources.core_v1 import Pod
 from mizzen.controllers.endpoint.decide import Decision, decide, resolved
 from mizzen.controllers.endpoint.explainers import explainers_of, state_explaining
 from mizzen.controllers.endpoint.graph import Seen, circle_from, decide_graph
+from mizzen.controllers.endpoint.placing import placing
 from mizzen.controllers.endpoint.reports import Reports
 from mizzen.controllers.endpoint.sizes import sizes
+from mizzen.controllers.endpoint.starts import Starts
 from mizzen.controllers.endpoint.workers import (
+    deployment_facts,
     deployment_for,
     deployment_name,
     labels,
     must_apply,
     observed,
+    pod_facts,
     worker_status,
 )
 from mizzen.controllers.indexes import MODEL, model_of
@@ -35,7 +39,7 @@ from mizzen.kinds.names import LABEL_ENDPOINT, LABEL_EXPLAINS, ModelReference
 from mizzen.kinds.serve import WorkerStatus
 from mizzen.kube.errors import NotFound
 from mizzen.kube.resources import Key, meta_of
-from mizzen.kube.runtime import Result, Watch, labelled
+from mizzen.kube.runtime import Result, Watch, differs, labelled
 from mizzen.policy.rollout import Version, Workers, version_of
 
 SETTINGS_RETRY_S = 5.0
@@ -61,7 +65,10 @@ class EndpointController(ResourceController):
         self._deployments.add_index("endpoint", _endpoint_of)
         self._deployments.add_index("explains", _explains)
         platform.pods.add_index("endpoint", _endpoint_of)
+        self._endpoints.add_index("serves", _digests_of)
         self._reports = Reports(time.monotonic, self._look_again)
+        self._starts = Starts(time.monotonic)
+        platform.pods.subscribe(self._starts.seen)
 
     def watches(self) -> Sequence[Watch[Any]]:
         return (
@@ -69,9 +76,9 @@ class EndpointController(ResourceController):
             Watch(self._endpoints, lambda endpoint: self._asking(f"{endpoint.namespace}/{endpoint.name}")),
             Watch(self._models, lambda model: self._of_model(f"{model.namespace}/{model.name}")),
             Watch(self._versions, lambda version: self._of_model(f"{version.namespace}/{version.spec.model}")),
-            Watch(self._deployments, labelled(LABEL_ENDPOINT)),
+            Watch(self._deployments, labelled(LABEL_ENDPOINT), differs(deployment_facts)),
             Watch(self._deployments, labelled(LABEL_EXPLAINS)),
-            Watch(self.platform.pods, labelled(LABEL_ENDPOINT)),
+            Watch(self.platform.pods, labelled(LABEL_ENDPOINT), differs(pod_facts)),
         )
 
     def _of_model(self, model: str) -> Iterable[Key]:
@@ -93,11 +100,14 @@ class EndpointController(ResourceController):
         decision = self._decision(endpoint, found, settings, key, size)
         wanted: set[str] = set()
         for version in decision.deployments:
-            deployment = deployment_for(endpoint, version, settings, size(version))
-            name = meta_of(deployment).name
+            name = deployment_name(endpoint.name, version)
             wanted.add(name)
-            if must_apply(deployment, found.get(name)):
-                await self.platform.client.apply(deployment, field_manager=FIELD_MANAGER, force=True)
+            there, candidate = found.get(name), endpoint.status.candidate
+            failed_on = candidate.failed_on if candidate and candidate.model_version == version.name else ()
+            placed = placing(endpoint, there, self._peak_bytes(version), failed_on)
+            deployment = deployment_for(endpoint, version, settings, size(version), placed)
+            if must_apply(deployment, there):
+                await self._apply(deployment, there)
         explainers = {meta_of(one).name: one for one in self._deployments.by_index("explains", str(key))}
         state_explaining(endpoint, decision.status, explainers, self.platform.now_text())
         await self.platform.write_status(endpoint, endpoint.status, decision.status)
@@ -109,6 +119,18 @@ class EndpointController(ResourceController):
         for name in (found.keys() - wanted) | (explainers.keys() - wanted_too.keys()):
             await self._delete(endpoint, name)
         return Result(after_s=decision.look_again_s) if decision.look_again_s is not None else None
+
+    async def _apply(self, deployment: Deployment, there: Deployment | None) -> None:
+        """Raises `Conflict` where it is not as it was seen: `controllers/scaling` may have set another number."""
+        if there is not None and deployment.metadata is not None:
+            deployment.metadata.resourceVersion = meta_of(there).resource_version
+        await self.platform.client.apply(deployment, field_manager=FIELD_MANAGER, force=True)
+
+    def _peak_bytes(self, version: Version) -> int | None:
+        """The most that a worker of the same bytes took anywhere."""
+        traffic = (one for other in self._endpoints.by_index("serves", version.digest) for one in other.status.traffic)
+        peaks = [one.peak_bytes for one in traffic if one.digest == version.digest and one.peak_bytes is not None]
+        return max(peaks, default=None)
 
     def _look_again(self, key: Key) -> None:
         self.queue.add(key)
@@ -122,7 +144,7 @@ class EndpointController(ResourceController):
             around = self._around(endpoint, endpoint.spec.graph, found)
             told = self._told(endpoint, around.targets.values(), key)
             return decide_graph(endpoint, around, settings, now, told)
-        target = self._target(endpoint.namespace, endpoint.spec.model or "", "spec.model")
+        target = self._target(endpoint, endpoint.spec.model or "", "spec.model")
         workers, told = self._workers(endpoint, [target], found), self._told(endpoint, [target], key)
         replicas = size(target) if isinstance(target, Version) else None
         return decide(endpoint, target, workers, settings, now, told, replicas=replicas)
@@ -132,7 +154,7 @@ class EndpointController(ResourceController):
         namespace, targets, endpoints = endpoint.namespace, {}, {}
         for index, node in enumerate(graph.nodes):
             if node.model is not None:
-                targets[node.name] = self._target(namespace, node.model, f"spec.graph.nodes[{index}].model")
+                targets[node.name] = self._target(endpoint, node.model, f"spec.graph.nodes[{index}].model")
             elif node.endpoint is not None:
                 endpoints[node.name] = self._signature_of(namespace, node.endpoint)
         versions = _versions(endpoint, targets.values())
@@ -159,11 +181,12 @@ class EndpointController(ResourceController):
                 return version.spec.signature
         return "EndpointNotServing", f"endpoint: expected {name} to serve a version, it does not yet"
 
-    def _target(self, namespace: str, text: str, path: str) -> Version | tuple[str, str]:
+    def _target(self, endpoint: InferenceEndpoint, text: str, path: str) -> Version | tuple[str, str]:
+        namespace, memory = endpoint.namespace, endpoint.spec.worker.resources.memory
         reference = ModelReference.parse(text)
         versions = self._versions.by_index(MODEL, f"{namespace}/{reference.name}")
         by_number = {version.spec.version: version for version in versions}
-        return resolved(text, path, self._models.get(namespace, reference.name), by_number)
+        return resolved(text, path, self._models.get(namespace, reference.name), by_number, memory)
 
     def _workers(
         self, endpoint: InferenceEndpoint, asked: Iterable[Version | tuple[str, str]], found: dict[str, Deployment]
@@ -187,8 +210,12 @@ class EndpointController(ResourceController):
         for version in _versions(endpoint, asked):
             for pod in pods:
                 if _serves(pod, endpoint, version):
-                    found[meta_of(pod).name] = worker_status(pod, version, self._reports.of(pod, key))
+                    found[meta_of(pod).name] = self._status_of(pod, version, key)
         return [found[name] for name in sorted(found)][:WORKERS_SHOWN_MAX]
+
+    def _status_of(self, pod: Pod, version: Version, key: Key) -> WorkerStatus:
+        report = self._reports.of(pod, key)
+        return worker_status(pod, version, report, self._starts.of(pod, report))
 
     async def _delete(self, endpoint: InferenceEndpoint, name: str) -> None:
         try:
@@ -200,9 +227,14 @@ class EndpointController(ResourceController):
 def _versions(endpoint: InferenceEndpoint, asked: Iterable[Version | tuple[str, str]]) -> list[Version]:
     """Those that may have workers."""
     nodes = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
-    serving = [*endpoint.status.traffic, *(traffic for node in nodes for traffic in node.traffic)]
+    warm = [endpoint.status.previous] if endpoint.status.previous is not None else []
+    serving = [*endpoint.status.traffic, *warm, *(traffic for node in nodes for traffic in node.traffic)]
     found = [*map(version_of, serving), *(target for target in asked if isinstance(target, Version))]
     return list(dict.fromkeys(found))
+
+
+def _digests_of(endpoint: InferenceEndpoint) -> Iterable[str]:
+    return {traffic.digest for traffic in endpoint.status.traffic}
 
 
 def _model_of(endpoint: InferenceEndpoint) -> Iterable[str]:

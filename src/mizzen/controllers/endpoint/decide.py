@@ -12,8 +12,8 @@ from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
 from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ModelReference
-from mizzen.kinds.scalars import duration_s
-from mizzen.kinds.serve import InferenceEndpointStatus, Traffic, WorkerStatus
+from mizzen.kinds.scalars import duration_s, quantity
+from mizzen.kinds.serve import InferenceEndpointStatus, Previous, StartTimes, Traffic, WorkerStatus
 from mizzen.kube.times import format_time
 from mizzen.policy import rollout
 from mizzen.policy.rollout import Plan, Version, Workers
@@ -33,9 +33,11 @@ class Decision:
 
 
 def resolved(
-    text: str, path: str, model: Model | None, versions: Mapping[int, ModelVersion]
+    text: str, path: str, model: Model | None, versions: Mapping[int, ModelVersion], memory: str | None = None
 ) -> Version | tuple[str, str]:
-    """The version that a reference at `path` means, or (reason, message) why there is none. `versions`: by number."""
+    """The version that a reference at `path` means, or (reason, message) why there is none. `versions`: by number;
+    `memory`: what a worker may take.
+    """
     reference = ModelReference.parse(text)
     if model is None:
         return "ModelMissing", f"{path}: expected an existing Model, found no {reference.name}"
@@ -56,8 +58,18 @@ def resolved(
     if held_back is not None:
         return "UntrustedTypes", held_back.message
     artifact = version.spec.artifact
+    if memory is not None and artifact.bytes > quantity(memory):
+        need, have = _mebibytes(artifact.bytes), _mebibytes(int(quantity(memory)))
+        return "TooLarge", (
+            f"{path}: {version.spec.model}:{number} takes {need} as it is stored, and a worker may take {have} "
+            f"(spec.worker.resources.memory: {memory}): it cannot be loaded; ask for more than {need}"
+        )
     trusted = tuple(artifact.untrusted_types)
     return Version(version.name, version.spec.model, version.spec.version, artifact.digest, artifact.format, trusted)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):,.0f} MiB"
 
 
 def decide(
@@ -77,6 +89,7 @@ def decide(
     moment = Moment(endpoint.metadata.generation or 0, now)
     status = endpoint.status.model_copy(deep=True)
     current = status.traffic[0] if status.traffic else None
+    kept_s = duration_s(spec.rollout.keep_previous)
     plan = rollout.decide(
         target=target if isinstance(target, Version) else None,
         current=current,
@@ -87,8 +100,13 @@ def decide(
         start_timeout_s=duration_s(spec.worker.start_timeout),
         spec_changed=status.observed_generation != moment.generation,
         now=now,
+        previous=status.previous,
+        previous_left_s=kept_s - seconds_between(status.previous.since, now) if status.previous is not None else 0.0,
+        keeps_previous=kept_s > 0,
     )
     status.candidate, status.graph = plan.candidate, None
+    status.previous = _previous(endpoint, plan, workers, now)
+    status.last_start = _last_start(status, seen)
     status.workers = list(seen)
     if isinstance(target, Version):
         moment.state(status, RESOLVED, "True", "Resolved", f"{spec.model} is {target.model}:{target.version}")
@@ -98,6 +116,26 @@ def decide(
     serving = workers.get(plan.traffic.name) if plan.traffic is not None else None
     _state_ready(endpoint, status, plan, target, serving.trouble if serving is not None else "", moment)
     return Decision(status, plan.deployments, _events(endpoint, plan, target, seen), plan.look_again_s)
+
+
+def _last_start(before: InferenceEndpointStatus, seen: Sequence[WorkerStatus]) -> StartTimes | None:
+    """Of a worker that is ready since the last look, or has told more since; else as it was."""
+    known = {worker.pod: worker.start for worker in before.workers}
+    fresh = [worker.start for worker in seen if worker.start is not None and known.get(worker.pod) != worker.start]
+    return fresh[-1] if fresh else before.last_start
+
+
+def _previous(endpoint: InferenceEndpoint, plan: Plan, workers: Mapping[str, Workers], now: str) -> Previous | None:
+    """What is kept warm from now on."""
+    if plan.previous is None:
+        return None
+    if plan.switched and endpoint.status.traffic:
+        lost = endpoint.status.traffic[0].model_dump(exclude={"percent"})
+        candidate, taking = endpoint.status.candidate, workers.get(plan.traffic.name) if plan.traffic else None
+        attempts = candidate.attempts if candidate is not None else 1
+        restarts = taking.restarts if taking is not None else 0
+        return Previous(**lost, percent=0, since=now, attempts=attempts, restarts=restarts)
+    return endpoint.status.previous
 
 
 def seconds_between(since: str, now: str) -> float:
@@ -112,7 +150,13 @@ def url_of(endpoint: InferenceEndpoint, settings: PlatformSettings) -> str:
 
 
 def traffic_of(version: Version, told: Sequence[WorkerStatus], before: Sequence[Traffic]) -> Traffic:
-    """All requests to that version; `told` is what workers tell of themselves, `before` what got the traffic."""
+    """All requests to that version; `told` is what workers tell of themselves, `before` what got the traffic. Where no
+    worker tells now, its memory is as it was known.
+    """
+    own = [worker for worker in told if worker.model_version == version.name]
+    known = next((traffic for traffic in before if traffic.digest == version.digest), None)
+    measured = [worker.memory_bytes for worker in own if worker.memory_bytes is not None]
+    peaks = [one.peak_bytes for one in (*own, known) if one is not None and one.peak_bytes is not None]
     return Traffic(
         model_version=version.name,
         model=version.model,
@@ -121,7 +165,8 @@ def traffic_of(version: Version, told: Sequence[WorkerStatus], before: Sequence[
         percent=100,
         format=version.format,
         trusted_types=list(version.trusted),
-        memory_bytes=_memory_bytes(told, before, version),
+        memory_bytes=max(measured) if measured else known.memory_bytes if known is not None else None,
+        peak_bytes=max(peaks, default=None),
     )
 
 
@@ -144,17 +189,6 @@ def _serve(
     status.replicas = seen.wanted if seen is not None else 0
     status.ready_replicas = seen.ready if seen is not None else 0
     status.selector = selector(endpoint, serving)
-
-
-def _memory_bytes(told: Sequence[WorkerStatus], before: Sequence[Traffic], serving: Version) -> int | None:
-    """The most that a worker of the version takes; as it was known where none tells now."""
-    found = [
-        worker.memory_bytes
-        for worker in told
-        if worker.model_version == serving.name and worker.memory_bytes is not None
-    ]
-    known = (traffic.memory_bytes for traffic in before if traffic.digest == serving.digest)
-    return max(found) if found else next(known, None)
 
 
 def _state_ready(

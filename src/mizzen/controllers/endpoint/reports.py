@@ -33,6 +33,9 @@ class Report:
     provider: str = ""
     threads: int | None = None
     memory_bytes: int | None = None
+    peak_bytes: int | None = None
+    fetch_s: float | None = None
+    load_s: float | None = None
     warm_up_s: float | None = None
 
 
@@ -82,15 +85,22 @@ def report_of(document: Any) -> Report:
     found, memory = body.get("facts"), body.get("memory")
     facts = found if isinstance(found, dict) else {}
     threads = str(facts.get("threads", ""))
-    taken = memory.get("proportionalBytes") if isinstance(memory, dict) else None
-    warm_up_s = body.get("warmUpS")
+    sizes = memory if isinstance(memory, dict) else {}
+    taken, most = sizes.get("proportionalBytes"), sizes.get("peakBytes")
     return Report(
         runtime=str(facts.get("runtime", "")),
         provider=str(facts.get("provider", "")),
         threads=int(threads) if threads.isdigit() else None,
         memory_bytes=taken if isinstance(taken, int) else None,
-        warm_up_s=round(float(warm_up_s), 3) if isinstance(warm_up_s, int | float) else None,
+        peak_bytes=most if isinstance(most, int) else None,
+        fetch_s=_seconds(body.get("fetchS")),
+        load_s=_seconds(body.get("loadS")),
+        warm_up_s=_seconds(body.get("warmUpS")),
     )
+
+
+def _seconds(value: Any) -> float | None:
+    return round(float(value), 3) if isinstance(value, int | float) else None
 
 
 async def _get(host: str, port: int) -> Any:

@@ -2,7 +2,8 @@
 
 A fixed number is the spec's. Where the number follows the load, `controllers/scaling` sets it for the version that gets
 traffic, and it is left as found; a version that is being brought up gets as many as the one it is to take over from
-has, and one at least, since what takes traffic has been seen to work.
+has, and one at least, since what takes traffic has been seen to work; one that is kept warm (`keepPrevious`) has as
+many as its successor.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,8 +26,10 @@ def sizes(endpoint: InferenceEndpoint, found: Mapping[str, Deployment]) -> Calla
     own = found.get(deployment_name(endpoint.name, serving)) if serving is not None else None
     present = replicas_of(own) if own is not None else first
 
+    before = version_of(endpoint.status.previous) if endpoint.status.previous is not None else None
+
     def size(version: Version) -> int:
-        return present if version == serving else max(first, present)
+        return present if version in {serving, before} else max(first, present)
 
     return size
 

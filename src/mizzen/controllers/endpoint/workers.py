@@ -17,13 +17,15 @@ from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Pod
 
 from mizzen.controllers.endpoint.crashes import last_crash, restarts
+from mizzen.controllers.endpoint.placing import ANYWHERE, Placing, place
 from mizzen.controllers.endpoint.reports import Report
+from mizzen.controllers.endpoint.starts import is_ready
 from mizzen.controllers.jobs import MANAGED_BY, environment, owner_reference, requirements, store_environment
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import InferenceEndpoint
 from mizzen.kinds.names import LABEL_DIGEST, LABEL_ENDPOINT, LABEL_MODEL, LABEL_VERSION
 from mizzen.kinds.scalars import duration_s, quantity
-from mizzen.kinds.serve import WorkerStatus
+from mizzen.kinds.serve import StartTimes, WorkerStatus
 from mizzen.kube.resources import meta_of
 from mizzen.policy.rollout import Version, Workers
 
@@ -59,10 +61,15 @@ def selector(endpoint: InferenceEndpoint, version: Version) -> str:
 
 
 def deployment_for(
-    endpoint: InferenceEndpoint, version: Version, settings: PlatformSettings, replicas: int | None = None
+    endpoint: InferenceEndpoint,
+    version: Version,
+    settings: PlatformSettings,
+    replicas: int | None = None,
+    placing: Placing = ANYWHERE,
 ) -> Deployment:
     """The Deployment of one version's workers: so many, or the spec's number."""
     spec = _spec(endpoint, version, settings)
+    place(spec, placing)
     spec.replicas = endpoint.spec.scaling.replicas if replicas is None else replicas
     metadata = ObjectMeta(
         name=deployment_name(endpoint.name, version),
@@ -172,23 +179,37 @@ def observed(deployment: Deployment, pods: Iterable[Pod], now: datetime) -> Work
         restarts=max((restarts(pod) for pod in own), default=0),
         age_s=(now - created).total_seconds() if created is not None else 0.0,
         trouble=next((trouble for pod in own if (trouble := _trouble(pod))), ""),
+        troubled_on=tuple(pod.spec.nodeName for pod in own if pod.spec and pod.spec.nodeName and not is_ready(pod)),
         template_current=current and updated >= wanted,
     )
 
 
-def worker_status(pod: Pod, version: Version, report: Report) -> WorkerStatus:
+def deployment_facts(deployment: Deployment) -> tuple[object, ...]:
+    """All of a Deployment that a decision may depend on."""
+    meta, status = meta_of(deployment), deployment.status
+    seen = (status.observedGeneration, status.readyReplicas, status.updatedReplicas) if status is not None else ()
+    return meta.generation, _made_from(deployment), replicas_of(deployment), seen
+
+
+def pod_facts(pod: Pod) -> tuple[object, ...]:
+    """All of a worker's Pod that a decision may depend on."""
+    return meta_of(pod).labels, is_ready(pod), restarts(pod), _trouble(pod), last_crash(pod)
+
+
+def worker_status(pod: Pod, version: Version, report: Report, start: StartTimes | None = None) -> WorkerStatus:
     """What the endpoint's status says of one worker."""
-    conditions = (pod.status.conditions or ()) if pod.status is not None else ()
     return WorkerStatus(
         pod=meta_of(pod).name,
         model_version=version.name,
-        ready=any(condition.type == "Ready" and condition.status == "True" for condition in conditions),
+        ready=is_ready(pod),
         restarts=restarts(pod),
         runtime=report.runtime,
         provider=report.provider,
         threads=report.threads,
         memory_bytes=report.memory_bytes,
+        peak_bytes=report.peak_bytes,
         warm_up_s=report.warm_up_s,
+        start=start,
         last_crash=last_crash(pod),
     )
 

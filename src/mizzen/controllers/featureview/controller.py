@@ -110,7 +110,8 @@ class FeatureViewController(ResourceController):
             await self.platform.create_job(job_for(view, wanted.run, MATERIALISE, task, view.spec, settings))
         await self.platform.write_status(view, view.status, decision.status)
         self.platform.tell(view, decision.events)
-        return Result(after_s=decision.after_s) if decision.after_s is not None else None
+        pauses = [pause_s for pause_s in (decision.after_s, wanted.look_again_s) if pause_s is not None]
+        return Result(after_s=min(pauses)) if pauses else None
 
     async def _depart(self, view: FeatureView, settings: PlatformSettings) -> Result | None:
         if FINALIZER_ONLINE not in view.metadata.finalizers:
@@ -147,7 +148,7 @@ class FeatureViewController(ResourceController):
         names = {each.spec.source.dataset for each in wanted if each.spec.source.dataset is not None}
         found = {name: self._datasets.get(view.namespace, name) for name in names}
         datasets = {name: dataset for name, dataset in found.items() if dataset is not None}
-        return Surroundings(views, datasets, settings.online_url)
+        return Surroundings(views, datasets, settings.online_url, self.platform.now().timestamp())
 
     def _outcome(self, view: FeatureView, run: str) -> Outcome:
         if not run:

@@ -125,7 +125,7 @@ def _served(case: Case, report: MaterialisationReport) -> Decision:
     before = status.digest
     status.digest = report.digest
     status.version = version_of(report.digest or "")
-    for name in ("features", "source_version", "rows", "entities", "newest_event"):
+    for name in ("features", "source_version", "rows", "entities", "newest_event", "incarnation"):
         setattr(status, name, getattr(report, name))
     status.materialised_at = report.finished_at or moment.now
     status.failures, status.retry_at, recovered = 0, None, status.last_error is not None

@@ -15,6 +15,9 @@ from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ANNOTATION_MATERIALISE
 
 NAME_MAX = 36
+LOOK_EVERY_S = 60.0
+_KEEPS = "lmdb:"
+"""Of an online store that is a file: what was written stays. A server may come back empty."""
 Problem = tuple[str, str]
 """(reason, message)."""
 
@@ -27,6 +30,8 @@ class Surroundings:
     """By name, those that are not being deleted."""
     datasets: Mapping[str, Dataset]
     online_url: str = ""
+    now_s: float = 0.0
+    """Since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class Wanted:
     uses: Sequence[tuple[FeatureView, int]] = field(default_factory=tuple)
     """The views it builds upon, and those that they do, each with the version of its source to read."""
     problem: Problem | None = None
+    look_again_s: float | None = None
+    """After which time another run is wanted though nothing changes."""
 
     @property
     def version(self) -> str:
@@ -64,16 +71,36 @@ def wanted_run(view: FeatureView, around: Surroundings) -> Wanted:
         return Wanted(digest, problem=problem)
     target = _source_version(view, around)
     uses = [(used, _source_version(used, around) or 0) for used in used_views(view, around.views)]
-    occasion = [view.metadata.uid, around.online_url, str(view.status.failed_runs)]
+    occasion = [view.metadata.uid or "", around.online_url, str(view.status.failed_runs)]
     occasion.append(view.metadata.annotations.get(ANNOTATION_MATERIALISE, ""))
+    look_again_s = None
     if view.spec.online:
         occasion.append(str(target))
+        if not around.online_url.startswith(_KEEPS):
+            look_again_s = _looked_after(view, around, occasion)
     else:  # only a change of the columns can make a view unfit that was checked
         columns = around.datasets[view.spec.source.dataset or ""].status.columns
         occasion += ["offline", *(f"{column.name} {column.type}" for column in columns)]
     tag = hashlib.sha256("\n".join(map(str, occasion)).encode()).hexdigest()[:8]
     run = f"{view.name[:NAME_MAX].rstrip('-')}-{version_of(digest)}-{tag}"
-    return Wanted(digest, run, target, uses)
+    return Wanted(digest, run, target, uses, look_again_s=look_again_s)
+
+
+def _looked_after(view: FeatureView, around: Surroundings, occasion: list[str]) -> float | None:
+    """Adds what asks for another run where the store lost what it had; when to look again, where this view does.
+
+    One view of a namespace, the sentinel, looks once a minute, whether there is anything new or not; what it finds the
+    store to be, the others are held against.
+    """
+    sentinel = min(other.name for other in [view, *around.views.values()] if other.spec.online)
+    if view.name == sentinel:
+        slot, into_s = divmod(around.now_s, LOOK_EVERY_S)
+        occasion.append(f"look {int(slot)}")
+        return LOOK_EVERY_S - into_s
+    there, mine = around.views[sentinel].status.incarnation, view.status.incarnation
+    if there is not None and mine is not None and there != mine:
+        occasion.append(f"fill {there}")
+    return None
 
 
 def digest_of(view: FeatureView, views: Mapping[str, FeatureView]) -> str:

@@ -31,7 +31,7 @@ from mizzen.kinds.scaling import ScalingStatus
 from mizzen.kinds.serve import InferenceEndpointStatus
 from mizzen.kube.errors import NotFound
 from mizzen.kube.resources import Key
-from mizzen.kube.runtime import Result, Watch, labelled
+from mizzen.kube.runtime import Result, Watch, differs, labelled
 from mizzen.policy.rollout import version_of
 from mizzen.policy.scaling.decision import NEVER_S, TICK_S, Decision, Seen
 from mizzen.policy.scaling.placement import arithmetic
@@ -57,8 +57,8 @@ class ScalingController(ResourceController):
 
     def watches(self) -> Sequence[Watch[Any]]:
         return (
-            Watch(self._endpoints),
-            Watch(self._deployments, labelled(LABEL_ENDPOINT)),
+            Watch(self._endpoints, when=differs(_facts)),
+            Watch(self._deployments, labelled(LABEL_ENDPOINT), differs(_size)),
             Watch(self.platform.pods, self._troubled),
         )
 
@@ -80,7 +80,7 @@ class ScalingController(ResourceController):
             self._followed.pop(key, None)
             status.scaling = None
         else:
-            followed = self._followed.setdefault(key, Followed(settings))
+            followed = self._followed.setdefault(key, Followed(settings, asyncio.get_running_loop().time()))
             followed.change(settings)
             decision = await self._follow(endpoint, followed)
             if decision is not None:
@@ -101,6 +101,24 @@ class ScalingController(ResourceController):
             followed.asked(now, seen.wanted, decision.desired)
             await self._scale(endpoint, deployment, seen.wanted, decision)
         return decision
+
+    # Giving way (`density`)
+
+    def idle(self) -> dict[Key, float]:
+        """How long those have been idle that may give way."""
+        now, wall_s = asyncio.get_running_loop().time(), self.platform.now().timestamp()
+        if not self._loads.is_known(now):
+            return {}
+        found = {key: followed.idle_s(now, wall_s) for key, followed in self._followed.items()}
+        resting = {key: idle_s for key, idle_s in found.items() if idle_s is not None}
+        return {key: idle_s for key, idle_s in resting.items() if self._loads.standing(key) == (0, 0)}
+
+    def give_way(self, key: Key, whom: Key) -> None:
+        """The endpoint's workers make room for another's."""
+        followed = self._followed.get(key)
+        if followed is not None:
+            followed.give_way(str(whom))
+            self.queue.add(key)
 
     # Reports
 
@@ -176,3 +194,12 @@ class ScalingController(ResourceController):
     def _troubled(self, pod: Pod) -> Iterable[Key]:
         """A worker that no node takes concerns us; others are seen through their Deployment."""
         return labelled(LABEL_ENDPOINT)(pod) if unplaced(pod) else ()
+
+
+def _facts(endpoint: InferenceEndpoint) -> tuple[object, ...]:
+    """All of an endpoint that a decision may depend on."""
+    return endpoint.metadata.generation, endpoint.metadata.deletion_timestamp, endpoint.status.traffic
+
+
+def _size(deployment: Deployment) -> tuple[object, ...]:
+    return replicas_of(deployment), deployment.status.readyReplicas if deployment.status is not None else None

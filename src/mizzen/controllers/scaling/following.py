@@ -16,12 +16,14 @@ from mizzen.policy.scaling.settings import Settings
 class Followed:
     """The state of one endpoint in the controller."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, now: float = 0.0) -> None:
         self.settings = settings
         self.scaler: Policy = _policy(settings)
         self.decided_s = float("-inf")
         self.wanted: int | None = None
         """The number that was last decided."""
+        self.used_s = now
+        """When requests were last there, or, where none came yet, since when it is followed."""
         self._asked: deque[float] = deque()
         """When the workers that are not ready yet were asked for."""
         self._ready = 0
@@ -37,6 +39,8 @@ class Followed:
         self.settings = settings
 
     def report(self, now: float, wall_s: float, flow: Flow) -> None:
+        if flow.arrivals > 0 or flow.concurrency_s > 0:
+            self.used_s = now
         self.scaler.report(now, wall_s, flow)
 
     def decide(self, now: float, wall_s: float, seen: Seen) -> Decision:
@@ -45,6 +49,8 @@ class Followed:
             self.scaler.started(now - self._asked.popleft())
             self._ready += 1
         self._ready = seen.ready
+        if seen.waiting or seen.running:
+            self.used_s = now
         decision = self.scaler.decide(now, wall_s, seen)
         self.decided_s, self.wanted = now, decision.desired
         return decision
@@ -55,6 +61,17 @@ class Followed:
             self._asked.append(now)
         for _ in range(min(before - desired, len(self._asked))):
             self._asked.pop()
+
+    def idle_s(self, now: float, wall_s: float) -> float | None:
+        """How long it has been idle, where it may give way; `None` where it may not."""
+        if not isinstance(self.scaler, Autoscaler) or not self.wanted or not self.scaler.may_give_way(wall_s):
+            return None
+        return now - self.used_s
+
+    def give_way(self, whom: str) -> None:
+        """Its workers go, unless a request comes first. Only where `idle_s` says that they may."""
+        assert isinstance(self.scaler, Autoscaler), "others do not give way"
+        self.scaler.give_way(whom)
 
     @property
     def time_to_ready_s(self) -> float | None:

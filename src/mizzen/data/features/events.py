@@ -17,8 +17,8 @@ from mizzen.data.features.columns import Array, times_us
 from mizzen.data.features.definition import Definition, quoted
 from mizzen.data.features.errors import RowsUnfit
 from mizzen.data.features.expressions import evaluate
-from mizzen.data.features.keys import as_key
-from mizzen.data.features.timeline import NEVER_US
+from mizzen.data.features.keys import as_key, numbered
+from mizzen.data.features.timeline import EVER_US, NEVER_US
 
 INGESTED_AT = "_ingested_at"
 """The column with the time at which a table took a row in, where it keeps one."""
@@ -56,6 +56,37 @@ def events_of(definition: Definition, rows: pa.Table, *, known_us: int | None = 
     Raises `RowsUnfit` where the rows do not fit the definition.
     """
     where = f"FeatureView {definition.name}"
+    rows, keys = _of_somebody(definition, rows, where)
+    time_us = event_times(rows.column(definition.event_time), definition.event_time, definition.time_zone, where)
+    values = worked_out(definition, rows, where)
+    return Events(keys, time_us, _known(definition, rows, time_us, known_us, where), values)
+
+
+def newest_of(definition: Definition, rows: pa.Table, as_of_us: int) -> tuple[pa.Table, int]:
+    """Of the rows that are events, those that are the newest of their entity or lie ahead; and how many events there
+    were.
+
+    Raises `RowsUnfit` as `events_of` does, but for what is worked out of the rows.
+    """
+    where = f"FeatureView {definition.name}"
+    rows, keys = _of_somebody(definition, rows, where)
+    time_us = event_times(rows.column(definition.event_time), definition.event_time, definition.time_zone, where)
+    number, _ = numbered(keys)
+    kept = np.flatnonzero(newest_rows(number, time_us, as_of_us))
+    return (rows if len(kept) == len(rows) else rows.take(pa.array(kept))), len(rows)
+
+
+def newest_rows(entity: Array, time_us: Array, past_us: int) -> Array:
+    """Which events are the newest of their entity up to `past_us`, with all that are alike in time, or lie after it."""
+    newest = np.full(int(entity.max(initial=-1)) + 1, EVER_US)
+    past = time_us <= past_us
+    np.maximum.at(newest, entity[past], time_us[past])
+    newest_or_later: Array = time_us >= newest[entity]
+    return newest_or_later
+
+
+def _of_somebody(definition: Definition, rows: pa.Table, where: str) -> tuple[pa.Table, list[pa.Array]]:
+    """The rows that are events of an entity, and their keys."""
     columns_read(definition, rows.column_names)
     if definition.where is not None:
         counts = evaluate(rows, {"where": f"coalesce(({definition.where})::BOOLEAN, false)"}, f"{where}: where")[
@@ -68,9 +99,7 @@ def events_of(definition: Definition, rows: pa.Table, *, known_us: int | None = 
         there = pc.and_(there, pc.is_valid(key))
     if not pc.all(there).as_py() and len(rows):
         rows, keys = rows.filter(there), [key.filter(there) for key in keys]
-    time_us = event_times(rows.column(definition.event_time), definition.event_time, definition.time_zone, where)
-    values = worked_out(definition, rows, where)
-    return Events(keys, time_us, _known(definition, rows, time_us, known_us, where), values)
+    return rows, keys
 
 
 def columns_read(definition: Definition, present: Sequence[str]) -> list[str]:

@@ -21,6 +21,9 @@ def open_source(task: IngestTask, store: Store, base: TableVersion | None, place
     source = task.source
     if source.push is not None:
         return read_push(task, store, base)
+    if source.batch_prediction is not None:
+        message = f"its rows come from the runs of batchprediction/{source.batch_prediction}: ask that for a run"
+        raise Failure("NotLoadable", message)
     since = since_of(task, place)
     if source.sql is not None:
         return read_sql(source.sql, task.inputs, task.namespace, store, work, since)

@@ -3,7 +3,8 @@
 * Every namespace has its ServiceAccount `default` and ConfigMap `kube-root-ca.crt`. They are submitted in the moment
   the namespace is written, before its creator is answered, so that nobody can create a Pod too early.
 * ClusterRoles that aggregate others hold the rules of those they select.
-* Events go an hour after they last happened.
+* Events go an hour after they last happened, and before that where there are more than `EVENTS_MAX`, the oldest first:
+  a machine on which much happens shall not fill its memory with telling it.
 
 Each is decided from what is there, so a start after a crash, or a controller manager that does the same, changes
 nothing.
@@ -11,12 +12,13 @@ nothing.
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from mizzen.local.apiserver.catalog import EVENTS
 from mizzen.local.apiserver.errors import ApiError
 from mizzen.local.apiserver.security.rbac import stale_aggregates
-from mizzen.local.apiserver.store import DELETED, Event, Record, Resource
+from mizzen.local.apiserver.store import ADDED, DELETED, Event, Record, Resource
 from mizzen.local.apiserver.strategies.base import timestamp
 from mizzen.local.apiserver.types import Json
 from mizzen.local.apiserver.verbs import internal
@@ -25,7 +27,10 @@ from mizzen.local.apiserver.verbs.context import Context
 logger = logging.getLogger(__name__)
 
 EVENT_LIFETIME = timedelta(hours=1)
+EVENTS_MAX = 2000
 _SWEEP_S = 300.0
+_SWEEP_AFTER = EVENTS_MAX // 10
+"""New events after which it is looked whether there are too many."""
 _NAMESPACES = ("", "namespaces")
 _ACCOUNTS = ("", "serviceaccounts")
 _CONFIG_MAPS = ("", "configmaps")
@@ -45,6 +50,8 @@ class Housekeeping:
         self._context = context
         self._ca = ca_pem.decode()
         self._roles_changed = asyncio.Event()
+        self._events_new = 0
+        self._many_events = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -68,6 +75,11 @@ class Housekeeping:
             self._furnish(record.namespace)
         elif resource == _CLUSTER_ROLES:
             self._roles_changed.set()
+        elif resource == EVENTS and event.type == ADDED:
+            self._events_new += 1
+            if self._events_new >= _SWEEP_AFTER:
+                self._events_new = 0
+                self._many_events.set()
 
     def _furnish(self, namespace: str) -> None:
         found = self._context.store.head(_NAMESPACES, "", namespace)
@@ -117,19 +129,23 @@ class Housekeeping:
 
     async def _keep_sweeping(self) -> None:
         while True:
-            await asyncio.sleep(_SWEEP_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._many_events.wait(), _SWEEP_S)
+            self._many_events.clear()
             try:
                 await self.sweep()
             except ApiError as error:
                 logger.warning("sweeping events: %s", error)
 
     async def sweep(self) -> None:
-        """Delete the events whose time is over."""
+        """Delete the events whose time is over, and the oldest of too many."""
         ends = self._context.now() - EVENT_LIFETIME
         served = self._context.catalog.find("", "v1", "events")
         assert served is not None
-        for record in list(self._context.store.records(EVENTS)):
-            if last_happened(record.object()) < ends:
+        told = [(last_happened(record.object()), record) for record in self._context.store.records(EVENTS)]
+        told.sort(key=lambda one: one[0])
+        for index, (when, record) in enumerate(told):
+            if when < ends or index < len(told) - EVENTS_MAX:
                 await internal.delete_record(self._context, served, record)
 
 

@@ -4,6 +4,7 @@ All that touches the disk or waits for a process runs in threads; what comes bac
 """
 
 import asyncio
+import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from mizzen.local.node.ports import variable
 from mizzen.local.node.prefork import NotReadyError
 from mizzen.local.node.references import Sources
 
+log = logging.getLogger(__name__)
 MESSAGE_BYTES_MAX = 4096
 ATTEMPTS_KEPT = 2
 """The present one and the one before, for `kubectl logs --previous`."""
@@ -68,13 +70,12 @@ class Containers:
         return (launch, *self._begin(attempt, launch))
 
     def _begin(self, attempt: Attempt, launch: Launch) -> tuple[int, int]:
-        prefork = self.host.prefork
-        spawn = prefork.spawn(launch)
+        spawn = self.host.prefork.spawn(launch)
         if spawn is not None:
             try:
                 return attempt.launch(launch, spawn)
-            except NotReadyError:
-                prefork.wanted(launch)
+            except NotReadyError as error:
+                log.debug("%r: %s", attempt, error)
         return attempt.launch(launch)
 
     def _forget_old(self, spec: ContainerSpec, number: int) -> None:

@@ -1,9 +1,10 @@
 """Containers that run a module of ours are forked from a process that has imported it: the node's side of `zygote`.
 
 Which modules, the node is told (`NodeOptions.preforked`). A container qualifies when its command is exactly
-`python -m MODULE` and its environment has nothing that the interpreter or a library reads while it is loaded: such a
-container, like any other, is started as a program of its own. So is one whose zygote is not there: it is started when
-it is first wanted, or, where this home has wanted it before, soon after the node; meanwhile nothing waits for it.
+`python -m MODULE` and its environment has nothing that the interpreter or a library reads while it is loaded: any
+other is started as a program of its own. A zygote is started when it is first wanted (which takes as long as one
+container's start, and the containers that want it meanwhile wait for it), or, where this home has wanted it before,
+soon after the node. Where it does not come up, containers start as programs.
 """
 
 import json
@@ -22,6 +23,7 @@ from mizzen.local.node.zygote import READY, REQUEST_BYTES_MAX, ROOM_VARIABLE
 log = logging.getLogger(__name__)
 ROOM_BYTES = 8192
 ANSWER_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 5.0
 AGAIN_S = 10.0
 """A zygote that ended is not started anew sooner than this after its last start."""
 READ_AT_LOAD = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "NUMPY_", "ORT_")
@@ -55,8 +57,10 @@ class Zygote:
     def start(self) -> None:
         """Starts the process where it does not run; does not wait for it."""
         with self._lock:
-            if self._channel is not None or self._clock() - self._started_s < AGAIN_S:
-                return
+            self._start()
+
+    def _start(self) -> None:
+        if self._channel is None and self._clock() - self._started_s >= AGAIN_S:
             self._started_s = self._clock()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
@@ -86,6 +90,7 @@ class Zygote:
         if len(request) > REQUEST_BYTES_MAX:
             raise NotReadyError(f"the request takes {len(request)} bytes, more than {REQUEST_BYTES_MAX}")
         with self._lock:
+            self._start()
             channel = self._channel
             if channel is None or not self._is_ready(channel):
                 raise NotReadyError(f"{self!r}")
@@ -106,14 +111,13 @@ class Zygote:
 
     def _is_ready(self, channel: socket.socket) -> bool:
         if not self._ready:
-            channel.setblocking(False)
+            channel.settimeout(START_TIMEOUT_S)
             try:
                 said = channel.recv(len(READY))
-            except BlockingIOError:
-                return False
             except OSError:
                 said = b""
             if said != READY:
+                log.warning("%r: did not come up; containers start as programs of their own", self)
                 self._drop()
                 return False
             channel.settimeout(ANSWER_TIMEOUT_S)
@@ -159,12 +163,6 @@ class Prefork:
         if not self._mark(module).exists():
             self._mark(module).touch()
         return zygote.fork
-
-    def wanted(self, launch: Launch) -> None:
-        """A container that qualifies was started otherwise: the next ones shall not be."""
-        zygote = self._zygotes.get(launch.command[-1])
-        if zygote is not None:
-            zygote.start()
 
     def _is_plain(self, environment: Mapping[str, str]) -> bool:
         def read_at_load(found: Mapping[str, str]) -> dict[str, str]:

@@ -21,12 +21,17 @@ from mizzen.kube.errors import KubeError
 from mizzen.kube.process import log_to_standard_error, notify_ready, stop_on_signals
 from mizzen.kube.runtime import Runtime
 from mizzen.local.apiserver.server import ApiServer
+from mizzen.local.apiserver.store import Limits
 from mizzen.local.cluster.composition import runtime_of as cluster_runtime_of
 from mizzen.local.node.host import NodeOptions
 from mizzen.local.node.node import Node
 from mizzen.local.node.orphans import NodeRunningError
 from mizzen.local.supervisor.home import Home
 
+HISTORY = Limits(superseded_bytes=8 << 20)
+"""The watches of one machine are never far behind; one that is lists again."""
+PODS_MAX = 1000
+"""Processes are lighter than containers: what Pods ask for bounds them before their number does."""
 PREFORKED = ("mizzen.serving.worker",)
 
 
@@ -44,7 +49,7 @@ async def control(home: Home, host: str, port: int, gateway_url: str, kubeconfig
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
         if kubeconfig is None:
-            server = ApiServer(home.root, host=host, port=port)
+            server = ApiServer(home.root, host=host, port=port, limits=HISTORY)
             await server.start()
             stack.push_async_callback(server.stop)
         client = await stack.enter_async_context(Client.from_kubeconfig(kubeconfig or home.kubeconfig))
@@ -52,7 +57,8 @@ async def control(home: Home, host: str, port: int, gateway_url: str, kubeconfig
         runtimes = [runtime_of(client, elect=kubeconfig is not None, listen=f"unix:{home.scaling_socket}")]
         if kubeconfig is None:
             runtimes.append(cluster_runtime_of(client))
-        node = Node(client, home.root, NodeOptions(socket.gethostname().lower(), preforked=PREFORKED))
+        options = NodeOptions(socket.gethostname().lower(), preforked=PREFORKED, pods_max=PODS_MAX)
+        node = Node(client, home.root, options)
         await node.start()
         stack.push_async_callback(node.stop)
         await _run(runtimes, node, stop)

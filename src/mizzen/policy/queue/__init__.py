@@ -11,8 +11,10 @@ comes back as commands (`commands`): the gateway's shell performs them.
     offer, WAITING, RUNNING ── refused, cancelled, expired, failed (alone), lost (twice) ──> GONE
 
 **Order.** Of several priorities the most urgent is first, but a lower one in which something waits heads one batch of
-every `PASSED_MAX + L` at least, where L is the number of priorities: nothing starves. Within a priority tenants share
-by weight, within a tenant the earliest deadline is first (`fairness`).
+every `PASSED_MAX + L` at least, where L is the number of priorities: nothing starves. Below all priorities is the
+background (`rules.BACKGROUND`), where batch predictions are: its batches are kept short in time, wait for an idle
+worker and take nobody else's place in a batch, so that whoever else comes waits for one such batch at most. Within a
+priority tenants share by weight, within a tenant the earliest deadline is first (`fairness`).
 
 **Batches** are formed per lane (one model version) and group (what makes requests fit together: the shape of a row), up
 to so many rows and bytes, in the order above; a request that does not fit ends its tenant's part of the batch, so that
@@ -52,9 +54,9 @@ from mizzen.policy.queue.commands import (
 )
 from mizzen.policy.queue.queue import Queue
 from mizzen.policy.queue.request import Batch, Phase, Request
-from mizzen.policy.queue.rules import Rules
+from mizzen.policy.queue.rules import BACKGROUND, Rules
 
 __all__ = [
-    "Batch", "Command", "Expired", "Failed", "GiveUp", "LaneStatistics", "Phase", "Queue", "QueueStatistics", "Reason",
-    "Refused", "Request", "Rules",
+    "BACKGROUND", "Batch", "Command", "Expired", "Failed", "GiveUp", "LaneStatistics", "Phase", "Queue",
+    "QueueStatistics", "Reason", "Refused", "Request", "Rules",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ far from uniform (thousands of single rows, now and then a full batch), and they
 * `spread` is the ratio of measured to fitted duration that all but one in twenty of the samples keep.
 
 A fit costs some microseconds and is made for the first samples of all and of each octave, and then for each
-`FIT_EVERY`th.
+`FIT_EVERY`th that comes `FIT_S` after the last.
 
 What is learned is used to give requests up, so that it could keep itself from being corrected: after one slow spell
 nothing would be run any more, and nothing learned. So it is trusted (`trusted`) only for a while after the last sample;
@@ -29,6 +29,7 @@ OCTAVE_SAMPLES = 16
 SAMPLES_MIN = 4
 """Before these many nothing is said: the first batches of a process are its slowest."""
 FIT_EVERY = 16
+FIT_S = 0.02
 HALF_LIFE_S = 60.0
 SPREAD_MAX = 4.0
 TRUST_S = 1.0
@@ -42,7 +43,7 @@ GROWTH = 2.0
 class Durations:
     """What is known of one model version's batches."""
 
-    __slots__ = ("_count", "_octaves", "_seen_s", "cost_s", "fixed_s", "largest", "last_s", "spread")
+    __slots__ = ("_count", "_fitted_s", "_octaves", "_seen_s", "cost_s", "fixed_s", "largest", "last_s", "spread")
 
     def __init__(self) -> None:
         self.fixed_s = 0.0
@@ -52,6 +53,7 @@ class Durations:
         self._octaves: dict[int, deque[tuple[int, float]]] = {}
         self._seen_s: dict[int, float] = {}
         self._count = 0
+        self._fitted_s = float("-inf")
         self.largest = 0
         """The largest cost that was measured."""
 
@@ -73,8 +75,10 @@ class Durations:
         self.last_s = self._seen_s[octave] = now
         self._count += 1
         self.largest = max(self.largest, cost)
-        if self.known and (self._count % FIT_EVERY == 0 or len(samples) <= SAMPLES_MIN or self._count < FIT_EVERY):
+        few = len(samples) <= SAMPLES_MIN or self._count < FIT_EVERY
+        if self.known and (few or (self._count % FIT_EVERY == 0 and now - self._fitted_s >= FIT_S)):
             self._fit(now)
+            self._fitted_s = now
             return True
         return False
 

@@ -6,7 +6,7 @@ it can from one flow before it looks at the others again.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from mizzen.policy.queue.fairness import Band, Line
@@ -25,14 +25,17 @@ class Forming:
     """One batch to be."""
 
     __slots__ = (
-        "_cost", "_cost_s", "_deadline_s", "_late", "_now", "_ready_s", "_remove", "_size", "requests", "rows",
-        "rows_max", "size_max",
+        "_cost", "_cost_s", "_deadline_s", "_late", "_now", "_ready_s", "_remove", "_removed", "_size", "requests",
+        "rows", "rows_max", "size_max",
     )  # fmt: skip
 
     def __init__(
-        self, ready_s: float, cost_s: float, now: float, late: list[Late], remove: Callable[[Request], None]
-    ) -> None:
-        """A batch of cost `c` is answered by `ready_s + cost_s * c`. Who is taken out is told to `remove`."""
+        self, ready_s: float, cost_s: float, now: float, late: list[Late], remove: Callable[[Request], None],
+        removed: Callable[[Line, Hashable, int, int, int, int], None],
+    ) -> None:  # fmt: skip
+        """A batch of cost `c` is answered by `ready_s + cost_s * c`. Who is taken out is told to `remove`; how many
+        were taken from a line, with how many rows, bytes and cost, to `removed`.
+        """
         self.requests: list[Request] = []
         self.rows = 0
         self.rows_max = self.size_max = float("inf")
@@ -44,6 +47,7 @@ class Forming:
         self._now = now
         self._late = late
         self._remove = remove
+        self._removed = removed
 
     def take(self, head: Request) -> bool:
         """The first one; `False` where it is late."""
@@ -72,32 +76,50 @@ class Forming:
 
     def _take_from(self, line: Line, band: Band, tag_max: float) -> bool:
         """Takes from the first flow until another is first; `False` where that flow has no more for this batch."""
-        flow, heap = line.flow, line.heap
-        until, ready_s, cost_s = band.second_tag(), self._ready_s, self._cost_s
-        while (head := line.head()) is not None:
-            cost, deadline_s = head.cost, head.deadline_s
-            finish_s = ready_s + cost_s * (self._cost + cost)
-            if finish_s >= deadline_s and ready_s + cost_s * cost >= deadline_s:
+        flow, heap, requests = line.flow, line.heap, self.requests
+        until, weight, ready_s, cost_s = band.second_tag(), flow.weight, self._ready_s, self._cost_s
+        before, rows, size, cost = len(requests), self.rows, self._size, self._cost
+        rows_max, size_max, first_s, tag = self.rows_max, self.size_max, self._deadline_s, flow.tag
+        late, more = list[Request](), False
+        group_key: Hashable = None
+        while heap:
+            head = heap[0][2]
+            if head.home is not line:
                 heapq.heappop(heap)
-                self._remove(head)
-                self.take(head)
                 continue
-            rows, size = self.rows + head.rows, self._size + head.size
+            deadline_s, group_key = head.deadline_s, head.group
+            finish_s = ready_s + cost_s * (cost + head.cost)
+            if finish_s >= deadline_s and ready_s + cost_s * head.cost >= deadline_s:
+                heapq.heappop(heap)
+                late.append(head)
+                continue
             if (
                 head.alone
-                or rows > self.rows_max
-                or size > self.size_max
-                or flow.tag > tag_max
-                or finish_s >= min(deadline_s, self._deadline_s)
+                or rows + head.rows > rows_max
+                or size + head.size > size_max
+                or tag > tag_max
+                or finish_s >= deadline_s
+                or finish_s >= first_s
             ):
-                return False
-            heapq.heappop(heap)
-            self.requests.append(head)
-            self.rows, self._size = rows, size
-            self._cost += cost
-            self._deadline_s = min(self._deadline_s, deadline_s)
-            band.charge(flow, cost)
-            self._remove(head)
-            if flow.tag >= until:
                 break
-        return head is not None
+            heapq.heappop(heap)
+            head.home = None
+            requests.append(head)
+            rows += head.rows
+            size += head.size
+            cost += head.cost
+            first_s = min(first_s, deadline_s)
+            tag += head.cost / weight
+            if tag >= until:
+                more = True
+                break
+        taken = len(requests) - before
+        if taken:
+            flow.tag = tag
+            band.finish = max(band.finish, tag)
+            self._removed(line, group_key, taken, rows - self.rows, size - self._size, cost - self._cost)
+            self.rows, self._size, self._cost, self._deadline_s = rows, size, cost, first_s
+        for request in late:
+            self._remove(request)
+            self.take(request)
+        return more

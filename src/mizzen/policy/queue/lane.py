@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
-from mizzen.policy.queue.fairness import STALE_MIN, Band, Flow, Group
+from mizzen.policy.queue.commands import LaneStatistics
+from mizzen.policy.queue.fairness import STALE_MIN, Band, Flow, Group, Line
 from mizzen.policy.queue.forecast import Forecast
 from mizzen.policy.queue.forming import Forming, Late
 from mizzen.policy.queue.request import GONE, WAITING, Batch, Request, order
-from mizzen.policy.queue.rules import Rules
+from mizzen.policy.queue.rules import BACKGROUND_S, Rules
 
 PASSED_MAX = 15
 """So many batches in a row may pass a band over in which something waits; then one is headed by it."""
@@ -107,29 +108,37 @@ class Lane:
     def remove(self, request: Request) -> None:
         """A waiting request waits no more; its place stays in its line's heap. It is gone unless it is run now."""
         request.phase = GONE
-        self.count -= 1
-        self.rows -= request.rows
-        self.size -= request.size
-        self.cost -= request.cost
-        line = request.home
+        line, request.home = request.home, None
         if line is not None:
-            request.home = None
-            line.count -= 1
-            flow, group = line.flow, line.group
-            band = flow.band
-            band.count -= 1
-            flow.count -= 1
-            flow.cost -= request.cost
-            if not flow.count:
-                flow.emptied()
-                band.went(flow)
-            group.count -= 1
-            group.rows -= request.rows
-            group.size -= request.size
-            if not group.count:
-                del self._groups[request.group]
-            if len(line.heap) > STALE_MIN:
-                line.tidy()
+            self._removed(line, request.group, 1, request.rows, request.size, request.cost)
+        else:
+            self._fewer(1, request.rows, request.size, request.cost)
+
+    def _removed(self, line: Line, group_key: Hashable, count: int, rows: int, size: int, cost: int) -> None:
+        """So many requests of that line, with so much in all, wait there no more."""
+        flow, group = line.flow, line.group
+        band = flow.band
+        line.count -= count
+        band.count -= count
+        flow.count -= count
+        flow.cost -= cost
+        if not flow.count:
+            flow.emptied()
+            band.went(flow)
+        group.count -= count
+        group.rows -= rows
+        group.size -= size
+        if not group.count:
+            del self._groups[group_key]
+        if len(line.heap) > STALE_MIN:
+            line.tidy()
+        self._fewer(count, rows, size, cost)
+
+    def _fewer(self, count: int, rows: int, size: int, cost: int) -> None:
+        self.count -= count
+        self.rows -= rows
+        self.size -= size
+        self.cost -= cost
         if not self.count:
             self.forecast.pace.emptied()
 
@@ -193,7 +202,7 @@ class Lane:
                 return requests
         durations = self.forecast.durations
         fixed_s, cost_s = (durations.fixed_s, durations.cost_s) if durations.trusted(now) else (0.0, 0.0)
-        batch = Forming(start_s + fixed_s, cost_s, now, late, self.remove)
+        batch = Forming(start_s + fixed_s, cost_s, now, late, self.remove, self._removed)
         while (band := self._next_band()) is not None:
             flow = band.first()
             head = flow.first() if flow is not None else None
@@ -211,7 +220,7 @@ class Lane:
             if not head.alone and self.count:
                 batch.rows_max, batch.size_max = self.batch_max(head)
                 batch.fill(band)
-                for other in self._bands:
+                for other in self._bands[: self.rules.priority_levels]:  # nobody waits for the background
                     if other is not band and (first := other.first()) is not None:
                         other.start = max(other.start, first.tag)
                         batch.fill(other)
@@ -252,17 +261,23 @@ class Lane:
     def batch_max(self, request: Request) -> tuple[float, float]:
         """Rows and bytes of a batch of requests such as this one."""
         rules = self.rules
-        if rules.latency_target_s is None:
+        target_s = None if rules.latency_target_s is None else rules.latency_target_s / 2
+        if request.priority > rules.priority_levels:
+            target_s = BACKGROUND_S if target_s is None else min(target_s, BACKGROUND_S)
+        if target_s is None:
             return rules.batch_rows_max, rules.batch_bytes_max
-        cost_max = self.forecast.durations.cost_max(rules.latency_target_s / 2)
+        cost_max = self.forecast.durations.cost_max(target_s)
         if request.by_size:
             return rules.batch_rows_max, min(rules.batch_bytes_max, cost_max)
         return min(rules.batch_rows_max, cost_max), rules.batch_bytes_max
 
     def has_full_batch(self) -> bool:
-        """Whether what comes next is a batch that nothing fits into, and not one that is run again as it is."""
+        """Whether what comes next is a batch that nothing fits into, and not one that is run again as it is.
+
+        One of the background never is: a worker is not sent it ahead, where others would have to wait for it.
+        """
         head = self._first()
-        if head is None or head.alone or self._again:
+        if head is None or head.alone or self._again or head.priority > self.rules.priority_levels:
             return False
         group = self._groups[head.group]
         rows_max, size_max = self.batch_max(head)
@@ -349,3 +364,19 @@ class Lane:
         for worker in self.workers.values():
             for batch in worker.running:
                 yield from batch.live()
+
+
+def lane_statistics(lane: Lane) -> LaneStatistics:
+    """How a lane stands, and what was learned of it."""
+    durations = lane.forecast.durations
+    target_s = lane.rules.latency_target_s
+    return LaneStatistics(
+        lane=lane.key,
+        rows_waiting=lane.rows,
+        workers=len(lane.workers),
+        fixed_s=durations.fixed_s,
+        cost_s=durations.cost_s,
+        spread=durations.spread,
+        batch_cost_max=float("inf") if target_s is None else durations.cost_max(target_s / 2),
+        drain_per_s=lane.forecast.per_s(len(lane.workers), durations.largest),
+    )

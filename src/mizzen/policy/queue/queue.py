@@ -2,22 +2,12 @@
 
 from collections.abc import Hashable
 
-from mizzen.policy.queue.commands import (
-    Command,
-    Expired,
-    Failed,
-    GiveUp,
-    LaneStatistics,
-    QueueStatistics,
-    Reason,
-    Refused,
-)
-from mizzen.policy.queue.fairness import Flow
-from mizzen.policy.queue.forecast import HEADROOM
+from mizzen.policy.queue.commands import Command, Expired, Failed, GiveUp, QueueStatistics, Reason, Refused
+from mizzen.policy.queue.entitlement import least_entitled, too_late
 from mizzen.policy.queue.forming import Late
-from mizzen.policy.queue.lane import Lane, Worker
+from mizzen.policy.queue.lane import Lane, Worker, lane_statistics
 from mizzen.policy.queue.request import GONE, RUNNING, WAITING, Batch, Request
-from mizzen.policy.queue.rules import Rules
+from mizzen.policy.queue.rules import BACKGROUND, Rules
 
 SPARE_S = 0.005
 """A second batch is sent ahead to a worker that is expected to be free in this time: sooner it is worth more to decide
@@ -56,28 +46,38 @@ class Queue:
     @property
     def rows_waiting(self) -> int:
         """Rows that wait, of all lanes."""
-        return sum([lane.rows for lane in self._lanes.values()])
+        rows = 0
+        for lane in self._lanes.values():
+            rows += lane.rows
+        return rows
 
     @property
     def bytes_waiting(self) -> int:
         """Bytes of inputs that wait, of all lanes."""
-        return sum([lane.size for lane in self._lanes.values()])
+        size = 0
+        for lane in self._lanes.values():
+            size += lane.size
+        return size
 
     # Requests
 
     def offer(self, request: Request, lane: str, now: float) -> list[Refused]:
         """A request arrives: it waits, unless it is among those refused. Others may be, to make room for it."""
         rules = self._rules
-        found = self._lanes.get(lane) or self._lane(lane)
-        request.priority = rules.priority(request.priority, request.tenant) if rules.priority_levels > 1 else 1
+        lanes = self._lanes
+        found = lanes.get(lane)
+        if found is None:
+            found = self._lane(lane)
+        known = rules.priority_levels > 1 or request.priority == BACKGROUND
+        request.priority = rules.priority(request.priority, request.tenant) if known else 1
         self._arrivals += 1
         request.arrival = self._arrivals
-        if found.count or not found.idle or len(self._lanes) > 1:
+        if found.count or not found.idle or len(lanes) > 1:
             if not found.forecast.enough_time(found.cost + request.cost, request.deadline_s - now):
-                refused = self._refusal(request, found, now)
+                refused = too_late(request, found, now)
                 if refused is not None:
                     return [refused]
-            rows, size = (found.rows, found.size) if len(self._lanes) == 1 else (self.rows_waiting, self.bytes_waiting)
+            rows, size = (found.rows, found.size) if len(lanes) == 1 else (self.rows_waiting, self.bytes_waiting)
             if rows and (rows + request.rows > rules.rows_max or size + request.size > rules.bytes_max):
                 return self._make_room(request, found, now)
         self._enter(request, found, now)
@@ -285,7 +285,7 @@ class Queue:
             requests_running=sum(len(batch.requests) for worker in workers for batch in worker.running),
             credits=sum(worker.credits for worker in workers),
             pushed_out=self._pushed_out,
-            lanes=tuple(_lane_statistics(lane) for lane in self._lanes.values()),
+            lanes=tuple(lane_statistics(lane) for lane in self._lanes.values()),
         )
 
     # Inside: what comes
@@ -293,7 +293,10 @@ class Queue:
     def _enter(self, request: Request, lane: Lane, now: float) -> None:
         rules = self._rules
         request.phase = WAITING
-        if request.rows > rules.batch_rows_max or request.size > rules.batch_bytes_max:
+        if request.priority > rules.priority_levels:
+            rows_max, size_max = lane.batch_max(request)
+            request.split(max(1, int(rows_max)), max(1, int(size_max)))
+        elif request.rows > rules.batch_rows_max or request.size > rules.batch_bytes_max:
             request.split(rules.batch_rows_max, rules.batch_bytes_max)
         if request.parts is None:
             lane.add(request, now)
@@ -302,29 +305,19 @@ class Queue:
             for part in request.parts:
                 lane.add(part, now)
 
-    def _refusal(self, request: Request, lane: Lane, now: float) -> Refused | None:
-        """Whether what is before it takes longer than it has."""
-        left_s = request.deadline_s - now
-        answer_s = lane.answer_s(request, now)
-        if answer_s is None or answer_s <= HEADROOM * left_s:
-            return None
-        return Refused(request, Reason.TOO_LATE, answer_s - HEADROOM * left_s)
-
     def _make_room(self, request: Request, lane: Lane, now: float) -> list[Refused]:
-        """The queue is full: who is least entitled to a place gives it up, which may be the request itself.
-
-        That is the lowest priority; there, the tenant that has most waiting for its weight; of that, its last request.
-        """
+        """The queue is full: who is least entitled to a place gives it up, which may be the request itself."""
         retry_after_s = self.retry_after_s(request, lane.key, now)
         rules, refused = self._rules, list[Refused]()
         rows, size = self.rows_waiting + request.rows, self.bytes_waiting + request.size
         while rows > rules.rows_max or size > rules.bytes_max:
-            victim = self._least_entitled(request, lane)
+            victim = least_entitled(request, lane)
             if victim is None:
                 break
             before_rows, before_size = lane.rows, lane.size
+            whole = victim.whole or victim
             self._drop(victim)
-            refused.append(Refused(victim.whole or victim, Reason.PUSHED_OUT, retry_after_s))
+            refused.append(Refused(whole, Reason.PUSHED_OUT, retry_after_s))
             rows -= before_rows - lane.rows
             size -= before_size - lane.size
         self._pushed_out += len(refused)
@@ -333,25 +326,6 @@ class Queue:
         else:
             self._enter(request, lane, now)
         return refused
-
-    def _least_entitled(self, request: Request, lane: Lane) -> Request | None:
-        """Who is to make room; `None`: nobody who waits is less entitled than who comes."""
-        lowest = lane.least_urgent()
-        band = lane.band(lowest) if lowest else None
-        if band is None or lowest < request.priority:
-            return None
-        largest: Flow | None = max(
-            (flow for flow in band.flows.values() if flow.count), key=lambda flow: flow.cost / flow.weight, default=None
-        )
-        if largest is None:
-            return None
-        if lowest == request.priority:
-            own = band.flows.get(request.tenant)
-            cost = request.cost + (own.cost if own is not None else 0)
-            weight = self._rules.weights.get(request.tenant, 1.0)
-            if own is largest or cost / weight > (largest.cost - request.cost) / largest.weight:
-                return None
-        return lane.last_of(largest)
 
     # Inside: what goes
 
@@ -377,7 +351,8 @@ class Queue:
         return batch.called_back
 
     def _lane(self, key: str) -> Lane:
-        return self._lanes.get(key) or self._lanes.setdefault(key, Lane(key, self._rules))
+        lane = self._lanes.get(key)
+        return lane if lane is not None else self._lanes.setdefault(key, Lane(key, self._rules))
 
     def _wait_again(self, lane: Lane, requests: list[Request], now: float) -> None:
         for request in requests:
@@ -407,18 +382,3 @@ class Queue:
         self._batches_running -= 1
         lane.place(batch.worker)
         return lane, batch.close()
-
-
-def _lane_statistics(lane: Lane) -> LaneStatistics:
-    durations = lane.forecast.durations
-    target_s = lane.rules.latency_target_s
-    return LaneStatistics(
-        lane=lane.key,
-        rows_waiting=lane.rows,
-        workers=len(lane.workers),
-        fixed_s=durations.fixed_s,
-        cost_s=durations.cost_s,
-        spread=durations.spread,
-        batch_cost_max=float("inf") if target_s is None else durations.cost_max(target_s / 2),
-        drain_per_s=lane.forecast.per_s(len(lane.workers), durations.largest),
-    )

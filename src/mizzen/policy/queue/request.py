@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mizzen.policy.queue.fairness import Line
@@ -35,7 +35,7 @@ class Request:
     )  # fmt: skip
 
     def __init__(
-        self, rows: int, deadline_s: float, group: Hashable, payload: object = None, *, size: int = 0,
+        self, rows: int, deadline_s: float, group: Hashable, payload: Any = None, *, size: int = 0,
         by_size: bool = False, tenant: str = "", priority: int = 0, alone: bool = False,
     ) -> None:  # fmt: skip
         self.rows = rows

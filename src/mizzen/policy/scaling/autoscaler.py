@@ -10,7 +10,8 @@
 3. Hysteresis: a number is not lowered for a load that is just below the step.
 4. Scale-down delay: fewer must have been enough for a while.
 5. Zero: the last worker stays while anything is in the system, and for its keep-alive; it comes back for what waits,
-   and shortly before a request is expected (`keepalive`).
+   and shortly before a request is expected (`keepalive`). Where another endpoint's worker has no room, it goes before
+   (`giveway`), and comes back for the next request.
 6. What is not reported is not known: until every gateway has reported for a stable window, nothing is taken away.
 7. Schedules and bounds. They are last, so that no rule leads out of them.
 
@@ -65,6 +66,8 @@ class Autoscaler:
         self._delay = DelayWindow(settings.scale_down_delay_s) if settings.scale_down_delay_s > 0 else None
         self._active_at: float | None = None
         """When anything was last in the system; `None`: never seen."""
+        self._gave_way = ""
+        """For whom its workers went, until the next request."""
         self._known_since: float | None = None
         """Since when every gateway reports; `None`: not all do."""
         self._pace = Pace()
@@ -91,6 +94,7 @@ class Autoscaler:
         if self._forecaster is not None:
             self._forecaster.add(now, wall_s, flow.arrivals, self._horizon_s)
         if flow.arrivals > 0 or flow.concurrency_s > 0:
+            self._gave_way = ""
             if self._active_at is not None and flow.arrivals > 0 and now - self._active_at > 1.0:
                 self.idle_times.add(now - self._active_at)
             self._active_at = now if self._active_at is None else max(now, self._active_at)
@@ -98,6 +102,14 @@ class Autoscaler:
     def started(self, seconds: float) -> None:
         """A worker was ready so long after it was asked for."""
         self.readiness.add(seconds)
+
+    def may_give_way(self, wall_s: float) -> bool:
+        """Whether it may have no worker now."""
+        return self._limits(wall_s).least == 0
+
+    def give_way(self, whom: str) -> None:
+        """Its workers are to make room for another endpoint's, unless a request has come meanwhile."""
+        self._gave_way = whom
 
     def decide(self, now: float, wall_s: float, seen: Seen) -> Decision:
         """How many workers there should be now."""
@@ -114,7 +126,7 @@ class Autoscaler:
             delayed = self._delay.add(now, proposal.desired)
             proposal.become(delayed, "delay", "fewer have not been enough for long enough")
         again_s = self._rest_or_zero(proposal, now, seen, stable)
-        if proposal.desired < seen.wanted and not known:
+        if proposal.desired < seen.wanted and not known and not (self._gave_way and seen.reporting):
             proposal.become(seen.wanted, "notReported", "not every gateway has reported for a stable window")
             again_s = min(again_s, UNKNOWN_AGAIN_S)
         limits = self._limits(wall_s)
@@ -184,9 +196,14 @@ class Autoscaler:
     def _rest_or_zero(self, proposal: _Proposal, now: float, seen: Seen, stable: Load) -> float:
         """5. Whether there is a worker at all; when to ask again."""
         if seen.waiting or seen.running:
+            self._gave_way = ""
             if proposal.desired < 1:
                 proposal.become(1, "busy", f"{seen.running} requests run and {seen.waiting} wait")
             return TICK_S
+        if self._gave_way:
+            proposal.desired, proposal.rule = 0, "givesWay"
+            proposal.why = f"idle, and a worker of {self._gave_way} has no room"
+            return NEVER_S
         if proposal.desired > 1 or self.settings.min_replicas > 0:
             return NEVER_S if stable.concurrency == 0 else TICK_S
         active_at = self._active_at if self._active_at is not None else now

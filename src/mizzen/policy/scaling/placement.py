@@ -1,13 +1,27 @@
 """Whether one more worker fits, and the arithmetic where it does not.
 
-A node has what it can give to Pods (allocatable) less what the Pods that are there asked for. A worker fits where both
-its processor and its memory do. What the words say is what a reader can check with `kubectl describe node`.
+A node has what it can give to Pods (allocatable) less what the Pods that are there asked for. A worker fits where its
+processor and its memory do, and where the node takes one more Pod. What the words say is what a reader can check with
+`kubectl describe node`.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GIB = 1024.0**3
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What workers ask for: cores, bytes, and how many Pods they are."""
+
+    cpu: float = 0.0
+    memory: float = 0.0
+    pods: float = 0.0
+
+    def __add__(self, other: "Size") -> "Size":
+        return Size(self.cpu + other.cpu, self.memory + other.memory, self.pods + other.pods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +33,21 @@ class Room:
     memory: float
     cpu_used: float = 0.0
     memory_used: float = 0.0
+    pods: float = math.inf
+    pods_used: float = 0.0
+
+    def taken(self, size: Size) -> "Room":
+        """With so much more asked for."""
+        return replace(
+            self,
+            cpu_used=self.cpu_used + size.cpu,
+            memory_used=self.memory_used + size.memory,
+            pods_used=self.pods_used + size.pods,
+        )
+
+    def freed(self, size: Size) -> "Room":
+        """With so much less asked for."""
+        return self.taken(Size(-size.cpu, -size.memory, -size.pods))
 
 
 def more(nodes: Sequence[Room], cpu: float, memory: float) -> int:
@@ -36,6 +65,8 @@ def arithmetic(nodes: Sequence[Room], cpu: float, memory: float) -> str:
     best = max(nodes, key=lambda node: (min(_ratio(node.cpu, cpu), _ratio(node.memory, memory)), _left(node)))
     if best.cpu < cpu or best.memory < memory:
         return f"{asked}; the largest node, {best.name}, has {best.cpu:g} cores and {_gib(best.memory)} in all"
+    if best.pods_used >= best.pods:
+        return f"{asked}; node {best.name} has {best.pods_used:g} Pods and takes no more than {best.pods:g}"
     free_cpu, free_memory = best.cpu - best.cpu_used, best.memory - best.memory_used
     return (
         f"{asked}; node {best.name} has {free_cpu:.3g} of {best.cpu:g} cores "
@@ -49,7 +80,8 @@ def _fit(node: Room, cpu: float, memory: float) -> int:
         for all_, used, asked in ((node.cpu, node.cpu_used, cpu), (node.memory, node.memory_used, memory))
         if asked > 0
     ]
-    return max(0, min(counts, default=0))
+    places = node.pods - node.pods_used
+    return int(max(0, min([*counts, places] if counts else [0])))
 
 
 def _ratio(has: float, asked: float) -> float:

@@ -19,12 +19,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kubeconfig", help="the API server that says what is served; default: as kubectl finds it")
     parser.add_argument("--directory", type=Path, help="a JSON file that says what is served, instead of an API server")
     parser.add_argument("--host", default="127.0.0.1", help="plain HTTP: elsewhere than here, behind a TLS proxy")
-    parser.add_argument("--port", type=int, default=PORT_DEFAULT, help="0: a free one, which is printed")
     parser.add_argument(
-        "--grpc-port",
+        "--port",
         type=int,
-        help="default: the one after --port, or free as it is; 0: a free one",
+        default=_given("HTTP") or PORT_DEFAULT,
+        help="0: a free one, which is printed; default: the Pod's port http, or %(default)s",
     )
+    parser.add_argument(
+        "--grpc-port", type=int, default=_given("GRPC"),
+        help="0: a free one; default: the Pod's port grpc, or the one after --port, free as it is",
+    )  # fmt: skip
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2))
     parser.add_argument("--report-to", help="where the scaling controller listens: unix:/path, or host:port")
     parser.add_argument("--metrics", choices=["local", "anyone"], default="local", help="who may read /metrics")
@@ -46,6 +50,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--body-bytes-max", type=int, default=Limits().body_bytes_max)
     parser.add_argument("--body-timeout-s", type=float, default=Limits().body_timeout_s)
     return parser.parse_args()
+
+
+def _given(name: str) -> int | None:
+    """The port that the node chose for this Pod, where it runs as one of Mizzen's own nodes has it."""
+    text = os.environ.get(f"MIZZEN_PORT_{name}")
+    return int(text) if text else None
 
 
 def _address(reserved: socket.socket) -> str:

@@ -47,6 +47,7 @@ PANELS = (
     Panel("Answers kept in memory", "cache_bytes", "bytes"),
     Panel("Requests logged", "logged_total", "reqps"),
     Panel("Requests not logged for want of room", "log_lost_total", "reqps"),
+    Panel("Values other online than offline", "feature_skew_ratio", "percentunit"),
     Panel("From keys to vectors", "features_seconds", "s"),
     Panel("Entities looked up", "features_read_total", "ops", "endpoint, view"),
     Panel("Entities not seen", "features_missing_total", "ops", "endpoint, view"),

@@ -76,6 +76,8 @@ class View(msgspec.Struct, frozen=True):
     """Of the definition that is online: where it changes, readers look again."""
     audited: float = 0.0
     """The share of entities whose reads are recorded."""
+    skew: float | None = None
+    """The share of values that the last audit found other online than offline."""
 
     @property
     def key(self) -> EndpointKey:

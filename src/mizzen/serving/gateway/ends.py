@@ -80,15 +80,30 @@ class Ends:
             log.exception("%s: an answer failed for a reason that is a bug", self._endpoint)
             self.refuse(exchange, INTERNAL)
         else:
-            self._measures.answered(decoded.rows, now - exchange.came_s)
+            self._measures.answered(decoded.rows, now - exchange.came_s, served.counted)
             if exchange.observed is not None:
                 exchange.observed.done(exchange, decoded, 200, "ok")
 
-    def streamed(self, exchange: PartsExchange, now: float) -> None:
-        """All parts of the answer were passed on. They are counted as one; the prediction log does not have them."""
+    def part(
+        self, exchange: PartsExchange, served: Served, outputs: Sequence[Tensor], compute_s: float, now: float
+    ) -> None:
+        """One part of the answer, in the log before it leaves. Raises `BadTensorError` or `HttpError`, with nothing
+        sent, where it does not fit.
+        """
+        if exchange.one_part and exchange.parts:
+            raise HttpError(400, "the model gave more than one part; ask with generate_stream", "bad_request")
+        if self.recorder is not None:
+            self.recorder.part(exchange, served, outputs, compute_s, now)
+        exchange.part(served, outputs)
+        exchange.parts += 1
+
+    def streamed(self, exchange: PartsExchange, served: Served, now: float) -> None:
+        """All parts of the answer were passed on. They are counted as one."""
         decoded = exchange.decoded
+        if self.recorder is not None:
+            self.recorder.streamed(exchange, served, now)
         exchange.end()
-        self._measures.answered(1, now - exchange.came_s)
+        self._measures.answered(1, now - exchange.came_s, served.counted)
         if exchange.observed is not None:
             exchange.observed.done(exchange, decoded, 200, "ok")
 
@@ -107,8 +122,13 @@ class Ends:
         self._measures.outcome(CANCELLED.outcome)
 
     def _note(self, exchange: Exchange, error: HttpError) -> None:
+        if exchange.ticket is not None:
+            served = self._served_as(exchange.ticket.lane)
+        else:
+            served = exchange.served if isinstance(exchange, PartsExchange) else None
+        if served is not None:
+            served.counted.failed += 1
         if self.recorder is not None:
-            served = self._served_as(exchange.ticket.lane) if exchange.ticket is not None else None
             self.recorder.refused(exchange, served, error)
         if exchange.observed is not None:
             exchange.observed.done(exchange, exchange.decoded, error.status, error.outcome)

@@ -141,11 +141,11 @@ class Exchange:
         """Nothing more is to be done for it."""
         self.done = True
         self.decoded = self.ticket = self.split = self.on_leave = None
-        flight, self.flight = self.flight, None
-        if flight is not None:
+        if self.flight is not None:
+            flight, self.flight = self.flight, None
             flight.left(self)
-        run, self.run = self.run, None
-        if run is not None:
+        if self.run is not None:
+            run, self.run = self.run, None
             run.give_up()
         if self.watch is not None:
             self.watch.cancel()
@@ -182,7 +182,7 @@ class HttpExchange(Exchange):
 
     def abandon(self) -> None:
         self.body = b""
-        super().abandon()
+        Exchange.abandon(self)
 
 
 def binary_headers(json_size: int) -> Headers:

@@ -233,7 +233,9 @@ def _logging(wanted: LoggingOptions) -> Logging:
 def view_of(view: FeatureView) -> View:
     """What a FeatureView means here."""
     audit = view.spec.audit
-    return View(view.namespace, view.name, view.status.digest or "", audit.sample if audit is not None else 0.0)
+    report = view.status.skew
+    skew = report.differing / report.values if report is not None and report.values else None
+    return View(view.namespace, view.name, view.status.digest or "", audit.sample if audit is not None else 0.0, skew)
 
 
 def _lookup(wanted: FeatureLookup) -> Lookup:

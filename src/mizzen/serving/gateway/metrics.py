@@ -73,6 +73,9 @@ class MetricsFiles:
                 stands.log_lost, stands.log_waiting_bytes = log_.lost, log_.waiting_bytes
                 stands.log_age_s = max(0.0, now_s - log_.committed_at_s) if log_.committed_at_s else 0.0
             standing[key if key in gateway.measures else OTHERS] = stands
+        for (namespace, name), view in gateway.features.views.items():
+            if view.skew is not None:
+                standing[namespace, f"features/{name}"] = Standing(feature_skew=view.skew)
         return Numbers(now_s, gateway.measures, standing, gateway.refusals)
 
     def page(self, client: str) -> tuple[int, Headers, bytes]:

@@ -7,6 +7,7 @@ worker), where the largest counts.
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -14,7 +15,7 @@ from mizzen.serving.gateway.measures import Histogram, Measures
 
 STALE_AFTER_S = 5.0
 """What stands now (gauges) in numbers older than this is that of a process that is gone."""
-SEEN_ALIKE = frozenset({"workers", "cache_machine_bytes", "log_lost", "log_waiting_bytes", "log_age_s"})
+SEEN_ALIKE = frozenset({"workers", "cache_machine_bytes", "log_lost", "log_waiting_bytes", "log_age_s", "feature_skew"})
 
 
 class Standing(msgspec.Struct):
@@ -32,6 +33,7 @@ class Standing(msgspec.Struct):
     log_lost: int = 0
     log_waiting_bytes: int = 0
     log_age_s: float = 0.0
+    feature_skew: float = 0.0
 
 
 class Numbers(msgspec.Struct):
@@ -52,7 +54,7 @@ def added(parts: Iterable[Numbers]) -> Numbers:
     for part in parts:
         for key, measures in part.measures.items():
             _add(total.measures.setdefault(key, Measures()), measures)
-        _add_counts(total.refusals, part.refusals)
+        _add_named(total.refusals, part.refusals)
         if now_s - part.written_s > STALE_AFTER_S:
             continue
         total.processes += 1
@@ -66,7 +68,7 @@ def _add(total: msgspec.Struct, part: msgspec.Struct) -> None:
     for field in part.__struct_fields__:
         sum_, value = getattr(total, field), getattr(part, field)
         if isinstance(value, dict):
-            _add_counts(sum_, value)
+            _add_named(sum_, value)
         elif isinstance(value, Histogram):
             sum_.counts = [a + b for a, b in zip(sum_.counts, value.counts, strict=True)]
             sum_.total += value.total
@@ -74,6 +76,10 @@ def _add(total: msgspec.Struct, part: msgspec.Struct) -> None:
             setattr(total, field, max(sum_, value) if field in SEEN_ALIKE else sum_ + value)
 
 
-def _add_counts(total: dict[str, int], part: dict[str, int]) -> None:
-    for name, count in part.items():
-        total[name] = total.get(name, 0) + count
+def _add_named(total: dict[Any, Any], part: dict[Any, Any]) -> None:
+    """Counts, or numbers of their own, by name."""
+    for name, value in part.items():
+        if isinstance(value, msgspec.Struct):
+            _add(total.setdefault(name, type(value)()), value)
+        else:
+            total[name] = total.get(name, 0) + value

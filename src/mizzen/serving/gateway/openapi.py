@@ -26,6 +26,8 @@ _REFUSALS = {
     "503": "No worker is there; Retry-After says when to come again.",
     "504": "No answer within the request's time.",
 }
+_BEYOND = {"FP16": 65520.0, "BF16": (2 - 2**-8) * 2.0**127, "FP32": (2 - 2**-24) * 2.0**127}
+"""The least number that rounds to infinity, where a number of JSON can be as large."""
 
 
 def document(service: Service, number: int | None) -> dict[str, Any]:
@@ -125,7 +127,9 @@ def _value(spec: TensorSpec) -> dict[str, Any]:
 def _element(spec: TensorSpec) -> dict[str, Any]:
     datatype = DATATYPES[spec.datatype]
     if datatype.json == "number":
-        return {"type": ["number", "null"], "format": datatype.name.lower()}
+        number = {"type": ["number", "null"], "format": datatype.name.lower()}
+        beyond = _BEYOND.get(datatype.name)
+        return number if beyond is None else {**number, "exclusiveMinimum": -beyond, "exclusiveMaximum": beyond}
     if datatype.json == "integer":
         bits = 8 * datatype.size
         signed = datatype.name.startswith("I")

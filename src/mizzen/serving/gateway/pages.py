@@ -12,7 +12,7 @@ import msgspec
 
 from mizzen.serving.gateway.directory import EndpointKey
 from mizzen.serving.gateway.errors import HttpError
-from mizzen.serving.gateway.measures import Histogram, Measures
+from mizzen.serving.gateway.measures import Measures, VersionMeasures
 from mizzen.serving.gateway.service import Service
 from mizzen.version import __version__
 
@@ -116,37 +116,40 @@ def index(services: Iterable[Service], *, ready_only: bool) -> list[dict[str, st
 
 
 def statistics(services: Iterable[Service], totals: Totals, number: int | None) -> dict[str, Any]:
-    """What was counted at each endpoint, in Triton's words.
+    """What was counted at each version that gets traffic, or at that one, in Triton's words.
 
-    It is counted for an endpoint and not for each of its versions: `version` is empty where several get traffic.
+    Requests that were refused before a version was chosen for them are counted at the endpoint (`/metrics`), and here
+    only where there is one version.
     """
     found = []
     for service in services:
         check_version(service, number)
         measures = totals(service.endpoint.key)
-        versions = service.endpoint.versions
-        ok = measures.outcomes.get("ok", 0)
-        failed = sum(measures.outcomes.values()) - ok
-        compute = _duration(measures.compute_s)
-        found.append(
-            {
-                "name": service.endpoint.name,
-                "version": str(versions[0].version) if len(versions) == 1 else "",
-                "inference_count": measures.rows,
-                "execution_count": compute["count"],
-                "inference_stats": {
-                    "success": {"count": ok, "ns": _duration(measures.request_s)["ns"]},
-                    "fail": {"count": failed, "ns": 0},
-                    "queue": _duration(measures.queue_s),
-                    "compute_infer": compute,
-                },
-            }
-        )
+        versions = [version.version for version in service.endpoint.versions or service.versions]
+        for version in versions if number is None else [number]:
+            counted = measures.versions.get(version, VersionMeasures())
+            failed = counted.failed
+            if len(versions) == 1:
+                failed = sum(measures.outcomes.values()) - measures.outcomes.get("ok", 0)
+            found.append(
+                {
+                    "name": service.endpoint.name,
+                    "version": str(version),
+                    "inference_count": counted.rows,
+                    "execution_count": counted.batches,
+                    "inference_stats": {
+                        "success": _duration(counted.ok, counted.ok_s),
+                        "fail": {"count": failed, "ns": 0},
+                        "queue": _duration(counted.sent, counted.sent_s),
+                        "compute_infer": _duration(counted.batches, counted.compute_s),
+                    },
+                }
+            )
     return {"model_stats": found}
 
 
-def _duration(histogram: Histogram) -> dict[str, int]:
-    return {"count": sum(histogram.counts), "ns": round(histogram.total * _NS_PER_S)}
+def _duration(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": round(seconds * _NS_PER_S)}
 
 
 def listing(services: Iterable[Service]) -> dict[str, Any]:

@@ -24,7 +24,9 @@ class PartsExchange(Exchange):
     Whoever carries the parts calls `more` each time the client has taken one.
     """
 
-    __slots__ = ("ends_s", "lost", "more", "read_for", "stop")
+    one_part = False
+    """Whether its client takes no more than one."""
+    __slots__ = ("ends_s", "lost", "more", "noted", "parts", "read_for", "served", "stop")
 
     def __init__(self, came_s: float, deadline_s: float) -> None:
         super().__init__(came_s, deadline_s)
@@ -36,6 +38,12 @@ class PartsExchange(Exchange):
         self.read_for: Signature | None = None
         self.lost = False
         """Whether a worker was lost with it."""
+        self.parts = 0
+        """So many were passed on."""
+        self.noted = False
+        """Whether any is in the prediction log."""
+        self.served: Served | None = None
+        """The version whose worker has it, or had it last."""
 
     def part(self, served: Served, outputs: Sequence[Tensor]) -> None:
         """Passes one part on. Raises `BadTensorError` or `HttpError`, with nothing sent, where it does not fit."""
@@ -65,6 +73,7 @@ class PartsExchange(Exchange):
 class GenerateExchange(PartsExchange):
     """`generate`: one part is the answer."""
 
+    one_part = True
     __slots__ = ("_answer", "body", "reply")
 
     def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:
@@ -83,8 +92,6 @@ class GenerateExchange(PartsExchange):
 
     def part(self, served: Served, outputs: Sequence[Tensor]) -> None:
         assert self.decoded is not None, "what is answered was decoded"
-        if self._answer is not None:
-            raise HttpError(400, "the model gave more than one part; ask with generate_stream", "bad_request")
         self._answer = served.generating.encode(self.decoded, outputs)
         self.taken()
 
@@ -103,6 +110,7 @@ class GenerateExchange(PartsExchange):
 class GenerateStreamExchange(GenerateExchange):
     """`generate_stream`: each part is an event."""
 
+    one_part = False
     __slots__ = ("_parts", "_sender", "_untaken")
 
     def __init__(self, reply: Reply, body: bytes, json_size: int | None, came_s: float, deadline_s: float) -> None:

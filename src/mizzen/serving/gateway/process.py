@@ -77,7 +77,7 @@ async def run(plan: Plan) -> None:
     observer = observer_of(plan, time.monotonic)
     machine = MachineCache(Path(plan.metrics_dir) / "answers", plan.slot, time.monotonic)
     tiers = Tiers(time.monotonic, machine=machine, remote=_remote(os.environ.get("MIZZEN_CACHE_REDIS")))
-    features = FeatureSource(plan.online_url, time.monotonic)
+    features = FeatureSource(plan.online_url, time.monotonic, log_folder=log_dir)
     gateway = Gateway(time.monotonic, tiers=tiers, log_folder=log_dir, observer=observer, features=features)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)

@@ -22,7 +22,9 @@ from mizzen.serving.gateway.directory import Endpoint, Logging
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.parts import PartsExchange
 from mizzen.serving.gateway.served import Served
+from mizzen.serving.oip import InferenceRequest
 from mizzen.serving.predictionlog.layout import STREAM_ENDING, folder_of
 from mizzen.serving.predictionlog.record import Stream, encode_chunk, is_fixed, joined, redactions, stream_id
 from mizzen.serving.predictionlog.ring import RingError, RingProducer
@@ -171,7 +173,7 @@ class Recorder:
         self._records.append((
             decoded.id, rows, came_s, sent_s - came_s if sent_s is not None else None, self._compute_s,
             now - came_s, self._batch_rows, exchange.tenant or None, exchange.unit,
-            "traffic" if exchange.pinned is None else "pinned", exchange.trace_id, 200, "ok", None,
+            _assignment(exchange), exchange.trace_id, 200, "ok", None,
         ))  # fmt: skip
         if not decoded.rows:
             self.flush()
@@ -184,22 +186,79 @@ class Recorder:
         if self._rows >= CHUNK_ROWS:
             self.flush()
 
+    def part(
+        self, exchange: PartsExchange, served: Served, outputs: Sequence[Tensor], compute_s: float, now: float
+    ) -> None:
+        """A part of an answer is about to be passed on. The request gets an id if it has none."""
+        decoded = exchange.decoded
+        assert decoded is not None, "what is answered was decoded"
+        if decoded.id is None:
+            decoded.id = self.new_id()
+        if self._options.sample < 1.0 and not self._is_sampled(exchange, decoded.id):
+            return
+        self.flush()
+        rows = outputs[0].shape[0] if served.batchable else 1
+        first = exchange.parts == 0
+        together = first and rows == decoded.rows
+        self._compute_s, self._batch_rows, self._served = compute_s, None, served
+        if first and not together:
+            self._asked(exchange, served, decoded, now)
+        if rows:
+            self._one(exchange, served, rows, now, exchange.parts)
+            self._outputs.append(outputs)
+            if together:
+                self._inputs.append(decoded.inputs)
+            self.flush()
+        exchange.noted = True
+
+    def streamed(self, exchange: PartsExchange, served: Served, now: float) -> None:
+        """All parts were passed on. They are noted, but where there were none."""
+        decoded = exchange.decoded
+        assert decoded is not None, "what is answered was decoded"
+        if not exchange.parts:
+            if decoded.id is None:
+                decoded.id = self.new_id()
+            if self._is_sampled(exchange, decoded.id):
+                self.flush()
+                self._compute_s = None
+                self._asked(exchange, served, decoded, now)
+
+    def _asked(self, exchange: Exchange, served: Served, decoded: InferenceRequest, now: float) -> None:
+        """The request without its answer."""
+        self._one(exchange, served, decoded.rows, now, None)
+        self._inputs.append(decoded.inputs)
+        self.flush()
+
+    def _one(self, exchange: Exchange, served: Served, rows: int, now: float, part: int | None) -> None:
+        decoded, came_s, sent_s = exchange.decoded, exchange.came_s, exchange.sent_s
+        self._served = served
+        self._records.append((
+            decoded.id if decoded is not None else None, rows, came_s, sent_s - came_s if sent_s is not None else None,
+            self._compute_s, now - came_s, None, exchange.tenant or None, exchange.unit, _assignment(exchange),
+            exchange.trace_id, 200, "ok", None, part,
+        ))  # fmt: skip
+
     def refused(self, exchange: Exchange, served: Served | None, error: HttpError) -> None:
-        """A request had no answer. `served` is the version that was to answer, where one was chosen."""
+        """A request had no answer, or not all of it. `served` is the version that was to answer, where one was
+        chosen.
+        """
         decoded, options = exchange.decoded, self._options
+        part: int | None = None
+        if isinstance(exchange, PartsExchange) and exchange.noted:
+            part = exchange.parts  # its inputs are there already
         id_ = (decoded.id if decoded is not None else None) or self.new_id()
         if not options.errors and not self._is_sampled(exchange, id_):
             return
         self.flush()
         now, came_s, sent_s = self._clock(), exchange.came_s, exchange.sent_s
-        known = decoded is not None and served is not None
+        known = decoded is not None and served is not None and part is None
         self._served = served
         self._records.append((
-            id_, decoded.rows if decoded is not None and served is not None else 1, came_s,
+            id_, decoded.rows if decoded is not None and known else 1, came_s,
             sent_s - came_s if sent_s is not None else None, None, now - came_s, None,
             exchange.tenant or None, exchange.unit,
-            None if served is None else "traffic" if exchange.pinned is None else "pinned", exchange.trace_id,
-            error.status, error.outcome, error.message[:ERROR_CHARACTERS_MAX],
+            None if served is None else _assignment(exchange), exchange.trace_id,
+            error.status, error.outcome, error.message[:ERROR_CHARACTERS_MAX], part,
         ))  # fmt: skip
         if known and decoded is not None:
             self._inputs.append(decoded.inputs if decoded.given is None else decoded.given)
@@ -275,6 +334,10 @@ class Recorder:
         self._ring.count_lost(self._lost_unwritten)
         self._lost_unwritten = 0
         return self._ring
+
+
+def _assignment(exchange: Exchange) -> str:
+    return "traffic" if exchange.pinned is None else "pinned"
 
 
 def _shapes(tensors: Sequence[Sequence[Tensor]]) -> list[list[tuple[int, ...]]]:

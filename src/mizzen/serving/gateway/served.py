@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from mizzen.policy.queue import Batch
 from mizzen.serving.frames import FrameError, TensorHead
 from mizzen.serving.gateway.directory import Version
+from mizzen.serving.gateway.measures import VersionMeasures
 from mizzen.serving.generate import GenerateCodec
 from mizzen.serving.oip import InferenceRequest, MessageDecoder, MessageEncoder, RequestDecoder, ResponseEncoder
 from mizzen.serving.rows import RowsCodec
@@ -29,15 +30,22 @@ class Served:
     """One version of one endpoint's model."""
 
     __slots__ = (
-        "_endpoint", "_fixed", "_generating", "_output_names", "_rows", "asked", "batchable", "by_size", "decoder",
-        "digest", "encoder", "features", "message_decoder", "message_encoder", "signature", "version",
+        "_endpoint", "_fixed", "_generating", "_output_names", "_rows", "asked", "batchable", "by_size", "counted",
+        "decoder", "digest", "encoder", "features", "message_decoder", "message_encoder", "signature", "version",
     )  # fmt: skip
 
     def __init__(
-        self, endpoint: str, version: Version, signature: Signature, features: FeatureLookup | None = None
+        self,
+        endpoint: str,
+        version: Version,
+        signature: Signature,
+        counted: VersionMeasures | None = None,
+        features: FeatureLookup | None = None,
     ) -> None:
         self._endpoint = endpoint
         self.version = version
+        self.counted = counted if counted is not None else VersionMeasures()
+        """What it did."""
         self.digest = version.digest
         self.signature = signature
         self.features = features

@@ -16,10 +16,10 @@ A model that does not yield answers the same paths, through the queue, with one 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, cast
 
-from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError
+from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Part
 from mizzen.serving.gateway.directory import Endpoint
 from mizzen.serving.gateway.ends import Ends
 from mizzen.serving.gateway.errors import HttpError
@@ -28,7 +28,7 @@ from mizzen.serving.gateway.link import Link
 from mizzen.serving.gateway.parts import PartsExchange
 from mizzen.serving.gateway.served import Served, joined
 from mizzen.serving.oip import BadRequestError
-from mizzen.serving.tensors import BadTensorError
+from mizzen.serving.tensors import BadTensorError, Tensor
 
 WINDOW = 8
 LOST = "the worker was lost while it answered"
@@ -164,15 +164,19 @@ class Streams:
         self._waiting.appendleft(exchange)
         self.look_again()
 
-    def passed(self, exchange: PartsExchange) -> None:
-        """A part came in time."""
+    def now(self) -> float:
+        return self._clock()
+
+    def part(self, exchange: PartsExchange, served: Served, outputs: Sequence[Tensor], compute_s: float) -> None:
+        """A part has come. Raises `BadTensorError` or `HttpError`, with nothing sent, where it does not fit."""
+        self._ends.part(exchange, served, outputs, compute_s, self._clock())
         self._time(exchange, min(self._clock() + self._host.endpoint.timeout_s, exchange.ends_s))
 
-    def ended(self, exchange: PartsExchange) -> None:
+    def ended(self, exchange: PartsExchange, served: Served) -> None:
         """All parts were passed on."""
         if not exchange.done:
             self.finish(exchange)
-            self._ends.streamed(exchange, self._clock())
+            self._ends.streamed(exchange, served, self._clock())
 
     def _time(self, exchange: PartsExchange, deadline_s: float) -> None:
         timer = self._timers.pop(exchange, None)
@@ -198,7 +202,6 @@ class _Reading:
         self._exchange = exchange
         self._served = served
         self._link = link
-        self._parts = 0
 
     def begin(self) -> None:
         """Raises `HttpError`."""
@@ -209,28 +212,28 @@ class _Reading:
             number = self._link.generate(self, WINDOW, decoded.parameters or {}, heads, data)
         except FrameError as error:
             raise HttpError(413, str(error), "too_large") from error
+        exchange.served, exchange.sent_s = self._served, self._streams.now()
         exchange.stop = lambda: self._link.stop(number)
         exchange.more = lambda: self._link.more(number, 1)
 
     def part(self, frame: Frame) -> None:
         if self._exchange.done:
             return
-        self._parts += 1
+        exchange, served = self._exchange, self._served
         try:
-            self._exchange.part(self._served, self._served.outputs(frame.tensors))
+            outputs = served.outputs(frame.tensors)
+            self._streams.part(exchange, served, outputs, cast("Part", frame.header).compute_s)
         except BadTensorError as error:
             self._streams.refuse(self._exchange, HttpError(500, str(error), "bad_output"))
         except HttpError as error:
             self._streams.refuse(self._exchange, error)
-        else:
-            self._streams.passed(self._exchange)
 
     def ended(self, failure: Failure | None) -> None:
         exchange = self._exchange
         exchange.stop = exchange.more = None
         if failure is None:
-            self._streams.ended(exchange)
-        elif failure.code is ErrorCode.NOT_RUN and not self._parts and not exchange.done:
+            self._streams.ended(exchange, self._served)
+        elif failure.code is ErrorCode.NOT_RUN and not exchange.parts and not exchange.done:
             self._streams.again(exchange)
         else:
             bad = failure.code is ErrorCode.INVALID
@@ -243,7 +246,7 @@ class _Reading:
         exchange.stop = exchange.more = None
         if exchange.done:
             return
-        if self._parts or exchange.lost:
+        if exchange.parts or exchange.lost:
             self._streams.refuse(exchange, HttpError(500, LOST, "worker_lost"))
         else:
             exchange.lost = True

@@ -4,6 +4,7 @@ The table has one row for each row of a request. Its columns, those of the recor
 
     time, date (UTC)                     when the request came; the table is partitioned by date
     request_id, row                      the client's id or the gateway's; the row's place in the request
+    part                                 of an answer in parts: which one; the inputs are with the first
     namespace, endpoint, model, version, digest, assignment, tenant, unit, trace_id
     status, outcome, error               as in the metrics; `ok` where it was answered
     queue_s, compute_s, total_s, batch_rows
@@ -136,6 +137,7 @@ def _facts(
         "date": spread(times.cast(pa.timestamp("us")).cast(pa.date32())),
         "request_id": fact("id", text),
         "row": pa.array((np.arange(len(of_record)) - starts[of_record]).astype(np.int32)),
+        "part": fact("part", pa.int32()),
         "namespace": same(stream.namespace, text),
         "endpoint": same(stream.endpoint, text),
         "model": same(stream.model or None, text),

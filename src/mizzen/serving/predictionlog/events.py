@@ -2,7 +2,8 @@
 
 Binary mode over HTTP: the body is the Open Inference Protocol's JSON, and headers say what it is. Types are
 `org.kubeflow.serving.inference.request` and `.response`; the two of a request share their `Ce-Id`. What has no answer
-has a request event alone.
+has a request event alone; of an answer in parts each is a response, those after the first with `/1`, `/2`, … behind the
+id.
 
 Segments come here after the table has them, so a sink that is away delays no table. Delivery is at least once: a
 writer that was killed amid a segment sends it again, with the same ids. A sink that refuses an event (4xx) is not
@@ -70,7 +71,7 @@ def _event(stream: Stream, chunk: Chunk, record: Record, type_: str, body: objec
     headers = {
         "content-type": "application/json",
         "ce-specversion": "1.0",
-        "ce-id": record.id,
+        "ce-id": f"{record.id}/{record.part}" if record.part else record.id,
         "ce-type": type_,
         "ce-source": f"/namespaces/{stream.namespace}/inferenceendpoints/{stream.endpoint}",
         "ce-time": datetime.fromtimestamp(seconds, UTC).isoformat(),

@@ -78,6 +78,10 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     status: int
     outcome: str
     error: str | None
+    part: int | None = None
+    """Of an answer in parts: which one it is, from 0. The first has the request's inputs with it, the others have none;
+    a failure after some parts has the number of the one that did not come.
+    """
 
 
 class Chunk(msgspec.Struct, array_like=True, gc=False):

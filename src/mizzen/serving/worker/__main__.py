@@ -43,7 +43,7 @@ def _serve(surroundings: Surroundings) -> None:
         runtime = OnnxRuntime(artifacts.model(), task.threads or processors())
         return Model(runtime if task.explain is None else explainer_of(runtime, artifacts, task.explain))
 
-    uvloop.run(Worker(task, surroundings, load, artifacts.example).run())
+    uvloop.run(Worker(task, surroundings, load, artifacts.example, lambda: artifacts.fetch_s).run())
 
 
 if __name__ == "__main__":

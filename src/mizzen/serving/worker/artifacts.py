@@ -9,6 +9,7 @@ is measured in milliseconds.)
 """
 
 import os
+import time
 from pathlib import Path
 
 from mizzen.data.lake.errors import DigestMismatch, ObjectMissing
@@ -26,6 +27,8 @@ class Artifacts:
     def __init__(self, task: Task, cache: Path) -> None:
         """Raises `TaskError` for a URL of no known kind."""
         self._task = task
+        self.fetch_s = 0.0
+        """How long `model` took."""
         try:
             self._store = Store.open(task.store_url)
         except ValueError as error:
@@ -34,6 +37,13 @@ class Artifacts:
 
     def model(self) -> bytes:
         """The model's bytes, verified. Raises `TaskError` (absent, corrupt) and the lake's `StoreUnavailable`."""
+        began_s = time.monotonic()
+        try:
+            return self._model()
+        finally:
+            self.fetch_s = time.monotonic() - began_s
+
+    def _model(self) -> bytes:
         task = self._task
         remote = not task.store_url.startswith("file:")
         if remote and self._cached.exists():

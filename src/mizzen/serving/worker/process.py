@@ -39,6 +39,8 @@ class Report(msgspec.Struct, rename="camel"):
     """Of the runtime: `runtime`, `provider`, `threads`."""
     memory: Memory | None = None
     """After the warm-up."""
+    fetch_s: float = 0.0
+    """The model's bytes, from wherever they were, with their digest."""
     load_s: float = 0.0
     warm_up_s: float = 0.0
     profile: tuple[tuple[int, float], ...] = ()
@@ -48,12 +50,19 @@ class Worker:
     """The process: what it serves, and what its probes say of it."""
 
     def __init__(
-        self, task: Task, surroundings: Surroundings, load: Callable[[], Model], example: Callable[[], bytes | None]
+        self,
+        task: Task,
+        surroundings: Surroundings,
+        load: Callable[[], Model],
+        example: Callable[[], bytes | None],
+        fetch_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`load` and `example` are called once, on a thread; both may raise what ends the process."""
+        """`load` and `example` are called once, on a thread; both may raise what ends the process. `fetch_s`: how much
+        of the time of `load` went into fetching.
+        """
         self._task = task
         self._surroundings = surroundings
-        self._load_model, self._example = load, example
+        self._load_model, self._example, self._fetch_s = load, example, fetch_s
         self._statistics = Statistics()
         self._report = Report()
         self._server: WorkerServer | None = None
@@ -96,9 +105,10 @@ class Worker:
         report = self._report
         report.facts, report.stage = model.runtime.facts, "warming"
         report.profile = model.warm_up(self._example(), self._task.warm_rows)
-        report.load_s, report.warm_up_s = loaded_s - began_s, time.monotonic() - loaded_s
+        report.fetch_s = self._fetch_s()
+        report.load_s, report.warm_up_s = loaded_s - began_s - report.fetch_s, time.monotonic() - loaded_s
         report.memory = Memory.now()
-        self._statistics.load_s, self._statistics.warm_up_s = report.load_s, report.warm_up_s
+        self._statistics.load_s, self._statistics.warm_up_s = loaded_s - began_s, report.warm_up_s
         self._statistics.warm_bytes = report.memory.proportional_bytes
         return model
 

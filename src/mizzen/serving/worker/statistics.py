@@ -8,6 +8,7 @@ import msgspec
 
 _STATM = Path("/proc/self/statm")
 _SMAPS = Path("/proc/self/smaps_rollup")
+_STATUS = Path("/proc/self/status")
 
 
 class Statistics(msgspec.Struct):
@@ -40,11 +41,17 @@ class Memory(msgspec.Struct, frozen=True, rename="camel"):
     """With each shared page counted by how many share it: what is gained when the process ends, or nearly. As
     `resident_bytes` where the system does not tell.
     """
+    peak_bytes: int
+    """`proportional_bytes`, and by how much more was resident at the most until now: while a model is loaded, its bytes
+    and what is made of them are there together.
+    """
 
     @classmethod
     def now(cls) -> "Memory":
         resident = resident_bytes()
-        return cls(resident, _proportional_bytes() or resident)
+        proportional = _kilobytes_in(_SMAPS, "Pss:") or resident
+        most = _kilobytes_in(_STATUS, "VmHWM:") or resident
+        return cls(resident, proportional, proportional + max(0, most - resident))
 
 
 def resident_bytes() -> int:
@@ -55,12 +62,13 @@ def resident_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _proportional_bytes() -> int | None:
+def _kilobytes_in(file: Path, name: str) -> int | None:
+    """A number of kB that the kernel tells there, in bytes."""
     try:
-        lines = _SMAPS.read_text().splitlines()
+        lines = file.read_text().splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), None)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
 
 
 def exposition(statistics: Statistics, labels: dict[str, str], *, ready: bool, busy_s: float) -> str:

@@ -21,7 +21,7 @@ from mizzen.data.features.jobs.reporting import FAILURES, JobReporter, as_failur
 from mizzen.data.features.jobs.task import MaterialiseTask, digests, use_of
 from mizzen.data.features.online import catalog
 from mizzen.data.features.online.catalog import Entry, entry_of
-from mizzen.data.features.online.materialise import STEP_ROWS, as_they_are, materialise
+from mizzen.data.features.online.materialise import as_they_are, materialise
 from mizzen.data.features.online.opening import open_store
 from mizzen.data.features.online.store import OnlineStore
 from mizzen.data.features.online.view import OnlineView
@@ -82,14 +82,15 @@ def _brought(
         writer,
         source,
         lambda: us_of(clock()),
-        step_rows=STEP_ROWS_ENRICHED if use.others else STEP_ROWS,
+        step_rows=STEP_ROWS_ENRICHED if use.others else None,
         enrich=enrich if use.others else as_they_are,
         also=also,
         stepped=lambda place: _LOG.info("%s: %d events are in", task.name, place.tally().rows),
     )
     catalog.serve(writer.store, task.namespace, entry)
     _LOG.info("%s: version %s of its source is online; %d rows were read", task.name, done.version, done.rows)
-    return _report(task, clock, use.definition, features, rows_read=done.rows, tally=writer.place().tally())
+    told = _report(task, clock, use.definition, features, rows_read=done.rows, tally=writer.place().tally())
+    return told.model_copy(update={"incarnation": catalog.incarnation(writer.store)})
 
 
 def _key_columns(other: Use) -> Iterable[str]:

@@ -7,6 +7,7 @@ place, and whatever has records is known here, to be taken away with the view.
 """
 
 import hashlib
+import secrets
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -19,6 +20,7 @@ from mizzen.data.features.online.view import OnlineView
 from mizzen.kinds.features import FeatureView
 
 _DELETED_AT_ONCE = 10_000
+_INCARNATION = b"i"
 _VERSIONS_KEPT = 2
 """The one that is served, and the one before for readers that hold it."""
 
@@ -114,6 +116,18 @@ def remove(store: OnlineStore, namespace: str, name: str) -> int:
     key = _key(namespace, name)
     store.write([], key, lambda _, __: {key: None})
     return removed
+
+
+def incarnation(store: OnlineStore) -> str:
+    """A name that the store keeps as long as it keeps anything. Raises `StoreUnavailable`."""
+    told: list[bytes] = []
+
+    def named(record: bytes | None, _: list[bytes | None]) -> Changes:
+        told[:] = [record if record is not None else secrets.token_hex(8).encode()]
+        return {} if record is not None else {_INCARNATION: told[0]}
+
+    store.write([], _INCARNATION, named)
+    return bytes(told[0]).decode()
 
 
 def _take_away(store: OnlineStore, namespace: str, entry: Entry) -> int:

@@ -12,7 +12,9 @@ begin at whole hops, so that a tile is in a window or out of it, never in part.
 `Held` holds any number of entities as columns, so that a batch of ten thousand is worked on at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +22,9 @@ import pyarrow as pa
 from mizzen.data.features.aggregates.base import Aggregate, State
 from mizzen.data.features.columns import Array, Domain
 from mizzen.data.features.definition import Definition
-from mizzen.data.features.events import Events
+from mizzen.data.features.events import Events, newest_rows
 from mizzen.data.features.fold import fold
-from mizzen.data.features.timeline import EVER_US, Chain, Requests
+from mizzen.data.features.timeline import Chain, Requests
 from mizzen.data.features.view import source_of
 from mizzen.data.features.windows import EVENTS, Aggregation, Source, Window
 
@@ -49,7 +51,7 @@ class Held:
     fresh: Array
     """Which events are in no tile."""
     tiles: dict[str, Tiles] = field(default_factory=dict)
-    """By aggregation."""
+    """By the aggregation that stands for those that share them."""
 
 
 class Holding:
@@ -57,16 +59,24 @@ class Holding:
 
     def __init__(self, definition: Definition, values: pa.Schema) -> None:
         self.definition, self.values = definition, values
-        self.tiled = [a for a in definition.aggregations if a.window.hop_us > 1 or a.window.length_us is None]
+        tiled = [a for a in definition.aggregations if a.window.hop_us > 1 or a.window.length_us is None]
+        self.sharing = _sharing(tiled)
+        """The aggregations with tiles, each with the one whose tiles are its own too: that with the longest window."""
+        self.tiled = [a for a in tiled if self.sharing[a.name] is a]
+        self._kernels: dict[str, Aggregate] = {}
         self.exact_us = max(
-            (a.window.length_us for a in definition.aggregations if a not in self.tiled and a.window.length_us),
+            (a.window.length_us for a in definition.aggregations if a.name not in self.sharing and a.window.length_us),
             default=0,
         )
 
     def kernel(self, aggregation: Aggregation) -> Aggregate:
         """The aggregate that the view's column calls for."""
-        column = aggregation.column
-        return aggregation.aggregate(EVENTS if column is None else Domain(self.values.field(column).type))
+        made = self._kernels.get(aggregation.name)
+        if made is None:
+            column = aggregation.column
+            made = aggregation.aggregate(EVENTS if column is None else Domain(self.values.field(column).type))
+            self._kernels[aggregation.name] = made
+        return made
 
     def source(self, held: Held) -> Source:
         """The events for the kernel, with masks of those in no tile."""
@@ -76,22 +86,27 @@ class Holding:
 
     def aggregations(self) -> list[Aggregation]:
         """The view's aggregations over the events; those with tiles look at events in none."""
-        tiled = {aggregation.name for aggregation in self.tiled}
         return [
-            replace(a, where=f"{a.where or ''}{_FRESH}") if a.name in tiled else a for a in self.definition.aggregations
+            replace(a, where=f"{a.where or ''}{_FRESH}") if a.name in self.sharing else a
+            for a in self.definition.aggregations
         ]
 
     def tile_states(self, held: Held, requests: Requests) -> dict[str, State]:
         """For each aggregation with tiles, the merged state of those in the requests' windows."""
         states = {}
-        for aggregation in self.tiled:
-            tiles = held.tiles.get(aggregation.name)
-            if tiles is None or not len(tiles.time_us):
+        chains: dict[str, Chain] = {}
+        for aggregation in self.definition.aggregations:
+            shared = self.sharing.get(aggregation.name)
+            tiles = None if shared is None else held.tiles.get(shared.name)
+            if shared is None or tiles is None or not len(tiles.time_us):
                 continue
             kernel = self.kernel(aggregation)
-            chain = Chain(
-                np.arange(len(tiles.time_us)), tiles.entity, tiles.time_us, tiles.time_us, held.entities, all_known=True
-            )
+            if shared.name not in chains:
+                rows = np.arange(len(tiles.time_us))
+                chains[shared.name] = Chain(
+                    rows, tiles.entity, tiles.time_us, tiles.time_us, held.entities, all_known=True
+                )
+            chain = chains[shared.name]
             lo, hi = chain.ranges(requests, aggregation.window.since_us(requests.time_us), requests.time_us)
             states[aggregation.name] = fold(tiles.state, lo, hi, kernel.merge, kernel.empty)
         return states
@@ -187,17 +202,22 @@ class Holding:
         return Tiles(tiles.entity[kept], tiles.time_us[kept], tuple(part[kept] for part in tiles.state))
 
 
+def _sharing(tiled: Sequence[Aggregation]) -> dict[str, Aggregation]:
+    """Windows of one feature that hop alike begin at the same moments, so that one row of tiles does for all."""
+    longest: dict[tuple[Any, ...], Aggregation] = {}
+    for a in tiled:
+        shared = longest.setdefault(_alike(a), a)
+        if (a.window.length_us or 0) > (shared.window.length_us or 0):
+            longest[_alike(a)] = a
+    return {a.name: longest[_alike(a)] for a in tiled}
+
+
+def _alike(a: Aggregation) -> tuple[Any, ...]:
+    return a.function, a.column, a.where, a.parameters, a.window.hop_us, a.window.length_us is None
+
+
 def _starts(entity: Array, tile: Array) -> Array:
     """Where a new entity or tile begins, in a sequence that is ordered by both."""
     new = np.ones(len(entity), dtype=bool)
     new[1:] = (entity[1:] != entity[:-1]) | (tile[1:] != tile[:-1])
     return np.flatnonzero(new)
-
-
-def newest_rows(entity: Array, time_us: Array, past_us: int) -> Array:
-    """Which events are the newest of their entity up to `past_us`, with all that are alike in time, or lie after it."""
-    newest = np.full(int(entity.max(initial=-1)) + 1, EVER_US)
-    past = time_us <= past_us
-    np.maximum.at(newest, entity[past], time_us[past])
-    newest_or_later: Array = time_us >= newest[entity]
-    return newest_or_later

@@ -25,12 +25,20 @@ from mizzen.data.features.columns import Array
 from mizzen.data.features.errors import DefinitionError
 
 HEAD = struct.Struct("<qqqqII")
+FORMAT = 2
+"""Of records and of what they hold: part of their keys, so that no program reads what another wrote differently."""
+_HEAD_FIELDS: list[Any] = [
+    ("event", "<i8"), ("known", "<i8"), ("from", "<i8"), ("until", "<i8"), ("tail", "<u4"), ("state", "<u4"),
+]  # fmt: skip
 _CODES: tuple[tuple[Any, str, str], ...] = (
     (pt.is_boolean, "?", "?"), (pt.is_int8, "b", "i1"), (pt.is_int16, "h", "i2"), (pt.is_int32, "i", "i4"),
     (pt.is_int64, "q", "i8"), (pt.is_uint8, "B", "u1"), (pt.is_uint16, "H", "u2"), (pt.is_uint32, "I", "u4"),
     (pt.is_uint64, "Q", "u8"), (pt.is_float32, "f", "f4"), (pt.is_float64, "d", "f8"), (pt.is_timestamp, "q", "i8"),
     (pt.is_date32, "i", "i4"),
 )  # fmt: skip
+
+
+HEAD_DTYPE = np.dtype(_HEAD_FIELDS)
 
 
 class Head(NamedTuple):
@@ -64,7 +72,7 @@ class Layout:
         self.slots = [_slot(name, type_) for name, type_ in features]
         self.names = [slot.name for slot in self.slots]
         self._valid_bytes = -(-len(self.slots) // 8)
-        fields: list[Any] = [("head", f"V{HEAD.size}"), ("valid", f"V{max(1, self._valid_bytes)}")]
+        fields: list[Any] = [*_HEAD_FIELDS, ("valid", f"V{max(1, self._valid_bytes)}")]
         fields += [(f"f{number}", slot.dtype) for number, slot in enumerate(self.slots)]
         self.dtype = np.dtype(fields)
         self._fixed = struct.Struct(
@@ -93,14 +101,15 @@ class Layout:
         if self.slots:
             bits = np.packbits(valid, axis=1, bitorder="little")
             fixed["valid"] = np.ascontiguousarray(bits).view(f"V{self._valid_bytes}").reshape(rows)
+        for name, clock in zip(("event", "known", "from", "until"), clocks, strict=True):
+            fixed[name] = clock
+        fixed["tail"], fixed["state"] = ends, [len(state) for state in states]
         raw, size = fixed.tobytes(), self.dtype.itemsize
-        records = []
-        for row, (event, known, start, until) in enumerate(zip(*(c.tolist() for c in clocks), strict=True)):
-            tail = b"".join(tails[row]) if tails else b""
-            head = HEAD.pack(event, known, start, until, len(tail), len(states[row]))
-            body = raw[row * size + HEAD.size : (row + 1) * size]
-            records.append(b"".join((head, body, tail, states[row])))
-        return records
+        plain = [raw[start : start + size] for start in range(0, rows * size, size)]
+        if not tails and not any(states):
+            return plain
+        ending = tails or [[]] * rows
+        return [b"".join((record, *tail, state)) for record, tail, state in zip(plain, ending, states, strict=True)]
 
     def joined(self, records: Sequence[bytes], state: bytes) -> bytes:
         """One record of several that hold one after the other, with the state behind them."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as pds
 
 from mizzen.data.features.errors import SourceDamaged
-from mizzen.data.features.events import columns_read, events_of
+from mizzen.data.features.events import columns_read, events_of, newest_of
 from mizzen.data.features.online.catalog import delete_generation
 from mizzen.data.features.online.store import Changes
 from mizzen.data.features.online.writer import OnlineWriter, Place, place_of, served_record
@@ -28,6 +28,10 @@ from mizzen.data.lake.tables import Table, TableVersion
 
 STEP_ROWS = 250_000
 """Rows of one transaction: readers of an LMDB store are not held up by any number, a Redis server is by a large one."""
+STEP_ROWS_NEWEST = 2_000_000
+"""The same of a view of newest rows alone, of which one an entity is written, whatever there were."""
+_BATCH_ROWS = 65_536
+"""Rows that are read at a time: more are slower, since they do not fit a processor's cache."""
 
 
 class PlaceMoved(Exception):
@@ -55,20 +59,21 @@ def materialise(
     source: TableVersion,
     now_us: Callable[[], int],
     *,
-    step_rows: int = STEP_ROWS,
+    step_rows: int | None = None,
     stepped: Callable[[Place], None] = lambda _: None,
     enrich: Callable[[pa.Table], pa.Table] = as_they_are,
     also: Sequence[str] = (),
 ) -> Materialised:
     """Brings the view to a version of its source; `stepped` is told of each step.
 
-    `enrich` adds what a view that uses others needs to know of each row; `also` are columns of the source that it
-    needs for that.
+    A step takes `step_rows` rows, by default as many as suit the view. `enrich` adds what a view that uses others needs
+    to know of each row; `also` are columns of the source that it needs for that.
 
     Raises `RowsUnfit` where rows do not fit the view and `StoreUnavailable` where a store fails; steps made stay made.
     """
     columns = columns_read(writer.view.definition, source.schema.names)  # before anything moves
     columns = list(dict.fromkeys([*columns, *also]))
+    step_rows = step_rows or (STEP_ROWS_NEWEST if writer.view.rows_only else STEP_ROWS)
     rows = files = 0
 
     def count(place: Place, taken: int) -> None:
@@ -158,10 +163,11 @@ class _Step:
         fragments = self.step.version.dataset(wanted).get_fragments() if wanted else ()
         for file, fragment in zip(sorted(wanted, key=lambda file: file.stored_at), fragments, strict=True):
             skip = place.file_rows if place.file == file.path else 0
-            for rows in _pieces(fragment, self.schema, self.columns, skip, self.step_rows):
-                place = self._apply(rows, file.path, skip)
-                skip += len(rows)
-                count(place, len(rows))
+            batches = _read(fragment, self.schema, self.columns)
+            for piece in _pieces(batches, skip, self.step_rows, self._kept):
+                place = self._apply(piece, file.path, skip)
+                skip += piece.taken
+                count(place, piece.taken)
             done.add(file.path)
             place = _moved(self.writer, lambda at, path=file.path, rows=skip: self._file_done(at, path, rows))  # type: ignore[misc]
         _moved(self.writer, lambda at: self._complete(at, done))
@@ -181,19 +187,26 @@ class _Step:
         if not here or place.complete >= place.version:
             raise PlaceMoved
 
-    def _apply(self, rows: pa.Table, path: str, skip: int) -> Place:
+    def _kept(self, rows: pa.Table) -> tuple[pa.Table, int]:
+        """The rows that may change something, and how many that are events do not."""
+        if not self.writer.view.rows_only or self.enrich is not as_they_are:
+            return rows, 0
+        kept, events = newest_of(self.writer.view.definition, rows, self.now_us())
+        return kept, events - len(kept)
+
+    def _apply(self, piece: "_Piece", path: str, skip: int) -> Place:
         moved: list[Place] = []
 
         def move(place: Place) -> Place:
             self._expect(place)
             if path in place.files or (place.file_rows if place.file == path else 0) != skip:
                 raise PlaceMoved
-            place.file, place.file_rows = path, skip + len(rows)
+            place.file, place.file_rows = path, skip + piece.taken
             moved[:] = [place]
             return place
 
-        events = events_of(self.writer.view.definition, self.enrich(rows))
-        self.writer.apply(events, self.now_us(), move, lambda place: {place.filling})
+        events = events_of(self.writer.view.definition, self.enrich(piece.rows))
+        self.writer.apply(events, self.now_us(), move, lambda place: {place.filling}, piece.left_out)
         return moved[0]
 
     def _file_done(self, place: Place, path: str, rows: int) -> Place:
@@ -213,28 +226,42 @@ class _Step:
         return place
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Rows for one transaction."""
+
+    rows: pa.Table
+    left_out: int
+    """Events among the rows that were taken and that others of the same entity are newer than."""
+    taken: int
+    """Rows of the file that these are what is kept of."""
+
+
 def _pieces(
-    fragment: pds.ParquetFileFragment, schema: pa.Schema, columns: list[str], skip: int, rows: int
-) -> Iterator[pa.Table]:
-    """The rows of a file after the first `skip`, so many at a time."""
-    waiting: list[pa.RecordBatch] = []
-    for whole in _read(fragment, schema, columns, rows):
-        batch, skip = whole.slice(min(skip, len(whole))), max(0, skip - len(whole))
-        while sum(map(len, waiting)) + len(batch) >= rows:
-            left = rows - sum(map(len, waiting))
-            yield pa.Table.from_batches([*waiting, batch.slice(0, left)])
-            batch, waiting = batch.slice(left), []
-        if len(batch):
-            waiting.append(batch)
+    batches: Iterator[pa.RecordBatch], skip: int, rows: int, kept: Callable[[pa.Table], tuple[pa.Table, int]]
+) -> Iterator[_Piece]:
+    """What is kept of the rows after the first `skip`, of so many at a time."""
+    waiting: list[pa.Table] = []
+    taken = left_out = 0
+    for batch in batches:
+        left = pa.Table.from_batches([batch]).slice(skip)
+        skip = max(0, skip - len(batch))
+        while len(left):
+            part = left.slice(0, rows - taken)
+            left = left.slice(len(part))
+            keeping, out = kept(part)
+            waiting.append(keeping)
+            taken, left_out = taken + len(part), left_out + out
+            if taken == rows:
+                yield _Piece(pa.concat_tables(waiting), left_out, taken)
+                waiting, taken, left_out = [], 0, 0
     if waiting:
-        yield pa.Table.from_batches(waiting)
+        yield _Piece(pa.concat_tables(waiting), left_out, taken)
 
 
-def _read(
-    fragment: pds.ParquetFileFragment, schema: pa.Schema, columns: list[str], rows: int
-) -> Iterator[pa.RecordBatch]:
+def _read(fragment: pds.ParquetFileFragment, schema: pa.Schema, columns: list[str]) -> Iterator[pa.RecordBatch]:
     try:
-        yield from fragment.to_batches(schema=schema, columns=columns, batch_size=rows)
+        yield from fragment.to_batches(schema=schema, columns=columns, batch_size=_BATCH_ROWS)
     except pa.ArrowInvalid as error:
         message = f"{fragment.path}: expected a whole Parquet file: {str(error).partition(chr(10))[0]}"
         raise SourceDamaged(f"{message}; load the dataset again, or restore the file") from error

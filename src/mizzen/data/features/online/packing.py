@@ -1,9 +1,11 @@
 """What is held of an entity as bytes, and back.
 
-    state     msgpack of [events, others, tiles]; empty where nothing is held
+    state     msgpack of [events, others, tiles]; a zero and the events where there is nothing else; empty where nothing
+              is held at all
     events    rows of one structured dtype: both clocks, whether in a tile, and every column of fixed width
     others    a list for each column of text, bytes, booleans and lists
-    tiles     [number of the aggregation, times, packed partials] for each aggregation that has some
+    tiles     [number of the aggregation, rows] for each that has some: of one structured dtype, time and partial, or of
+              partials that are objects a list of both
 
 All entities of a batch are packed and unpacked together: an entity costs a slice and a join, not an array of its own.
 """
@@ -16,12 +18,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from mizzen.data.features.aggregates.base import State
+from mizzen.data.features.aggregates.base import Aggregate, State
 from mizzen.data.features.columns import Array
 from mizzen.data.features.events import Events
 from mizzen.data.features.online.held import Held, Holding, Tiles
+from mizzen.data.features.windows import Aggregation
 
 _NOTHING: list[Any] = [b"", [], []]
+_EVENTS_ALONE = b"\0"
+"""No array of msgpack begins so. A list an entity would cost more than the events in it."""
 
 
 class Packing:
@@ -35,6 +40,7 @@ class Packing:
         for number, field in enumerate(self._plain):
             fields += [(f"v{number}", "?"), (f"c{number}", _plain_type(field.type))]
         self._dtype = np.dtype(fields)
+        self._tile_dtypes = [_tile_dtype(holding.kernel(aggregation)) for aggregation in holding.tiled]
 
     def pack(self, held: Held, wanted: Array) -> list[bytes]:
         """The state of each entity; empty where it is not wanted or nothing is held."""
@@ -49,6 +55,9 @@ class Packing:
         for entity in np.flatnonzero(wanted).tolist():
             start, stop = bounds[entity], bounds[entity + 1]
             if start == stop and entity not in tiles:
+                continue
+            if not others and entity not in tiles:
+                packed[entity] = _EVENTS_ALONE + rows[start:stop]
                 continue
             first, after = start // self._dtype.itemsize, stop // self._dtype.itemsize
             parts = [rows[start:stop], [values[first:after] for values in others], tiles.get(entity, [])]
@@ -73,19 +82,29 @@ class Packing:
             tiles = held.tiles.get(aggregation.name)
             if tiles is None or not len(tiles.entity):
                 continue
-            kernel = self._holding.kernel(aggregation)
+            kernel, dtype = self._holding.kernel(aggregation), self._tile_dtypes[number]
+            raw = _tile_rows(tiles, dtype).tobytes() if dtype is not None else b""
             entities, starts = np.unique(tiles.entity, return_index=True)
             stops = [*starts[1:].tolist(), len(tiles.entity)]
             for entity, start, stop in zip(entities.tolist(), starts.tolist(), stops, strict=True):
-                partials = kernel.pack(tiles.state, slice(start, stop))
-                packed.setdefault(entity, []).append([number, tiles.time_us[start:stop].tobytes(), partials])
+                if dtype is not None:
+                    own: Any = raw[start * dtype.itemsize : stop * dtype.itemsize]
+                else:
+                    own = [tiles.time_us[start:stop].tobytes(), kernel.pack(tiles.state, slice(start, stop))]
+                packed.setdefault(entity, []).append([number, own])
         return packed
 
     def unpack(self, states: Sequence[Any]) -> Held:
         """What `pack` wrote, for as many entities."""
-        unpacked: list[list[Any]] = [msgspec.msgpack.decode(state) if len(state) else _NOTHING for state in states]
-        rows = np.frombuffer(b"".join([parts[0] for parts in unpacked]), dtype=self._dtype)
-        counts = [len(parts[0]) // self._dtype.itemsize for parts in unpacked]
+        unpacked: list[list[Any]] = []
+        events_of: list[Any] = []
+        for state in states:
+            alone = len(state) == 0 or state[:1] == _EVENTS_ALONE
+            parts = _NOTHING if alone else msgspec.msgpack.decode(state)
+            unpacked.append(parts)
+            events_of.append(state[1:] if alone else parts[0])
+        rows = np.frombuffer(b"".join(events_of), dtype=self._dtype)
+        counts = [len(events) // self._dtype.itemsize for events in events_of]
         columns = {field.name: self._column(rows, number, field.type) for number, field in enumerate(self._plain)}
         for number, field in enumerate(self._others):
             values = [value for parts in unpacked if parts[1] for value in parts[1][number]]
@@ -104,18 +123,47 @@ class Packing:
         return column.view(type_) if pt.is_temporal(type_) else column
 
     def _unpacked_tiles(self, unpacked: Sequence[list[Any]]) -> dict[str, Tiles]:
-        found: dict[int, list[tuple[int, Array, State]]] = {}
+        found: dict[int, tuple[list[int], list[Any]]] = {}
         for owner, parts in enumerate(unpacked):
-            for number, times, partials in parts[2]:
-                some = self._holding.kernel(self._holding.tiled[number]).unpack(partials)
-                found.setdefault(number, []).append((owner, np.frombuffer(times, dtype=np.int64), some))
+            for number, own in parts[2]:
+                owners, pieces = found.setdefault(number, ([], []))
+                owners.append(owner)
+                pieces.append(own)
         tiles = {}
-        for number, pieces in found.items():
-            entity = np.repeat([e for e, _, _ in pieces], [len(times) for _, times, _ in pieces])
-            state: State = tuple(np.concatenate(arrays) for arrays in zip(*(s for _, _, s in pieces), strict=True))
-            time_us = np.concatenate([times for _, times, _ in pieces])
-            tiles[self._holding.tiled[number].name] = Tiles(entity, time_us, state)
+        for number, (owners, pieces) in found.items():
+            aggregation, dtype = self._holding.tiled[number], self._tile_dtypes[number]
+            if dtype is None:
+                tiles[aggregation.name] = self._of_objects(aggregation, owners, pieces)
+                continue
+            rows = np.frombuffer(b"".join(pieces), dtype=dtype)
+            entity = np.repeat(owners, [len(piece) // dtype.itemsize for piece in pieces])
+            state: State = tuple(np.ascontiguousarray(rows[name]) for name in (dtype.names or ())[1:])
+            tiles[aggregation.name] = Tiles(entity, np.ascontiguousarray(rows["time"]), state)
         return tiles
+
+    def _of_objects(self, aggregation: Aggregation, owners: list[int], pieces: list[Any]) -> Tiles:
+        kernel = self._holding.kernel(aggregation)
+        times = [np.frombuffer(packed, dtype=np.int64) for packed, _ in pieces]
+        states = [kernel.unpack(partials) for _, partials in pieces]
+        entity = np.repeat(owners, [len(each) for each in times])
+        state: State = tuple(np.concatenate(arrays) for arrays in zip(*states, strict=True))
+        return Tiles(entity, np.concatenate(times), state)
+
+
+def _tile_dtype(kernel: Aggregate) -> Any:
+    """Of the rows of an aggregate's tiles; `None` where a partial is an object."""
+    parts = [array.dtype for array in kernel.empty(0)]
+    if any(part.hasobject for part in parts):
+        return None
+    return np.dtype([("time", "<i8"), *((f"s{number}", part.newbyteorder("<")) for number, part in enumerate(parts))])
+
+
+def _tile_rows(tiles: Tiles, dtype: Any) -> Array:
+    rows = np.empty(len(tiles.time_us), dtype=dtype)
+    rows["time"] = tiles.time_us
+    for number, array in enumerate(tiles.state):
+        rows[f"s{number}"] = array
+    return rows
 
 
 def _plain_type(type_: pa.DataType) -> str | None:

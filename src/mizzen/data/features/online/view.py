@@ -20,7 +20,7 @@ from mizzen.data.features.definition import Definition
 from mizzen.data.features.errors import RequestUnfit
 from mizzen.data.features.events import Events, events_of
 from mizzen.data.features.online.held import Held, Holding
-from mizzen.data.features.online.layout import Layout
+from mizzen.data.features.online.layout import FORMAT, Layout
 from mizzen.data.features.online.packing import Packing
 from mizzen.data.features.timeline import NEVER_US, Requests
 from mizzen.data.features.view import newest_row
@@ -105,6 +105,8 @@ class OnlineView:
         if self.rows_only:  # the newest row is the record itself; only rows of the future need a state
             wanted = np.bincount(held.entity[held.events.time_us > as_of_us], minlength=held.entities) > 0
         states = self._packing.pack(held, wanted)
+        if len(entity) == held.entities:  # nobody's values are to change by themselves
+            return self.layout.encode(computed.columns, _clocks(computed), states)
         laid = self.layout.encode(computed.columns, _clocks(computed), [b""] * len(entity))
         bounds = np.searchsorted(entity, np.arange(held.entities + 1)).tolist()
         return [self.layout.joined(laid[a:b], state) for a, b, state in zip(bounds, bounds[1:], states, strict=False)]
@@ -133,6 +135,13 @@ class OnlineView:
         if self._plain_keys and all(len(entity) == 1 and type(entity[0]) is int for entity in entities):
             return [prefix + _INT.pack(key) for (key,) in entities]
         return [prefix + self._entity(entity) for entity in entities]
+
+    def entity_keys(self, columns: Sequence[pa.Array]) -> list[bytes]:
+        """What comes after the prefix in the keys of entities that are given as columns without nulls."""
+        if self._plain_keys:
+            packed = np.asarray(columns[0]).astype(">i8").tobytes()
+            return [packed[start : start + _INT.size] for start in range(0, len(packed), _INT.size)]
+        return [self._entity(values) for values in zip(*(column.to_pylist() for column in columns), strict=True)]
 
     def _entity(self, values: Sequence[Any]) -> bytes:
         if len(values) != len(self.key_types):
@@ -180,7 +189,7 @@ def _identity(
     """What records can be read by: name, version, and the types that the source gave it."""
     types = [*(str(key) for key in keys), *(f"{field.name}:{field.type}" for field in values), str(features)]
     shape = hashlib.blake2b("\n".join(types).encode(), digest_size=8).hexdigest()
-    return f"{definition.name}@{definition.digest}/{shape}"
+    return f"{definition.name}@{definition.digest}/{FORMAT}/{shape}"
 
 
 def joined_held(held: Held, more: tuple[Array, Events]) -> Held:

@@ -16,16 +16,15 @@ import numpy as np
 import pyarrow as pa
 
 from mizzen.data.features.columns import Array
-from mizzen.data.features.events import Events, events_of
-from mizzen.data.features.keys import encode
-from mizzen.data.features.online.held import newest_rows
-from mizzen.data.features.online.layout import HEAD
+from mizzen.data.features.events import Events, events_of, newest_rows
+from mizzen.data.features.keys import numbered
+from mizzen.data.features.online.layout import HEAD, HEAD_DTYPE
 from mizzen.data.features.online.store import Changes, OnlineStore
 from mizzen.data.features.online.view import OnlineView, joined_held
 from mizzen.data.features.timeline import EVER_US
 
 _BATCHES_KEPT = 256
-_NO_HEAD = (EVER_US, EVER_US, 0, 0, 0, 0)
+_NO_HEAD = HEAD.pack(EVER_US, EVER_US, 0, 0, 0, 0)
 
 
 class Tally(msgspec.Struct, array_like=True):
@@ -138,15 +137,19 @@ class OnlineWriter:
         as_of_us: int,
         moved: Callable[[Place], Place | None],
         generations: Callable[[Place], set[int]],
+        left_out: int = 0,
     ) -> Pushed:
-        """Adds events to generations and moves the place, in one transaction; nothing where `moved` says `None`."""
-        entity, _, _ = encode(events.keys, [key.slice(0, 0) for key in events.keys])
-        _, first, number = np.unique(entity, return_index=True, return_inverse=True)
-        entities = list(zip(*(key.take(pa.array(first)).to_pylist() for key in events.keys), strict=True))
+        """Adds events to generations and moves the place, in one transaction; nothing where `moved` says `None`.
+
+        `left_out` is how many more there were that others of the same entity are newer than.
+        """
+        number, first = numbered(events.keys)
+        entities = self.view.entity_keys([key.take(pa.array(first)) for key in events.keys])
         outcome: Pushed | None = None
         while outcome is None:
             wanted = generations(self.place())
-            keys = [k for g in sorted(wanted) for k in self.view.keys(self.view.prefix(self.namespace, g), entities)]
+            prefixes = [self.view.prefix(self.namespace, generation) for generation in sorted(wanted)]
+            keys = [prefix + entity for prefix in prefixes for entity in entities]
 
             def change(record: bytes | None, records: list[bytes | None]) -> Changes:
                 nonlocal outcome
@@ -164,9 +167,10 @@ class OnlineWriter:
                     start = place_of_generation * len(entities)
                     part = slice(start, start + len(entities))
                     changed |= self._changed(keys[part], records[part], number, events, as_of_us)  # noqa: B023
-                    _count(new.tallies.setdefault(generation, Tally()), events, records[part], as_of_us)
+                    _count(new.tallies.setdefault(generation, Tally()), events, left_out, records[part], as_of_us)
                 told = {self.view.served(self.namespace): served_record(new)}
-                return {**changed, **told, self._place: msgspec.msgpack.encode(new)}
+                changed |= {**told, self._place: msgspec.msgpack.encode(new)}
+                return changed
 
             self.store.write(keys, self._place, change)
         return outcome
@@ -207,8 +211,9 @@ class OnlineWriter:
         self, keys: Sequence[bytes], records: Sequence[bytes | None], number: Array, events: Events, as_of_us: int
     ) -> dict[bytes, bytes | None]:
         """The same of a view of newest rows alone: what is older than a record's row cannot change it."""
-        heads = [_NO_HEAD if record is None else HEAD.unpack_from(record) for record in records]
-        event_us = np.array([head[0] for head in heads], dtype=np.int64)
+        heads = b"".join([_NO_HEAD if record is None else record[: HEAD.size] for record in records])
+        head = np.frombuffer(heads, dtype=HEAD_DTYPE)
+        event_us = head["event"]
         changes = (events.time_us >= event_us[number]) & newest_rows(number, events.time_us, as_of_us)
         kept = np.flatnonzero(changes)
         if not len(kept):
@@ -220,14 +225,15 @@ class OnlineWriter:
         renumbered = np.zeros(len(keys), dtype=np.int64)
         renumbered[touched] = np.arange(len(touched))
         # A record whose row is replaced and that holds nothing else need not be read.
-        old = [None if replaced[n] and heads[n][5] == 0 else records[n] for n in touched.tolist()]
+        unread = (replaced & (head["state"] == 0)).tolist()
+        old = [None if unread[n] else records[n] for n in touched.tolist()]
         held = joined_held(self.view.held(old), (renumbered[number], events))
         return dict(zip([keys[n] for n in touched], self.view.records(held, as_of_us), strict=True))
 
 
-def _count(tally: Tally, events: Events, records: Sequence[bytes | None], as_of_us: int) -> None:
+def _count(tally: Tally, events: Events, left_out: int, records: Sequence[bytes | None], as_of_us: int) -> None:
     """Adds events of entities with those records so far."""
-    tally.rows += len(events)
+    tally.rows += len(events) + left_out
     tally.entities += sum(record is None for record in records)
     past = events.time_us[events.time_us <= as_of_us]
     tally.newest_us = max(tally.newest_us, int(past.max(initial=EVER_US)))

@@ -9,6 +9,7 @@ from typing import Any
 from mizzen.data.features.errors import FeatureError
 from mizzen.serving.gateway.directory import Endpoint, Version
 from mizzen.serving.gateway.features.source import Stage
+from mizzen.serving.gateway.measures import VersionMeasures
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.tensors import Signature
 
@@ -41,16 +42,18 @@ class Binding:
         if self._stage is not None:
             self.problem = None
 
-    def served(self, endpoint: Endpoint, version: Version, signature: Signature, old: Served | None) -> Served | None:
+    def served(
+        self, endpoint: Endpoint, version: Version, signature: Signature, counted: VersionMeasures, old: Served | None
+    ) -> Served | None:
         """The version as it is served; `None` where it cannot be, for now."""
         if old is not None and not self._anew and old.version == version and old.signature == signature:
             return old
         if endpoint.features is None:
-            return Served(endpoint.name, version, signature)
+            return Served(endpoint.name, version, signature, counted)
         if self._stage is None:
             return None
         try:
-            return Served(endpoint.name, version, signature, self._stage.bound(signature, self._to))
+            return Served(endpoint.name, version, signature, counted, self._stage.bound(signature, self._to))
         except FeatureError as error:
             self.problem = str(error)
             return None

@@ -8,6 +8,7 @@ features.
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
+from pathlib import Path
 
 from mizzen.data.features.errors import RequestUnfit, StoreUnavailable
 from mizzen.data.features.online import catalog
@@ -18,6 +19,7 @@ from mizzen.data.features.online.reader import OnlineReader
 from mizzen.data.features.online.store import OnlineStore
 from mizzen.serving.gateway.directory import Lookup as Wanted
 from mizzen.serving.gateway.directory import ViewUse
+from mizzen.serving.gateway.features.audit import ReadsRecorder
 from mizzen.serving.gateway.features.columns import used
 from mizzen.serving.gateway.features.lookup import Looked, Lookup
 from mizzen.serving.gateway.features.source import FunctionsOf
@@ -37,8 +39,14 @@ class Opening:
         clock: Callable[[], float],
         store: OnlineStore | None = None,
         executor: Executor | None = None,
+        log_folder: Path | None = None,
+        audited: Callable[[str, str], float] = lambda _namespace, _view: 0.0,
     ) -> None:
-        """`store` is the one at the URL, where it is open already; `executor` reads one that is elsewhere."""
+        """`store` is the one at the URL, where it is open already; `executor` reads one that is elsewhere. Of a view
+        (namespace, name) reads of the share `audited` of entities are recorded in `log_folder`, where that is given.
+        """
+        self._log_folder, self._audited = log_folder, audited
+        self._audits: dict[tuple[str, str, str], ReadsRecorder] = {}
         self._url, self._now_us, self._clock = url, now_us, clock
         self._store, self._executor = store, executor
         self._reads: Reads | None = None
@@ -62,6 +70,8 @@ class Opening:
             if self._store is not None:
                 self._store.close()
                 self._store = None
+            for audit in self._audits.values():
+                audit.close()
 
     def _opened(self) -> tuple[OnlineStore, Reads]:
         if self._store is None:
@@ -79,7 +89,18 @@ class Opening:
         if key not in self._readers:
             self._readers[key] = OnlineReader(store, entry.online_view(), self._now_us, namespace)
         reader = self._readers[key]
-        return Looked(used(use, reader.view), reader, entry.digest)
+        return Looked(used(use, reader.view), reader, entry.digest, self._audit(key, reader))
+
+    def _audit(self, key: tuple[str, str, str], reader: OnlineReader) -> ReadsRecorder | None:
+        """Who records reads of a version of a view."""
+        namespace, view, digest = key
+        sample = self._audited(namespace, view)
+        if self._log_folder is None or sample <= 0:
+            return None
+        if key not in self._audits:
+            self._audits[key] = ReadsRecorder(self._log_folder, namespace, reader, digest, sample, self._clock)
+        self._audits[key].sample = sample
+        return self._audits[key]
 
 
 def _entry(store: OnlineStore, namespace: str, name: str, version: str | None) -> Entry:

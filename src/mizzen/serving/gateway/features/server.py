@@ -32,7 +32,7 @@ from mizzen.serving.gateway.features.functions import Functions
 from mizzen.serving.gateway.features.lookup import Entity, Looked, Read
 from mizzen.serving.gateway.features.source import FeatureSource
 from mizzen.serving.gateway.features.stage import Stage
-from mizzen.serving.gateway.measures import Measures
+from mizzen.serving.gateway.measures import Measures, VersionMeasures
 from mizzen.serving.gateway.served import Served
 from mizzen.serving.oip import error_body
 
@@ -71,6 +71,8 @@ class Serving:
         self._stage: Stage | None = None
         self._problem: str | None = None
         self._waiting: deque[FeaturesExchange] = deque()
+        self._counted = VersionMeasures()
+        """Told nowhere: a service has one version, and its numbers are the service's."""
         self._functions: dict[tuple[str, ...], list[tuple[int, Functions]]] = {}
 
     def look_up(self, stage: Any, problem: str | None) -> None:
@@ -102,7 +104,7 @@ class Serving:
             if stage.reads.at_once:
                 self._read(exchange, stage, stage.lookup.read(entities))
             else:
-                stage.reads.ask(stage.lookup, entities, lambda found: self._read(exchange, stage, found))
+                stage.reads.ask(stage.lookup, entities, None, lambda found: self._read(exchange, stage, found))
         except FeatureError as error:
             self._refuse(exchange, HttpError(400, str(error), "bad_request"))
         except HttpError as error:
@@ -184,7 +186,7 @@ class Serving:
             return
         exchange.reply.response_bytes(200, headers, body)
         exchange.abandon()
-        self.measures.answered(exchange.rows, self._clock() - exchange.came_s)
+        self.measures.answered(exchange.rows, self._clock() - exchange.came_s, self._counted)
 
     def _refuse(self, exchange: FeaturesExchange, error: HttpError) -> None:
         self.measures.outcome(error.outcome)
@@ -224,10 +226,9 @@ class FeatureServer:
         """Our own route. Answers, or returns the exchange that is answered later. Raises `HttpError`."""
         wanted = self._service(namespace, service)
         self._admit(headers, namespace, [use.view for use in wanted.views])
-        asked: Asked = decoded(body, headers.get("content-type") or "")
-        accept = headers.get("accept") or ""
+        asked: Asked = decoded(body)
         exchange = FeaturesExchange(
-            reply, asked.entities, asked.features, lambda vectors: encoded(vectors, accept), self._clock()
+            reply, asked.entities, asked.features, lambda vectors: encoded(vectors, asked), self._clock()
         )
         return self._take(namespace, service, wanted, exchange)
 
@@ -239,6 +240,9 @@ class FeatureServer:
         else:
             name, wanted = ",".join(sorted({f.partition(":")[0] for f in asked.features})), _of_feast(asked)
         self._admit(headers, namespace, [use.view for use in wanted.views])
+        for use in wanted.views:
+            if (namespace, use.view) not in self._source.views:
+                raise HttpError(404, f"no FeatureView {use.view} in namespace {namespace}", "not_found")
         features = [feature.partition(":")[2] for feature in asked.features]
         exchange = FeaturesExchange(
             reply, asked.entities, features, lambda vectors: encoded_feast(asked, vectors), self._clock()

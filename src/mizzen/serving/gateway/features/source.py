@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from mizzen.data.features.errors import FeatureError
@@ -85,8 +86,10 @@ class FeatureSource:
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         on_thread: OnThread = asyncio.to_thread,
         opening: Opens | None = None,
+        log_folder: Path | None = None,
     ) -> None:
-        """`opening` is what opens views, where that is there already."""
+        """`opening` is what opens views, where that is there already; `log_folder` is that of the prediction log."""
+        self._log_folder = log_folder
         self._url, self._clock, self._now_us, self._on_thread = url, clock, now_us, on_thread
         self.views: dict[EndpointKey, View] = {}
         self._services: dict[EndpointKey, Looking] = {}
@@ -110,6 +113,11 @@ class FeatureSource:
         task = self._tasks.pop(key, None)
         if task is not None:
             task.cancel()
+
+    def audited(self, namespace: str, view: str) -> float:
+        """The share of a view's entities whose reads are recorded."""
+        found = self.views.get((namespace, view))
+        return found.audited if found is not None else 0.0
 
     def view_changed(self, view: View) -> None:
         if self.views.get(view.key) == view:
@@ -175,6 +183,8 @@ class FeatureSource:
             if self._opening is None:
                 if self._url is None:
                     raise FeatureError(NO_STORE)
-                self._opening = importlib.import_module(OPENING).Opening(self._url, self._now_us, self._clock)
+                self._opening = importlib.import_module(OPENING).Opening(
+                    self._url, self._now_us, self._clock, log_folder=self._log_folder, audited=self.audited
+                )
         assert endpoint.features is not None, "what is opened looks features up"
         return self._opening.stage(endpoint.namespace, endpoint.features, service.measures, self._functions)

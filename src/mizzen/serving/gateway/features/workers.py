@@ -5,6 +5,8 @@ They are services like those of endpoints, whose names no endpoint can have, and
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from mizzen.serving.functions import SIGNATURE
 from mizzen.serving.gateway.directory import Endpoint, EndpointKey, Version, Worker
 from mizzen.serving.gateway.exchange import Exchange
@@ -60,7 +62,8 @@ class FunctionWorkers:
             service = self._services[key] = Service(endpoint, self._clock, self._measures_of(key), self._connect)
             for worker in self._workers_of(key):
                 service.add_worker(worker)
-        elif version not in service.endpoint.versions:
-            versions = (version, *service.endpoint.versions)[:VERSIONS_KEPT]
+        elif all(known.digest != digest for known in service.endpoint.versions):
+            older = [replace(known, percent=0) for known in service.endpoint.versions]
+            versions = (version, *older)[:VERSIONS_KEPT]
             service.update(Endpoint(*key, anonymous=True, versions=versions))
         return _Pinned(service, number)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mizzen.policy.graph.combining import combine
-from mizzen.policy.graph.splitting import point_of, ways
+from mizzen.policy.graph.splitting import ways
 from mizzen.policy.graph.typed import OWN, Typed, Way
+from mizzen.policy.traffic import key_of, point_of
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.graph.arrays import (
     columns_of,
@@ -221,7 +222,7 @@ class Splitter:
         assert splitter is not None, "made of splitters only"
         self._typed = typed
         self._shares = shares
-        self._salt = salt
+        self._key = key_of(salt)
         self._by = splitter.by
         self._weights = [share.weight for share in splitter.shares]
         self._chance = chance
@@ -230,9 +231,10 @@ class Splitter:
         rows = _rows(inputs) if self._typed.by_row else 1
         unit = scope.run.exchange.unit
         if self._by is not None:
-            points = [point_of(self._salt, row) for row in rows_bytes(inputs[self._by], rows)]
+            points = [point_of(self._key, row) for row in rows_bytes(inputs[self._by], rows)]
         else:
-            points = [point_of(self._salt, unit.encode()) if unit is not None else self._chance()] * rows
+            point = self._chance() if unit is None else point_of(self._key, unit.encode("utf-8", "surrogatepass"))
+            points = [point] * rows
         _send(scope, self._typed, self._shares, inputs, ways(self._weights, points), then)
 
 

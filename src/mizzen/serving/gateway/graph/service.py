@@ -38,6 +38,9 @@ from mizzen.serving.gateway.served import Served
 from mizzen.serving.gateway.service import Service
 from mizzen.serving.tensors import Signature, Tensor, TensorSpec
 
+GRAPH_VERSION = 1
+"""A graph has no versions of its own: what changes is what its nodes are."""
+
 
 class Neighbours(Protocol):
     """The gateway, as a graph sees it."""
@@ -94,12 +97,11 @@ class GraphService(Service):
         self._nodes: dict[str, _NodeService] = {}
         """By the model's reference."""
         self._all_workers: dict[str, Worker] = {}
-        self._by_unit = False
-        """Whether what a client says it acts for decides which way its requests go."""
+        self._goes_by_unit = False
         self._problem: str | None = None
         self._root: Node | None = None
         self._updating = False
-        super().__init__(endpoint, clock, measures, connect, tiers=tiers, recorder=recorder)
+        super().__init__(endpoint, clock, measures, connect, tiers=tiers, recorder=recorder, chance=chance)
 
     # What clients do
 
@@ -115,7 +117,12 @@ class GraphService(Service):
 
     def variant(self, exchange: Exchange) -> str:
         """The unit, where the graph goes by it."""
-        return (exchange.unit or "") if self._by_unit else ""
+        return (exchange.unit or "") if self._goes_by_unit else ""
+
+    @property
+    def goes_by_unit(self) -> bool:
+        """Whether a splitter does, or what the graph asks."""
+        return self._goes_by_unit
 
     def _ended(self, exchange: Exchange, served: Served, outcome: Outcome) -> None:
         if isinstance(outcome, HttpError):
@@ -124,9 +131,9 @@ class GraphService(Service):
             self.succeed(exchange, served, [_named(spec, outcome[spec.name]) for spec in served.signature.outputs])
 
     def choice(self, exchange: Exchange) -> Served | None:
-        if not self._traffic:
+        if not self._traffic.current:
             self.refresh()
-        if not self._traffic and self._problem is not None:
+        if not self._traffic.current and self._problem is not None:
             raise HttpError(503, self._problem, "unavailable", retry_after_s=1.0)
         return super().choice(exchange)
 
@@ -134,7 +141,7 @@ class GraphService(Service):
     def ready_versions(self) -> list[Version]:
         """The graph, where each of its nodes has a worker."""
         ready = all(service is not None and service.ready_versions for service in map(self._service, self._leaves()))
-        return [served.version for served in self._traffic] if ready else []
+        return [served.version for served in self._traffic.current] if ready else []
 
     @property
     def nodes(self) -> Sequence[Service]:
@@ -156,9 +163,8 @@ class GraphService(Service):
         assert plan is not None, "made for graphs only"
         if self._graph is None or self._plan is None or plan.spec != self._plan.spec:
             self._graph = Graph.model_validate(plan.spec)
-            splitters = [node.splitter for node in self._graph.nodes if node.splitter is not None]
-            self._by_unit = any(splitter.by is None for splitter in splitters)
         self._plan = plan
+        self._update_by_unit()
         self._updating = True
         self._update_nodes(self._graph, plan)
         self._hand_out_workers()
@@ -178,11 +184,13 @@ class GraphService(Service):
             except GraphError as error:
                 self._problem = f"the graph does not fit together: {error}"
         if root is None:
-            self._traffic, self._root = [], None
+            self._root = None
+            self._traffic.serve(self.endpoint, [])
         else:
             self._serve(root)
+        self._goes_by_unit = self._unit_matters(self._graph)
         self._update_cache(self.endpoint)
-        if self._traffic or self._problem is not None:
+        if self._traffic.current or self._problem is not None:
             self._unpark()
             self.streams.look_again()
 
@@ -256,10 +264,18 @@ class GraphService(Service):
     def _serve(self, root: Typed) -> None:
         signature = _served(signature_of(root.inputs, root.outputs))
         digest = self._whole_digest()
-        if self._traffic and self._traffic[0].digest == digest and self._traffic[0].signature == signature:
+        current = self._traffic.current
+        if current and current[0].digest == digest and current[0].signature == signature:
             return
         self._root = node_of(root, self._target, f"{self.endpoint.namespace}/{self.endpoint.name}", self._chance)
-        self._traffic = [Served(self.endpoint.name, Version(self.endpoint.name, 1, digest), signature)]
+        version = Version(self.endpoint.name, GRAPH_VERSION, digest)
+        served = Served(self.endpoint.name, version, signature, self.measures.version(GRAPH_VERSION))
+        self._traffic.serve(self.endpoint, [served])
+
+    def _unit_matters(self, graph: Graph) -> bool:
+        splitters = [node.splitter for node in graph.nodes if node.splitter is not None]
+        services = [service for service in map(self._service, self._leaves()) if service is not None]
+        return any(splitter.by is None for splitter in splitters) or any(one.goes_by_unit for one in services)
 
     def _target(self, name: str) -> Service | None:
         assert self._graph is not None, "a graph that is under way was declared"

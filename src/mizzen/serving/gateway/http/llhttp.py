@@ -93,14 +93,6 @@ class _Request:
         """HTTP/1.0: a connection that lives on must be said to."""
 
 
-def _head(status: int, headers: Headers) -> bytes:
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    return f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n{lines}".encode("latin-1")
-
-
-_JSON_OK = _head(200, JSON_HEADERS)
-
-
 class Connection(asyncio.Protocol):
     """One client. It is also the `Reply` of its request."""
 
@@ -276,18 +268,18 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         keep = request.keep and not server.draining
-        head = _JSON_OK if status == 200 and headers is JSON_HEADERS else _head(status, headers)
+        head = server.json_ok if status == 200 and headers is JSON_HEADERS else server.head(status, headers)
         if not keep:
             head += b"connection: close\r\n"
         elif request.old:
             head += b"connection: keep-alive\r\n"
-        head = b"%bdate: %b\r\ncontent-length: %d\r\n\r\n" % (head, server.date, len(body))
+        size = len(body)
         if request.method == "HEAD":
             body = b""
-        if len(body) <= WRITE_TOGETHER_BYTES_MAX:
-            transport.write(head + body)
+        if size <= WRITE_TOGETHER_BYTES_MAX:
+            transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, size, body))
         else:
-            transport.writelines((head, body))
+            transport.writelines((b"%bcontent-length: %d\r\n\r\n" % (head, size), body))
         self._next(transport, keep)
 
     def _next(self, transport: asyncio.Transport, keep: bool) -> None:
@@ -309,8 +301,7 @@ class Connection(asyncio.Protocol):
             request.keep = request.keep and not self._server.draining and not request.old
             how = b"" if request.old else b"transfer-encoding: chunked\r\n"
             close = b"" if request.keep else b"connection: close\r\n"
-            head = _head(status, headers)
-            transport.write(b"%b%b%bdate: %b\r\n\r\n" % (head, how, close, self._server.date))
+            transport.write(b"%b%b%b\r\n" % (self._server.head(status, headers), how, close))
         return self
 
     def send(self, data: bytes) -> bool:
@@ -386,7 +377,9 @@ class LlhttpServer:
         self.bytes_held = 0
         """Bytes of bodies that come or wait for their answer."""
         self.draining = False
-        self.date = b""
+        self.json_ok = b""
+        """The head of the usual answer, but for its length."""
+        self._date = ""
         self.now_s = 0.0
         self._connections: set[Connection] = set()
         self._paths: dict[bytes, str] = {}
@@ -415,6 +408,11 @@ class LlhttpServer:
         """Waits until the last connection is closed."""
         await self._empty.wait()
 
+    def head(self, status: int, headers: Headers) -> bytes:
+        """The head of an answer, but for what frames its body."""
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        return f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n{lines}date: {self._date}\r\n".encode("latin-1")
+
     def path(self, url: bytes) -> str:
         """The decoded path of a request's target. Most are asked for again and again."""
         path = self._paths.get(url)
@@ -440,7 +438,8 @@ class LlhttpServer:
 
     def _sweep(self) -> None:
         self.now_s = self._loop.time()
-        self.date = email.utils.formatdate(time.time(), usegmt=True).encode()
+        self._date = email.utils.formatdate(time.time(), usegmt=True)
+        self.json_ok = self.head(200, JSON_HEADERS)
         for connection in list(self._connections):
             connection.expire(self.now_s)
         self._loop.call_later(SWEEP_S, self._sweep)

@@ -1,0 +1,147 @@
+"""A whole Mizzen for the benchmarks of elasticity: asked by HTTP, changed and watched through its API."""
+
+import asyncio
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psutil
+
+import mizzen
+from benchmarks.startup import Home
+from mizzen.kinds import InferenceEndpoint
+from mizzen.kube.client import Client
+
+FULL = os.environ.get("MIZZEN_BENCH_FULL") == "1"
+LIMIT_S = 120.0
+LONG_LIVED = {
+    "mizzen.local.supervisor": "supervisor",
+    "mizzen.local.supervisor.control": "control",
+    "mizzen.serving.gateway": "gateway's parent",
+    "mizzen.serving.gateway.process": "gateway",
+    "mizzen.serving.predictionlog": "log writer",
+    "mizzen.local.node.zygote": "zygote",
+}
+
+
+def row(what: str, unit: str, value: float, conditions: str) -> dict[str, Any]:
+    return {
+        "system": "mizzen", "version": mizzen.__version__, "what": what, "unit": unit, "value": value,
+        "conditions": conditions,
+    }  # fmt: skip
+
+
+def distributed(what: str, seconds: Sequence[float], conditions: str) -> list[dict[str, Any]]:
+    """Median and 99th percentile, with the distribution in words."""
+    ordered = sorted(seconds)
+
+    def at(share: float) -> float:
+        return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+
+    spread = ", ".join(f"p{round(100 * q)} {at(q):.3f}" for q in (0.1, 0.5, 0.9, 0.99))
+    told = f"{conditions}; {len(ordered)} times: {spread}, worst {ordered[-1]:.3f}"
+    return [row(f"{what}: median", "s", statistics.median(ordered), told), row(f"{what}: p99", "s", at(0.99), told)]
+
+
+def endpoint(name: str, model: str, cpu: str = "50m", memory: str = "256Mi", **scaling: object) -> InferenceEndpoint:
+    spec = {
+        "model": model, "access": "anonymous", "scaling": scaling,
+        "worker": {"resources": {"cpu": cpu, "memory": memory}},
+    }  # fmt: skip
+    return InferenceEndpoint.model_validate({"metadata": {"name": name, "namespace": "default"}, "spec": spec})
+
+
+class Machine:
+    """One that is up. `client` speaks to its API."""
+
+    def __init__(self, home: Home, client: Client) -> None:
+        self.home, self.client = home, client
+
+    @property
+    def inference_port(self) -> int:
+        return self.home.ports[1]
+
+    async def until(self, name: str, holds: Callable[[InferenceEndpoint], bool]) -> float:
+        """Follows an endpoint until that holds; returns how long it took. Raises `TimeoutError`."""
+        began = time.perf_counter()
+        async with asyncio.timeout(LIMIT_S):
+            async for event in self.client.watch(InferenceEndpoint, "default", fields={"metadata.name": name}):
+                found = event.payload
+                if isinstance(found, InferenceEndpoint) and holds(found):
+                    return time.perf_counter() - began
+        raise TimeoutError(name)
+
+    async def patch(self, name: str, spec: Mapping[str, Any]) -> None:
+        await self.client.patch(InferenceEndpoint, name, {"spec": spec}, namespace="default")
+
+    async def gone(self, name: str) -> None:
+        """Until no process of the endpoint's workers is left."""
+        async with asyncio.timeout(LIMIT_S):
+            while any(f"/{name}-v" in line or self._is_worker(line) for line in self.commands()):
+                await asyncio.sleep(0.05)
+
+    def _is_worker(self, command: str) -> bool:
+        return "mizzen.serving.worker" in command and "zygote" not in command
+
+    def processes(self) -> list[psutil.Process]:
+        """All that work for this home, and what they started."""
+        home, found = str(self.home.root), {}
+        for process in psutil.process_iter():
+            try:
+                ours = home in " ".join(process.cmdline()) or home in process.environ().values()
+                if ours or process.ppid() in found:
+                    found[process.pid] = process
+            except psutil.Error:
+                continue
+        return list(found.values())
+
+    def commands(self) -> list[str]:
+        found = []
+        for process in self.processes():
+            try:
+                found.append(" ".join(process.cmdline()).strip())
+            except psutil.Error:
+                continue
+        return found
+
+    def long_lived(self) -> dict[str, int]:
+        """Resident bytes of each process that lives as long as the machine is up."""
+        found: dict[str, int] = {}
+        for process in self.processes():
+            try:
+                words = process.cmdline()
+                name = LONG_LIVED.get(words[words.index("-m") + 1], "") if "-m" in words else ""
+                if name:
+                    found[name] = process.memory_info().rss
+            except (psutil.Error, IndexError):
+                continue
+        return found
+
+    def total_bytes(self) -> int:
+        """Of all processes together."""
+        total = 0
+        for process in self.processes():
+            try:
+                total += process.memory_full_info().pss
+            except psutil.Error:
+                continue
+        return total
+
+
+@asynccontextmanager
+async def machine():
+    """Up, with the benchmarks' small model registered as `bench:1` and `bench:2`."""
+    with Home() as home:
+        home.timed_up()
+        home.register("bench")
+        home.register("bench")
+        async with Client.from_kubeconfig(home.root / "kubeconfig") as client:
+            yield Machine(home, client)
+
+
+BODY = json.dumps({"inputs": [{"name": "X", "shape": [1, 20], "datatype": "FP32", "data": [0.5] * 20}]}).encode()
+"""A request to the small model."""

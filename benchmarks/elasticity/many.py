@@ -1,0 +1,71 @@
+"""Many endpoints on one machine, nearly all idle: memory, and how soon all is as it was after a restart."""
+
+import asyncio
+import time
+from typing import Any
+
+from benchmarks.elasticity.asking import timed
+from benchmarks.elasticity.machine import BODY, FULL, LIMIT_S, Machine, endpoint, machine, row
+from mizzen.kinds import InferenceEndpoint
+from mizzen.kinds.meta import condition_named
+
+ENDPOINTS = 1000 if FULL else 100
+AT_ONCE = 20
+SCALING = {"minReplicas": 0, "maxReplicas": 1, "scaleToZeroAfter": "2s", "stableWindow": "6s"}
+
+
+def rows() -> list[dict[str, Any]]:
+    return asyncio.run(_rows())
+
+
+async def _rows() -> list[dict[str, Any]]:
+    async with machine() as found:
+        empty = found.total_bytes()
+        began = time.perf_counter()
+        await _register(found)
+        seconds = time.perf_counter() - began
+        total = found.total_bytes()
+        last = f"many-{ENDPOINTS - 1}"
+        await timed(found.inference_port, last, BODY)
+        restarted, answered = await _restart(found, last)
+        told = f"{ENDPOINTS} endpoints, each seen to work once, all idle"
+        return [
+            row("registered, verified and idle again: each endpoint", "s", seconds / ENDPOINTS, told),
+            row("memory with all of them registered", "MB", total / 1e6, f"{told}; {empty / 1e6:.0f} MB with none"),
+            row("memory for each registered endpoint", "MB", (total - empty) / 1e6 / ENDPOINTS, told),
+            row("restart: `mizzen up`", "s", restarted, told),
+            row("restart: then a request to one of them", "s", answered, f"{told}; a cold start included"),
+        ]
+
+
+async def _register(found: Machine) -> None:
+    """A few at a time, until each has worked and no worker is left."""
+    waiting = [f"many-{number}" for number in range(ENDPOINTS)]
+    started: set[str] = set()
+    async with asyncio.timeout(LIMIT_S + 2.0 * ENDPOINTS):
+        while True:
+            every = await found.client.list(InferenceEndpoint, "default")
+            busy = started - {one.name for one in every if _is_ready(one)}
+            if not waiting and not busy and all(_is_idle(one) for one in every):
+                return
+            for name in waiting[: max(0, AT_ONCE - len(busy))]:
+                await found.client.create(endpoint(name, "bench:1", cpu="10m", **SCALING))
+                started.add(name)
+            del waiting[: max(0, AT_ONCE - len(busy))]
+            await asyncio.sleep(0.2)
+
+
+def _is_ready(one: InferenceEndpoint) -> bool:
+    ready = condition_named(one.status.conditions, "Ready")
+    return ready is not None and ready.status == "True"
+
+
+def _is_idle(one: InferenceEndpoint) -> bool:
+    return _is_ready(one) and one.status.replicas == 0 and not one.status.workers
+
+
+async def _restart(found: Machine, name: str) -> tuple[float, float]:
+    """Seconds until `mizzen up` returned, and until an idle endpoint has answered after that."""
+    await asyncio.to_thread(found.home.mizzen, "down")
+    restarted = await asyncio.to_thread(found.home.timed_up)
+    return restarted, await timed(found.inference_port, name, BODY)

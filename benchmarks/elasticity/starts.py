@@ -1,0 +1,91 @@
+"""Cold starts of the flights model, and one worker more."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.elasticity.asking import timed
+from benchmarks.elasticity.machine import FULL, Machine, distributed, endpoint, machine, row
+from mizzen.kinds import InferenceEndpoint, ModelVersion
+
+FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "resources.yaml"
+COLD, UPS = (200, 100) if FULL else (30, 20)
+
+
+def rows() -> list[dict[str, Any]]:
+    return asyncio.run(_rows())
+
+
+async def _rows() -> list[dict[str, Any]]:
+    async with machine() as found:
+        cold, parts = await _cold_starts(found)
+        return [
+            *distributed("zero to first answer, flights model", cold, "from sending the request, connection included"),
+            *parts,
+            *distributed("one worker more (1 to 2)", await _scale_ups(found), "from the patch to `readyReplicas: 2`"),
+        ]
+
+
+async def _cold_starts(found: Machine) -> tuple[list[float], list[dict[str, Any]]]:
+    """Seconds of each, and what the parts of the last ones took."""
+    found.home.mizzen("apply", "-f", str(FLIGHTS), timeout_s=300)
+    found.home.mizzen("wait", "ie/late-arrival", "--timeout", "200s", timeout_s=300)
+    await found.patch("late-arrival", {"scaling": {"replicas": 1}})
+    scaling = {"minReplicas": 0, "maxReplicas": 1, "scaleToZeroAfter": "1s", "stableWindow": "6s"}
+    await found.client.create(endpoint("cold", "late-arrival@production", **scaling))
+    await found.until("cold", lambda one: bool(one.status.traffic))
+    body = await _body(found)
+    seconds, parts = [], []
+    for _ in range(COLD):
+        await found.until("cold", lambda one: one.status.replicas == 0 and not one.status.workers)
+        await asyncio.sleep(0.3)  # what ended has ended
+        seconds.append(await timed(found.inference_port, "cold", body))
+        await found.until("cold", lambda one: bool(one.status.workers and one.status.workers[0].start is not None))
+        known = (await found.client.get(InferenceEndpoint, "cold", "default")).status.last_start
+        if known is not None:
+            parts.append(known)
+    names = {"schedule_s": "a node", "start_s": "a process", "fetch_s": "the model's bytes", "load_s": "the session",
+             "warm_up_s": "the warm-up"}  # fmt: skip
+    told = [
+        row(
+            f"of which {words}",
+            "s",
+            sorted(values)[len(values) // 2],
+            f"median of {len(values)}, from status.lastStart",
+        )
+        for name, words in names.items()
+        if (values := [value for part in parts if (value := getattr(part, name)) is not None])
+    ]
+    return seconds, told
+
+
+async def _body(found: Machine) -> bytes:
+    """A request with zeros for what the model takes."""
+    versions = await found.client.list(ModelVersion, "default")
+    inputs = next(one.spec.signature.inputs for one in versions if one.spec.model == "late-arrival")
+    tensors = []
+    for tensor in inputs:
+        shape = [1, *tensor.shape[1:]]
+        count = 1
+        for length in shape:
+            count *= max(length, 1)
+        tensors.append({"name": tensor.name, "shape": shape, "datatype": tensor.datatype, "data": [0] * count})
+    return json.dumps({"inputs": tensors}).encode()
+
+
+async def _scale_ups(found: Machine) -> list[float]:
+    await found.client.create(endpoint("up", "bench:1", replicas=1))
+    await found.until("up", lambda one: one.status.ready_replicas == 1)
+    seconds = []
+    for _ in range(UPS):
+        watching = asyncio.create_task(found.until("up", lambda one: one.status.ready_replicas == 2))
+        await asyncio.sleep(0.2)  # the watch is there
+        began = time.perf_counter()
+        await found.patch("up", {"scaling": {"replicas": 2}})
+        await watching
+        seconds.append(time.perf_counter() - began)
+        await found.patch("up", {"scaling": {"replicas": 1}})
+        await found.until("up", lambda one: one.status.replicas == 1 and len(one.status.workers) == 1)
+    return seconds

@@ -1,0 +1,101 @@
+"""`python -m benchmarks.serving [--only SYSTEM ...] [--seconds S] [--install]`."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.__main__ import DOCS, HERE, machine, over_budget, page
+from benchmarks.serving.environments import environment
+from benchmarks.serving.measuring import CannotRunError, measure, write_models
+from benchmarks.serving.own import MIZZEN
+from benchmarks.serving.systems import PEERS
+
+SYSTEMS = {system.name: system for system in (MIZZEN, *PEERS)}
+RESULTS = HERE / "results" / "serving.json"
+
+
+def main() -> int:
+    """The exit code: 1 where a budget is not met."""
+    parser = argparse.ArgumentParser("benchmarks.serving", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS), metavar="SYSTEM")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each window")
+    parser.add_argument("--install", action="store_true", help="make the peers' environments, and end")
+    arguments = parser.parse_args()
+    if arguments.install:
+        return _install(sorted({name.split(",")[0] for name in arguments.only} - {MIZZEN.name}))
+    kept = _kept(arguments.only)
+    rows, left_out = run(arguments.only, arguments.seconds)
+    document = {
+        "machine": machine(), "seconds": arguments.seconds,
+        "systems": {name: {"version": SYSTEMS[name].version(), "settings": SYSTEMS[name].settings} for name in SYSTEMS},
+        "left_out": {**kept["left_out"], **left_out}, "rows": [*kept["rows"], *rows],
+    }  # fmt: skip
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    DOCS.write_text(page())
+    broken = over_budget()
+    print("\n".join(broken) or "all budgets met")
+    return 1 if broken else 0
+
+
+def _kept(only: list[str]) -> dict[str, Any]:
+    """The results of those that are not measured now."""
+    if not RESULTS.exists():
+        return {"left_out": {}, "rows": []}
+    document = json.loads(RESULTS.read_text())
+    return {
+        "left_out": {name: why for name, why in document["left_out"].items() if name not in only},
+        "rows": [row for row in document["rows"] if row["system"] not in only],
+    }
+
+
+def run(names: list[str], seconds: float) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The rows, and why some systems have none."""
+    rows: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="mz-models-") as folder:
+        expected = write_models(Path(folder))
+        for name in names:
+            began_s = time.monotonic()
+            try:
+                for row in measure(SYSTEMS[name], Path(folder), expected, seconds):
+                    rows.append(row)
+                    print(_line(row), flush=True)
+            except CannotRunError as error:
+                left_out[name] = str(error)
+                print(error, flush=True)
+            print(f"-- {name}: {time.monotonic() - began_s:.0f} s", flush=True)
+    return rows, left_out
+
+
+def _line(row: dict[str, Any]) -> str:
+    start = f"{row['system']:9} {row['protocol']:6} {row['model']:6}"
+    if "left_out" in row:
+        return f"{start} left out: {row['left_out']}"
+    how = f"open {row['offered_per_s']:.0f}/s" if row["loop"] == "open" else f"{row['connections']} connection(s)"
+    in_time = f", {row['in_time_per_s']:.0f}/s in time" if row["loop"] == "open" else ""
+    return (
+        f"{start} {how:18} {row['requests_per_s']:9.0f}/s{in_time}  p50 {row['latency_ms_p50']:.3f} ms  "
+        f"p99 {row['latency_ms_p99']:.3f} ms  {row['errors']} errors"
+    )
+
+
+def _install(names: list[str]) -> int:
+    failed = 0
+    for name in names:
+        try:
+            environment(name)
+        except subprocess.CalledProcessError as error:
+            failed += 1
+            print(f"{name}: {error.stderr[-2000:]}", file=sys.stderr)
+        else:
+            print(f"{name}: installed", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""One system, from its start to its rows."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.serving.asking import Ask, check
+from benchmarks.serving.load import CONNECTIONS_OPEN, Measured, h2load, open_loop, wrk
+from benchmarks.serving.models import MODELS, answer, onnx_bytes
+from benchmarks.serving.systems import Place, System, await_answer, free_port
+
+Row = dict[str, Any]
+CONNECTIONS = (1, 8, 32, 128)
+PEAK_CONNECTIONS = 32
+"""From here on, a closed loop's rate is taken as what a system can do at most."""
+STEADY_PER_S = {"small": 1000.0, "heavy": 100.0}
+"""A rate that every system should bear."""
+DEADLINE_MS = {"small": 100.0, "heavy": 100.0}
+OVERLOAD = 2.0
+SETTLED, SETTLE_TIMEOUT_S = 4, 20.0
+
+
+class CannotRunError(Exception):
+    """A system was not installed or did not start; in words."""
+
+
+def write_models(folder: Path) -> dict[str, np.ndarray]:
+    """Puts the models' files there; returns what each must answer."""
+    for model in MODELS.values():
+        (folder / f"{model.name}.onnx").write_bytes(onnx_bytes(model))
+    return {name: answer(model) for name, model in MODELS.items()}
+
+
+def measure(system: System, models: Path, expected: dict[str, np.ndarray], seconds: float) -> Iterator[Row]:
+    """Starts it, checks its answers, and yields its rows. Raises `CannotRunError`."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mz-", ignore_cleanup_errors=True)))
+        place = Place(folder, models, free_port(), free_port())
+        try:
+            system.start(stack, place)
+            await_answer(lambda: check(system.asks[0], place.port, place.grpc_port, expected), system.start_timeout_s)
+        except subprocess.CalledProcessError as error:
+            raise CannotRunError(f"{system.name} was not installed: {_last_line(error.stderr)}") from error
+        except Exception as error:
+            log = folder / "log"
+            said = _last_line(log.read_text(errors="replace")) if log.exists() else ""
+            raise CannotRunError(f"{system.name} did not answer: {error!r}; it said last: {said}") from error
+        yield from _rows(system, place, expected, seconds)
+
+
+def _last_line(text: str | None) -> str:
+    lines = [line for line in (text or "").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def _rows(system: System, place: Place, expected: dict[str, np.ndarray], seconds: float) -> Iterator[Row]:
+    for ask in system.asks:
+        try:
+            await_answer(lambda ask=ask: check(ask, place.port, place.grpc_port, expected), 10.0)
+        except Exception as error:
+            yield {"system": system.name, "protocol": ask.protocol, "model": ask.model, "left_out": repr(error)[:300]}
+            continue
+        peak = 0.0
+        for connections in CONNECTIONS if (ask.protocol, ask.model) != ("grpc", "heavy") else (PEAK_CONNECTIONS,):
+            _settle(ask, place, expected)
+            measured = _closed(ask, place, connections, seconds, expected)
+            if connections >= PEAK_CONNECTIONS:
+                peak = max(peak, measured.requests_per_s)
+            yield _row(system, ask, connections, measured, loop="closed")
+        if ask.protocol == "json":
+            yield from _open(system, ask, place, peak, seconds, expected)
+
+
+def _settle(ask: Ask, place: Place, expected: dict[str, np.ndarray]) -> None:
+    """Waits until what the last window left in queues is answered: until a few in a row are answered well and at once."""
+    for _ in range(SETTLED):
+        await_answer(lambda: check(ask, place.port, place.grpc_port, expected), SETTLE_TIMEOUT_S)
+
+
+def _closed(ask: Ask, place: Place, connections: int, seconds: float, expected: dict[str, np.ndarray]) -> Measured:
+    if ask.protocol == "grpc":
+        size = len(check(ask, place.port, place.grpc_port, expected))
+        return h2load(ask, place.grpc_port, connections, seconds, place.folder, size)
+    return wrk(ask, place.port, connections, seconds, place.folder)
+
+
+def _open(
+    system: System, ask: Ask, place: Place, peak: float, seconds: float, expected: dict[str, np.ndarray]
+) -> Iterator[Row]:
+    """At a rate that is the same for all, and at twice what the system can do."""
+    deadline_ms = DEADLINE_MS[ask.model]
+    for load, rate, asked in (
+        ("steady", STEADY_PER_S[ask.model], ask),
+        ("overload", OVERLOAD * peak, system.deadline(ask, deadline_ms)),
+    ):
+        _settle(ask, place, expected)
+        measured = open_loop(asked, place.port, rate, seconds, place.folder, deadline_ms)
+        of_peak = round(measured.in_time_per_s / peak, 4) if load == "overload" and peak else None
+        yield _row(
+            system, ask, CONNECTIONS_OPEN, measured, loop="open", load=load, offered_per_s=round(rate, 1),
+            deadline_ms=deadline_ms, goodput_of_peak=of_peak,
+        )  # fmt: skip
+
+
+def _rows(system: System, place: Place, expected: dict[str, np.ndarray], seconds: float) -> Iterator[Row]:
+    for ask in system.asks:
+        try:
+            await_answer(lambda ask=ask: check(ask, place.port, place.grpc_port, expected), 10.0)
+        except Exception as error:
+            yield {"system": system.name, "protocol": ask.protocol, "model": ask.model, "left_out": repr(error)[:300]}
+            continue
+        peak = 0.0
+        for connections in CONNECTIONS if (ask.protocol, ask.model) != ("grpc", "heavy") else (PEAK_CONNECTIONS,):
+            _settle(ask, place, expected)
+            measured = _closed(ask, place, connections, seconds, expected)
+            if connections >= PEAK_CONNECTIONS:
+                peak = max(peak, measured.requests_per_s)
+            yield _row(system, ask, connections, measured, loop="closed")
+        if ask.protocol == "json":
+            yield from _open(system, ask, place, peak, seconds, expected)
+
+
+def _settle(ask: Ask, place: Place, expected: dict[str, np.ndarray]) -> None:
+    """Waits until what the last window left in queues is answered: until a few in a row are answered well and at once."""
+    for _ in range(SETTLED):
+        await_answer(lambda: check(ask, place.port, place.grpc_port, expected), SETTLE_TIMEOUT_S)
+
+
+def _closed(ask: Ask, place: Place, connections: int, seconds: float, expected: dict[str, np.ndarray]) -> Measured:
+    if ask.protocol == "grpc":
+        size = len(check(ask, place.port, place.grpc_port, expected))
+        return h2load(ask, place.grpc_port, connections, seconds, place.folder, size)
+    return wrk(ask, place.port, connections, seconds, place.folder)
+
+
+def _open(
+    system: System, ask: Ask, place: Place, peak: float, seconds: float, expected: dict[str, np.ndarray]
+) -> Iterator[Row]:
+    """At a rate that is the same for all, and at twice what the system can do."""
+    deadline_ms = DEADLINE_MS[ask.model]
+    for load, rate, asked in (
+        ("steady", STEADY_PER_S[ask.model], ask),
+        ("overload", OVERLOAD * peak, system.deadline(ask, deadline_ms)),
+    ):
+        _settle(ask, place, expected)
+        measured = open_loop(asked, place.port, rate, seconds, place.folder, deadline_ms)
+        of_peak = round(measured.in_time_per_s / peak, 4) if load == "overload" and peak else None
+        yield _row(
+            system, ask, CONNECTIONS_OPEN, measured, loop="open", load=load, offered_per_s=round(rate, 1),
+            deadline_ms=deadline_ms, goodput_of_peak=of_peak,
+        )  # fmt: skip
+
+
+def _row(system: System, ask: Ask, connections: int, measured: Measured, **more: object) -> Row:
+    return {
+        "system": system.name, "protocol": ask.protocol, "model": ask.model, "connections": connections,
+        **{name: round(value, 4) for name, value in asdict(measured).items()}, **more,
+    }  # fmt: skip

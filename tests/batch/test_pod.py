@@ -1,0 +1,66 @@
+"""One run from end to end, by its Pods in this process and a real worker in another."""
+
+from pathlib import Path
+
+import pytest
+from tests.batch.builders import PICKY, Told, clock, numbers, put_model, put_table, rows_of, task
+from tests.serving.builders import picky_model
+
+from mizzen.data.lake.objects import Store
+from mizzen.data.lake.tables import Table
+from mizzen.serving.batch.own_worker import OwnWorker
+from mizzen.serving.batch.running import BatchPod
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open((tmp_path / "store").as_uri())
+
+
+async def test_a_run_answers_every_row_in_its_order_and_keeps_why_others_were_refused(
+    store: Store, tmp_path: Path
+) -> None:
+    """Of 1,000 rows two cannot be answered; all are in the result, in order, and nothing else is left in the store."""
+    digest = put_model(store, picky_model())
+    values = [number % 4 for number in range(1000)]
+    values[17], values[503] = 99, -99
+    put_table(store, tmp_path, numbers(values), files=3)
+    told = Told()
+    await BatchPod(task(store, digest, PICKY), 0, told, [OwnWorker], clock).run()
+    rows = rows_of(store)
+    assert [row["id"] for row in rows] == list(range(1000))
+    assert [row["y"] for row in rows] == [None if value in {99, -99} else 10.0 + value for value in values]
+    assert [row["id"] for row in rows if row["error"] is not None] == [17, 503]
+    assert "index" in rows[17]["error"].lower() or "bounds" in rows[17]["error"].lower()
+    (result,) = told.results
+    assert (result.succeeded, result.rows, result.failed_rows, result.version) == (True, 1000, 2, 1)
+    (report,) = told.reports
+    assert report.model is not None
+    assert report.model.digest == digest
+    assert [(each.name, each.version) for each in report.inputs] == [("in", 1)]
+    assert told.shards[-1].rows_done == told.shards[-1].rows_total == 1000
+    assert store.list("runs") == []
+    assert Table(store, "ns", "out").history()[0].run == "nightly-1"
+
+
+async def test_what_is_known_of_the_inputs_columns_goes_with_them(store: Store, tmp_path: Path) -> None:
+    """Personal data is marked in the output too, and its values are in no profile; all else is profiled as loads are."""
+    put_table(store, tmp_path, numbers([1, 2, 3, 3]))
+    digest = put_model(store, picky_model())
+    known = [{"name": "id", "type": "int64", "personal": "identifier", "tags": ["gdpr"]}]
+    for run, rows in (("first", 4), ("second", 8)):
+        told = Told()
+        of = task(
+            store, digest, PICKY, run=run, known=known, output={"dataset": "out", "mode": "append", "keep": ["id"]}
+        )
+        await BatchPod(of, 0, told, [OwnWorker], clock).run()
+        (report,) = told.reports
+        assert [(each.name, each.personal, each.tags) for each in report.columns] == [
+            ("id", "identifier", ["gdpr"]), ("y", None, []), ("error", None, []),
+        ]  # fmt: skip
+        assert (report.rows, report.rows_added) == (rows, 4)
+        profile = Table(store, "ns", "out").at().attachment["profile"]
+        assert profile["rows"] == rows
+        assert profile["columns"]["y"]["max"] == 13.0
+        assert "max" not in profile["columns"]["id"]
+        assert profile["columns"]["error"]["nulls"] == rows

@@ -1,0 +1,42 @@
+"""Pods that bring views online, one after the other, forked from a process that has imported everything already.
+
+Each line of standard input is `{"task": …, "killAfterS": 0.02}`; the child runs the task and is sent SIGKILL after that
+time, if it still lives. Each line of standard output is its exit status, negative where a signal ended it.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+
+from mizzen.data.features.jobs.materialise import run
+from mizzen.data.features.jobs.task import MaterialiseTask
+from mizzen.data.features.online import materialise
+
+materialise.STEP_ROWS = 40  # many steps, so that there is much to be killed in
+
+
+def child(task: MaterialiseTask, now: datetime) -> int:
+    try:
+        run(task, lambda report: None, lambda: now)
+    except BaseException as error:  # noqa: BLE001 - the child's end
+        print(repr(error), file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+for line in sys.stdin:
+    order = json.loads(line)
+    task, now = MaterialiseTask.model_validate(order["task"]), datetime.fromisoformat(order["now"]).astimezone(UTC)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(child(task, now))
+    timer = threading.Timer(order["killAfterS"], os.kill, (pid, signal.SIGKILL))
+    timer.start()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: the id stays its own until the timer is off
+    timer.cancel()
+    timer.join()
+    _, status = os.waitpid(pid, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
