@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from mizzen.training import Context, TrainedModel
 
 LAST_TRAINING_MONTH, HOLDOUT_MONTH = 9, 10
-DEFAULTS = {"rounds": 200, "learning_rate": 0.05, "num_leaves": 31}
+DEFAULTS = {"rounds": 200, "learning_rate": 0.05, "num_leaves": 63}
 
 
 def fit(ctx: Context) -> TrainedModel:

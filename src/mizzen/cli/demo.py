@@ -208,13 +208,17 @@ async def _table(client: Client, measured: dict[str, Any], seconds: float) -> Re
         ("requests", f"{measured['requests']:,} at {measured['requests_per_s']:,.0f}/s"),
         (
             "pushed between requests",
-            f"{measured['pushed']:,} events into {len(training.spec.features.views)} feature views",
+            f"{measured['pushed']:,} events into {_views(training)} feature views",
         ),
         ("errors", measured["errors"]),
         ("latency p50 / p99", f"{measured['latency_ms_p50']:.2f} ms / {measured['latency_ms_p99']:.2f} ms"),
         ("time in all", f"{seconds:.1f} s"),
     ]
     return Replay(rows, int(measured["errors"]))
+
+
+def _views(training: TrainingJob) -> int:
+    return 0 if training.spec.features is None else len(training.spec.features.views)
 
 
 def _training_set(training: TrainingJob) -> str:
