@@ -66,7 +66,7 @@ async def test_a_stream_that_finds_no_worker_is_told_at_once_too() -> None:
     """It waits elsewhere than in the queue."""
     async with reporting() as (stage, controller):
         await asyncio.sleep(0.25)
-        stage.call(1.0, path="/v2/models/m/generate")
+        stage.call(path="/v2/models/m/generate", body=b'{"x": 1.0}')
         await turn()
         await turn()
         assert [at for at, _ in controller.heard] == [0, 0.25]
