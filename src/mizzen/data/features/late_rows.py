@@ -118,6 +118,11 @@ def _of_events_alone(definition: Definition) -> Definition:
     )
 
 
+def keys_of(used: ViewUse) -> dict[str, str]:
+    """The columns of a training set's rows that hold a view's keys, by the keys' names."""
+    return {key.name: used.keys.get(key.name, key.name) for key in _definition(used).keys}
+
+
 def _definition(used: ViewUse) -> Definition:
     view = FeatureView.model_validate(used.view)
     made = definition_of(
