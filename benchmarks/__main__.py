@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
-NAMES = ("startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "elasticity")
+NAMES = ("startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "backfills", "elasticity")
 LONG = ("serving.soak",)
 """With a command of their own, and shown with the others."""
 INTRODUCTION = (
