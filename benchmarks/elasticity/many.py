@@ -39,14 +39,14 @@ async def _rows() -> list[dict[str, Any]]:
 
 
 async def _register(found: Machine) -> None:
-    """A few at a time, and until no worker is left."""
+    """A few at a time, until each has worked and no worker is left."""
     waiting = [f"many-{number}" for number in range(ENDPOINTS)]
     started: set[str] = set()
     async with asyncio.timeout(LIMIT_S + 2.0 * ENDPOINTS):
         while True:
             every = await found.client.list(InferenceEndpoint, "default")
-            busy = {one.name for one in every if not _is_idle(one)} | (started - {one.name for one in every})
-            if not waiting and not busy:
+            busy = started - {one.name for one in every if _is_ready(one)}
+            if not waiting and not busy and all(_is_idle(one) for one in every):
                 return
             for name in waiting[: max(0, AT_ONCE - len(busy))]:
                 await found.client.create(endpoint(name, "bench:1", cpu="10m", **SCALING))
@@ -55,9 +55,13 @@ async def _register(found: Machine) -> None:
             await asyncio.sleep(0.2)
 
 
-def _is_idle(one: InferenceEndpoint) -> bool:
+def _is_ready(one: InferenceEndpoint) -> bool:
     ready = condition_named(one.status.conditions, "Ready")
-    return ready is not None and ready.status == "True" and one.status.replicas == 0 and not one.status.workers
+    return ready is not None and ready.status == "True"
+
+
+def _is_idle(one: InferenceEndpoint) -> bool:
+    return _is_ready(one) and one.status.replicas == 0 and not one.status.workers
 
 
 async def _restart(found: Machine, name: str) -> tuple[float, float]:

@@ -1,6 +1,8 @@
 """From zero to many and back, under load: no request is lost, and a burst to zero starts one worker."""
 
 import json
+import os
+import signal
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -161,3 +163,65 @@ def test_idle_endpoints_give_way_to_those_that_need_a_worker_and_pinned_ones_nev
     finally:
         for name in names:
             serving.kubectl("delete", f"ie/{name}", "--ignore-not-found")
+
+
+@pytest.fixture
+def twin(serving: Machine) -> Iterator[Machine]:
+    """An endpoint of a model with two versions, of which the one that is replaced is kept warm."""
+    path = next((serving.home / "store" / "models").rglob("*.onnx"))
+    for _ in range(2):
+        serving.mizzen("models", "register", "twin", str(path))
+    one = {**ENDPOINT, "metadata": {"name": "twin"}}
+    one["spec"] = {**ENDPOINT["spec"], "model": "twin:1", "scaling": {}, "rollout": {"keepPrevious": "1h"}}
+    serving.kubectl("apply", "-f", "-", text=json.dumps(one))
+    serving.mizzen("wait", "ie/twin", "--timeout", "60s")
+    yield serving
+    serving.kubectl("delete", "ie/twin")
+
+
+def swap_to(machine: Machine, version: int) -> None:
+    machine.kubectl("patch", "ie/twin", "--type=merge", "-p", json.dumps({"spec": {"model": f"twin:{version}"}}))
+    expect_serving(machine, version)
+
+
+def expect_serving(machine: Machine, version: int) -> None:
+    machine.kubectl("wait", "ie/twin", f"--for=jsonpath={{.status.serving}}=twin:{version}", "--timeout=60s")
+
+
+def worker_of(machine: Machine, version: int) -> str:
+    """The Pod of the version's only worker."""
+    (pod,) = machine.kubectl(
+        "get", "pods", "-l", f"mizzen.dev/endpoint=twin,mizzen.dev/version={version}", "-o", "name"
+    ).split()
+    return pod
+
+
+def kill_worker(machine: Machine, pod: str) -> None:
+    """The container's process, once it is ready again."""
+    machine.kubectl("wait", pod, "--for=condition=Ready", "--timeout=60s")
+    uid = machine.kubectl("get", pod, "-o", "jsonpath={.metadata.uid}")
+    attempts = (machine.home / "node" / "pods" / uid / "containers" / "worker").iterdir()
+    newest = max(attempts, key=lambda path: int(path.name))
+    (pid,) = [line[4:].strip() for line in (newest / "running").read_text().splitlines() if line.startswith("pid=")]
+    os.kill(int(pid), signal.SIGKILL)
+    machine.kubectl("wait", pod, "--for=condition=Ready=False", "--timeout=60s")
+
+
+def test_the_way_back_is_a_switch_and_a_version_that_keeps_dying_takes_it_by_itself(twin: Machine) -> None:
+    first = worker_of(twin, 1)
+    swap_to(twin, 2)
+    assert twin.get("ie/twin")["status"]["previous"]["version"] == 1
+    swap_to(twin, 1)
+    assert worker_of(twin, 1) == first, "it was there all the while"
+    swap_to(twin, 2)
+    second = worker_of(twin, 2)
+    for _ in range(2):
+        kill_worker(twin, second)
+    expect_serving(twin, 1)
+    assert worker_of(twin, 1) == first
+    twin.kubectl("wait", "ie/twin", "--for=condition=Ready=False", "--timeout=60s")
+    message = twin.condition("ie/twin")["message"]
+    assert message.startswith(
+        "version 2 did not come up: its workers came up and died 2 times: Killed: killed by SIGKILL"
+    )
+    assert "twin:1 stays served; next try at " in message

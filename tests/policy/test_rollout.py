@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mizzen.kinds.serve import Traffic
-from mizzen.policy.rollout import CRASHES_MAX, RETRY_S_FIRST, Plan, Version, Workers, decide
+from mizzen.kinds.serve import Previous, Traffic
+from mizzen.policy.rollout import CRASHES_MAX, CRASHES_MAX_SERVING, RETRY_S_FIRST, Plan, Version, Workers, decide
 
 T0, T1 = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 ONE = Version("churn-1", "churn", 1, "sha256:" + "1" * 64)
@@ -75,7 +75,7 @@ def test_the_same_version_needs_no_candidate() -> None:
     assert plan(target=ONE) == Plan(ONE, None, (ONE,))
 
 
-WARM_ONE = SERVING_ONE.model_copy(update={"percent": 0})
+WARM_ONE = Previous(**SERVING_ONE.model_dump(exclude={"percent"}), percent=0, since=T0)
 SERVING_TWO = Traffic(model_version="churn-2", model="churn", version=2, digest=TWO.digest, percent=100)
 
 
@@ -107,6 +107,21 @@ def test_a_third_version_starts_while_the_first_is_still_warm_and_takes_its_plac
     ready = {**workers, "churn-3": Workers(2, 2)}
     switched = plan(three, SERVING_TWO, workers=ready, previous_left_s=30.0, warm=WARM_ONE, keeps_previous=True)
     assert (switched.traffic, switched.deployments, switched.previous) == (three, (three, TWO), TWO)
+
+
+def test_a_version_that_comes_up_and_dies_again_and_again_loses_the_traffic_to_what_is_warm() -> None:
+    """Restarts from before it took over do not count, nor does it matter how ready it is just now."""
+    warm = WARM_ONE.model_copy(update={"restarts": 5, "attempts": 3})
+    calm = {"churn-2": Workers(2, 2, restarts=5 + CRASHES_MAX_SERVING - 1), "churn-1": Workers(2, 2)}
+    assert plan(TWO, SERVING_TWO, workers=calm, previous_left_s=9.0, warm=warm, keeps_previous=True).traffic == TWO
+    dying = {**calm, "churn-2": Workers(2, 2, restarts=5 + CRASHES_MAX_SERVING, trouble="SIGSEGV", troubled_on=("a",))}
+    back = plan(TWO, SERVING_TWO, workers=dying, previous_left_s=9.0, warm=warm, keeps_previous=True)
+    assert (back.traffic, back.deployments, back.previous, back.gave_up) == (ONE, (ONE,), None, True)
+    assert back.candidate is not None
+    assert (back.candidate.phase, back.candidate.attempts, back.candidate.failed_on) == ("Failed", 3, ["a"])
+    assert back.candidate.message == "its workers came up and died 2 times: SIGSEGV"
+    assert back.look_again_s == 4 * RETRY_S_FIRST, "and is left alone as long as one that failed so often"
+    assert plan(TWO, SERVING_TWO, workers=dying).traffic == TWO, "where nothing is kept there is no way back"
 
 
 def test_where_it_failed_is_remembered_for_the_next_try() -> None:

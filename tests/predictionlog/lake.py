@@ -1,4 +1,4 @@
-"""An S3 server that can be away: it answers 503 until it is told to work, and then as moto does."""
+"""An S3 server that can be away (it answers 503), or slow beyond measure (it does not answer), and else is moto's."""
 
 import http.client
 import threading
@@ -25,6 +25,11 @@ class Lake:
             aws_secret_access_key="test",
         ).create_bucket(Bucket="lake")  # fmt: skip
         self.shut = threading.Event()
+        self.moves = threading.Event()
+        """Cleared: whoever asks waits until it is set again."""
+        self.moves.set()
+        self.waited_for = threading.Event()
+        """Set when someone waits."""
         self.refused = threading.Event()
         """Set when someone found the door shut."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -35,6 +40,7 @@ class Lake:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.moves.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -52,6 +58,9 @@ class Lake:
 
             def _any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                if not lake.moves.is_set():
+                    lake.waited_for.set()
+                    lake.moves.wait()
                 if lake.shut.is_set():
                     lake.refused.set()
                     self._answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")

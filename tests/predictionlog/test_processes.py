@@ -131,6 +131,40 @@ def test_a_lake_that_is_away_costs_records_and_no_request_and_the_counter_tells_
     assert lost > 100
 
 
+def test_a_lake_that_is_slow_and_then_full_holds_up_no_request(stack, rings):
+    """First the store does not answer at all, then it answers that it takes no more. Requests are answered meanwhile, each
+    as before: had one waited for the store, none would have come. What is lost, and nothing else, is counted.
+    """
+    start(stack, rings, processes=1, buffer_bytes=1 << 16)
+    with Lake() as lake:
+        process = writer(
+            stack, rings, "s3://lake/p", "--segment-bytes", "20000", "--spool-bytes", "60000", **lake.environment
+        )
+        with Load(stack, clients=4) as load:
+            load.after(100)
+            eventually(lambda: written(rings)["committed"] > 0, "the lake is well")
+            lake.moves.clear()
+            assert lake.waited_for.wait(30)
+            load.after(300)
+            lake.shut.set()
+            lake.moves.set()
+            assert lake.refused.wait(30)
+            eventually(lambda: lost(stack) > 100, "full: spool and ring too")
+            load.after(300)
+        assert load.wrong == []
+        asked, missing = len(load.answers), lost(stack)
+        lake.shut.clear()
+        eventually(lambda: written(rings)["committed"] == asked - missing, "what was not lost arrives, and no more")
+        assert lost(stack) == missing
+        stack.gateway.end()
+        process.end()
+
+
+def lost(stack) -> int:
+    """What the counter in the metrics says."""
+    return int(stack.metrics().get('mizzen_gateway_log_lost_total{namespace="default",endpoint="m"}', 0))
+
+
 def test_a_full_disk_under_spool_and_table_costs_no_request(stack, rings):
     """Spool and store are on a disk of 300 KB. What is lost is counted; nothing is torn."""
     disk = stack.root / "disk"

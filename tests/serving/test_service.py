@@ -358,7 +358,7 @@ async def test_a_replaced_version_whose_worker_is_going_still_answers_what_it_ha
     new.answer()
     assert (waiting.reply.values, waiting.reply.json["model_version"]) == ([4.0], "2")
     old.die()
-    assert list(stage.gateway.services["default", "m"]._served) == [version(2).digest]
+    assert list(stage.gateway.services["default", "m"]._traffic.served) == [version(2).digest]
 
 
 async def test_what_a_replaced_versions_last_worker_had_goes_to_the_successor(stage):

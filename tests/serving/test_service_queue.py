@@ -219,7 +219,7 @@ async def test_an_answer_that_comes_after_the_deadline_is_no_answer(looptime):
     call = stage.call(5.0, request_timeout_ms="20")
     await turn()
     service = stage.gateway.services["default", "m"]
-    service._timer.cancel()  # an event loop that is late
+    service._dispatch._timer.cancel()  # an event loop that is late
     await asyncio.sleep(0.03)
     link.answer()
     assert call.reply.status == 504

@@ -152,9 +152,9 @@ class WorkerOptions(Wire):
 class Rollout(Wire):
     """How a new version takes over: when it has as many workers ready as the one it replaces."""
 
-    keep_previous: Duration = "0s"
+    keep_previous: Duration = "30s"
     """How long the version that was replaced is kept warm, with as many workers as its successor: going back to it
-    takes no start. Of an endpoint of one model."""
+    takes no start, and happens by itself where its successor's workers come up and die. Of an endpoint of one model."""
 
 
 class InferenceEndpointSpec(Wire):
@@ -238,6 +238,10 @@ class Previous(Traffic):
 
     since: Timestamp
     """Since when it gets none."""
+    attempts: int = 1
+    """How often its successor was brought up."""
+    restarts: int = 0
+    """Of its successor's workers, before they got the traffic."""
 
 
 class StartTimes(Wire):

@@ -6,7 +6,8 @@ It is tried anew when the endpoint is changed, and by itself after ever longer w
 the machine.
 
 The version that had the traffic before can be kept warm for a while (`keepPrevious`), with as many workers as the one
-that has it now: a way back is then a switch and not a start.
+that has it now: a way back is then a switch and not a start. While it is, a successor whose workers become ready and
+die again and again loses the traffic to it by itself, and is given up like one that never came up.
 """
 
 import math
@@ -15,8 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mizzen.kinds.build import ModelFormat
-from mizzen.kinds.serve import Candidate, Traffic
+from mizzen.kinds.serve import Candidate, Previous, Traffic
 
+CRASHES_MAX_SERVING = 2
+"""Restarts of a version's worker since it got the traffic after which its predecessor gets it back."""
 CRASHES_MAX = 3
 """Restarts of a candidate's worker after which it is given up before its time."""
 FAILED_ON_MAX = 10
@@ -79,7 +82,7 @@ def decide(
     start_timeout_s: float,
     spec_changed: bool,
     now: str,
-    previous: Traffic | None = None,
+    previous: Previous | None = None,
     previous_left_s: float = 0.0,
     keeps_previous: bool = False,
 ) -> Plan:
@@ -95,7 +98,15 @@ def decide(
     warm = version_of(previous) if previous is not None and previous_left_s > 0 else None
     if warm is not None and warm == target and warm.name in workers:
         # It was up before: what counts against it is the time since it was asked for again.
-        workers = {**workers, warm.name: replace(workers[warm.name], age_s=candidate_age_s)}
+        workers = {**workers, warm.name: replace(workers[warm.name], age_s=candidate_age_s, restarts=0)}
+    seen = workers.get(serving.name) if serving is not None else None
+    if warm is not None and previous is not None and target is not None and target == serving and seen is not None:
+        crashed = seen.restarts - previous.restarts
+        if crashed >= CRASHES_MAX_SERVING:
+            why = f"its workers came up and died {crashed} times" + (f": {seen.trouble}" if seen.trouble else "")
+            attempts = previous.attempts
+            given_up = _candidate(target, "Failed", now, why, attempts, seen.troubled_on)
+            return Plan(warm, given_up, (warm,), gave_up=True, look_again_s=retry_after_s(attempts))
     plan = _decide(
         serving, kept, target, candidate, candidate_age_s, workers, replicas, start_timeout_s, spec_changed, now
     )

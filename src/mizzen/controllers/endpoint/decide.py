@@ -105,7 +105,7 @@ def decide(
         keeps_previous=kept_s > 0,
     )
     status.candidate, status.graph = plan.candidate, None
-    status.previous = _previous(endpoint, plan, now)
+    status.previous = _previous(endpoint, plan, workers, now)
     status.last_start = _last_start(status, seen)
     status.workers = list(seen)
     if isinstance(target, Version):
@@ -125,13 +125,16 @@ def _last_start(before: InferenceEndpointStatus, seen: Sequence[WorkerStatus]) -
     return fresh[-1] if fresh else before.last_start
 
 
-def _previous(endpoint: InferenceEndpoint, plan: Plan, now: str) -> Previous | None:
+def _previous(endpoint: InferenceEndpoint, plan: Plan, workers: Mapping[str, Workers], now: str) -> Previous | None:
     """What is kept warm from now on."""
     if plan.previous is None:
         return None
     if plan.switched and endpoint.status.traffic:
         lost = endpoint.status.traffic[0].model_dump(exclude={"percent"})
-        return Previous(**lost, percent=0, since=now)
+        candidate, taking = endpoint.status.candidate, workers.get(plan.traffic.name) if plan.traffic else None
+        attempts = candidate.attempts if candidate is not None else 1
+        restarts = taking.restarts if taking is not None else 0
+        return Previous(**lost, percent=0, since=now, attempts=attempts, restarts=restarts)
     return endpoint.status.previous
 
 

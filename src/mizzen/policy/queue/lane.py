@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
+from mizzen.policy.queue.commands import LaneStatistics
 from mizzen.policy.queue.fairness import STALE_MIN, Band, Flow, Group, Line
 from mizzen.policy.queue.forecast import Forecast
 from mizzen.policy.queue.forming import Forming, Late
@@ -363,3 +364,19 @@ class Lane:
         for worker in self.workers.values():
             for batch in worker.running:
                 yield from batch.live()
+
+
+def lane_statistics(lane: Lane) -> LaneStatistics:
+    """How a lane stands, and what was learned of it."""
+    durations = lane.forecast.durations
+    target_s = lane.rules.latency_target_s
+    return LaneStatistics(
+        lane=lane.key,
+        rows_waiting=lane.rows,
+        workers=len(lane.workers),
+        fixed_s=durations.fixed_s,
+        cost_s=durations.cost_s,
+        spread=durations.spread,
+        batch_cost_max=float("inf") if target_s is None else durations.cost_max(target_s / 2),
+        drain_per_s=lane.forecast.per_s(len(lane.workers), durations.largest),
+    )

@@ -2,20 +2,10 @@
 
 from collections.abc import Hashable
 
-from mizzen.policy.queue.commands import (
-    Command,
-    Expired,
-    Failed,
-    GiveUp,
-    LaneStatistics,
-    QueueStatistics,
-    Reason,
-    Refused,
-)
-from mizzen.policy.queue.fairness import Flow
-from mizzen.policy.queue.forecast import HEADROOM
+from mizzen.policy.queue.commands import Command, Expired, Failed, GiveUp, QueueStatistics, Reason, Refused
+from mizzen.policy.queue.entitlement import least_entitled, too_late
 from mizzen.policy.queue.forming import Late
-from mizzen.policy.queue.lane import Lane, Worker
+from mizzen.policy.queue.lane import Lane, Worker, lane_statistics
 from mizzen.policy.queue.request import GONE, RUNNING, WAITING, Batch, Request
 from mizzen.policy.queue.rules import BACKGROUND, Rules
 
@@ -84,7 +74,7 @@ class Queue:
         request.arrival = self._arrivals
         if found.count or not found.idle or len(lanes) > 1:
             if not found.forecast.enough_time(found.cost + request.cost, request.deadline_s - now):
-                refused = self._refusal(request, found, now)
+                refused = too_late(request, found, now)
                 if refused is not None:
                     return [refused]
             rows, size = (found.rows, found.size) if len(lanes) == 1 else (self.rows_waiting, self.bytes_waiting)
@@ -295,7 +285,7 @@ class Queue:
             requests_running=sum(len(batch.requests) for worker in workers for batch in worker.running),
             credits=sum(worker.credits for worker in workers),
             pushed_out=self._pushed_out,
-            lanes=tuple(_lane_statistics(lane) for lane in self._lanes.values()),
+            lanes=tuple(lane_statistics(lane) for lane in self._lanes.values()),
         )
 
     # Inside: what comes
@@ -315,24 +305,13 @@ class Queue:
             for part in request.parts:
                 lane.add(part, now)
 
-    def _refusal(self, request: Request, lane: Lane, now: float) -> Refused | None:
-        """Whether what is before it takes longer than it has."""
-        left_s = request.deadline_s - now
-        answer_s = lane.answer_s(request, now)
-        if answer_s is None or answer_s <= HEADROOM * left_s:
-            return None
-        return Refused(request, Reason.TOO_LATE, answer_s - HEADROOM * left_s)
-
     def _make_room(self, request: Request, lane: Lane, now: float) -> list[Refused]:
-        """The queue is full: who is least entitled to a place gives it up, which may be the request itself.
-
-        That is the lowest priority; there, the tenant that has most waiting for its weight; of that, its last request.
-        """
+        """The queue is full: who is least entitled to a place gives it up, which may be the request itself."""
         retry_after_s = self.retry_after_s(request, lane.key, now)
         rules, refused = self._rules, list[Refused]()
         rows, size = self.rows_waiting + request.rows, self.bytes_waiting + request.size
         while rows > rules.rows_max or size > rules.bytes_max:
-            victim = self._least_entitled(request, lane)
+            victim = least_entitled(request, lane)
             if victim is None:
                 break
             before_rows, before_size = lane.rows, lane.size
@@ -347,25 +326,6 @@ class Queue:
         else:
             self._enter(request, lane, now)
         return refused
-
-    def _least_entitled(self, request: Request, lane: Lane) -> Request | None:
-        """Who is to make room; `None`: nobody who waits is less entitled than who comes."""
-        lowest = lane.least_urgent()
-        band = lane.band(lowest) if lowest else None
-        if band is None or lowest < request.priority:
-            return None
-        largest: Flow | None = max(
-            (flow for flow in band.flows.values() if flow.count), key=lambda flow: flow.cost / flow.weight, default=None
-        )
-        if largest is None:
-            return None
-        if lowest == request.priority:
-            own = band.flows.get(request.tenant)
-            cost = request.cost + (own.cost if own is not None else 0)
-            weight = self._rules.weights.get(request.tenant, 1.0)
-            if own is largest or cost / weight > (largest.cost - request.cost) / largest.weight:
-                return None
-        return lane.last_of(largest)
 
     # Inside: what goes
 
@@ -422,18 +382,3 @@ class Queue:
         self._batches_running -= 1
         lane.place(batch.worker)
         return lane, batch.close()
-
-
-def _lane_statistics(lane: Lane) -> LaneStatistics:
-    durations = lane.forecast.durations
-    target_s = lane.rules.latency_target_s
-    return LaneStatistics(
-        lane=lane.key,
-        rows_waiting=lane.rows,
-        workers=len(lane.workers),
-        fixed_s=durations.fixed_s,
-        cost_s=durations.cost_s,
-        spread=durations.spread,
-        batch_cost_max=float("inf") if target_s is None else durations.cost_max(target_s / 2),
-        drain_per_s=lane.forecast.per_s(len(lane.workers), durations.largest),
-    )

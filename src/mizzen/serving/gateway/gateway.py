@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from mizzen.serving.gateway import openapi, pages
+from mizzen.serving.gateway import pages, rest
 from mizzen.serving.gateway.cache.responses import Tiers
 from mizzen.serving.gateway.directory import ApiKey, Endpoint, EndpointKey, View, Worker
 from mizzen.serving.gateway.errors import HttpError
@@ -181,7 +181,7 @@ class Gateway:
     def _turned_away(self, verdict: Verdict, message: str) -> HttpError:
         """What a caller is told who may not; `message` to those whose key is good for something else."""
         if not self.synced_once.is_set():
-            return _not_synced()
+            return rest.not_synced()
         if verdict is Verdict.NO_KEY:
             shown = "expected an API key, as Authorization: Bearer KEY or X-API-Key: KEY"
             return HttpError(401, shown, "unauthenticated")
@@ -192,7 +192,7 @@ class Gateway:
     def _not_found(self, endpoint: EndpointKey) -> HttpError:
         """That something is not there can be said only once everything that is there was told."""
         if not self.synced_once.is_set():
-            return _not_synced()
+            return rest.not_synced()
         return HttpError(404, f"no endpoint {endpoint[1]} in namespace {endpoint[0]}", "not_found")
 
     def _other(self, method: str, path: str, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange | None:
@@ -204,12 +204,7 @@ class Gateway:
             )  # fmt: skip
         if asked.what in FEATURES:
             return self._vectors(asked, headers, body, reply)
-        if asked.model is None:
-            answer = self._of_server(asked, headers, body)
-        else:
-            service, _ = self.admitted((asked.namespace, asked.model), headers)
-            answer = self._of_model(asked, service, body)
-        reply.response_bytes(200, JSON_HEADERS, _encode(answer))
+        reply.response_bytes(200, JSON_HEADERS, _encode(rest.answer(self, asked, headers, body)))
         return None
 
     def _vectors(self, asked: Asked, headers: HeaderMap, body: bytes, reply: Reply) -> Exchange | None:
@@ -231,46 +226,6 @@ class Gateway:
     def _declared(self, key: EndpointKey) -> Endpoint | None:
         service = self.services.get(key)
         return service.endpoint if service is not None else None
-
-    def _of_server(self, asked: Asked, headers: HeaderMap, body: bytes) -> object:
-        match asked.what:
-            case "health/live":
-                return {"live": True}
-            case "health/ready":
-                if not self.synced_once.is_set():
-                    raise _not_synced()
-                return {"ready": True}
-            case "models":
-                return pages.listing(self.visible(asked.namespace, headers))
-            case "models/stats":
-                return pages.statistics(self.visible(asked.namespace, headers), self.totals, None)
-            case "repository/index":
-                return pages.index(self.visible(asked.namespace, headers), ready_only=pages.asks_for_ready(body))
-            case "trace/setting":
-                return pages.trace_settings(self.tracing, pages.settings_in(body))
-            case _:
-                return pages.server()
-
-    def _of_model(self, asked: Asked, service: Service, body: bytes) -> object:
-        name, number = service.endpoint.name, asked.version
-        match asked.what:
-            case "ready":
-                if not pages.is_ready(service, number):
-                    raise HttpError(503, f"{name}: no worker is ready", "not_ready")
-                return {"name": name, "ready": True}
-            case "infer" | "predict" | "generate" | "generate_stream":
-                pages.check_version(service, number)
-                raise HttpError(503, "the gateway has not yet heard of that version", "not_ready")
-            case "config":
-                return pages.configuration(service, number)
-            case "stats":
-                return pages.statistics([service], self.totals, number)
-            case "trace/setting":
-                return pages.trace_settings(self.tracing, pages.settings_in(body))
-            case "openapi.json":
-                return openapi.document(service, number)
-            case _:
-                return pages.model(service, number)
 
     def visible(self, namespace: str, headers: HeaderMap) -> list[Service]:
         """The endpoints of a namespace that the caller may call, by name."""
@@ -403,8 +358,3 @@ class Gateway:
 def _graphs() -> Any:
     """Loaded when the first graph is declared: it needs numpy, which a gateway without graphs can do without."""
     return importlib.import_module("mizzen.serving.gateway.graph.service")
-
-
-def _not_synced() -> HttpError:
-    message = "the gateway has not yet heard which endpoints and keys there are"
-    return HttpError(503, message, "not_ready", retry_after_s=1.0)

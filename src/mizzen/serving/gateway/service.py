@@ -1,33 +1,24 @@
-"""One endpoint's live state in this process: the shell around its queue.
+"""One endpoint's live state in this process: what its requests meet up to the queue, and what the directory says.
 
-Events come from three sides, all on the event loop: exchanges from clients (`accept`, `leave`), workers through their
-links, and the directory (`update`, `add_worker`, …). Each is told to the queue (`mizzen.policy.queue`), and what it
-commands is done: batches are sent, answers taken apart and encoded, refusals and expiries answered. There is one timer,
-at the earliest deadline, and no task.
+Events come from two sides, both on the event loop: exchanges from clients (`accept`, `leave`), and the directory
+(`update`, `add_worker`, …). From the queue on requests are `dispatch`'s.
 
 The stations of an exchange, each in one place: `accept` (version, decoding), the look-up of features where it has any,
-`onward`, `enqueue` (a decoded request waits; what answers without a worker stands before it), `_send`, `_deliver`, and
-its end (`ends`).
-
-Requests that came in one turn of the event loop are assigned together at its end, so that what came at once is one
-batch.
+`onward`, `enqueue` (a decoded request waits; what answers without a worker stands before it), and its end (`ends`).
 
 A request waits outside the queue (`parked`) while it is not known what the model takes: no version gets traffic yet, or
 its signature is to be told by its first worker.
 """
 
-import asyncio
 import dataclasses
-import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import cast
 
-from mizzen.policy.queue import Batch, Command, Expired, Failed, GiveUp, Queue, QueueStatistics, Request
-from mizzen.serving.frames import ErrorCode, Failure, Frame, FrameError, Hello, Result
+from mizzen.policy.queue import QueueStatistics
 from mizzen.serving.gateway.cache.responses import ResponseCache, Tiers
 from mizzen.serving.gateway.directory import Endpoint, Version, Worker
-from mizzen.serving.gateway.ends import Ends, expired, failed, refused
+from mizzen.serving.gateway.dispatch import Dispatch
+from mizzen.serving.gateway.ends import Ends, expired
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.features.binding import Binding
@@ -36,16 +27,11 @@ from mizzen.serving.gateway.link import Link, Owner
 from mizzen.serving.gateway.measures import Measures
 from mizzen.serving.gateway.parking import Parking
 from mizzen.serving.gateway.recorder import Recorder
-from mizzen.serving.gateway.served import Served, joined
-from mizzen.serving.gateway.split import Split
+from mizzen.serving.gateway.served import Served
 from mizzen.serving.gateway.streams import Streams
 from mizzen.serving.gateway.traffic import Traffic
 from mizzen.serving.oip import BadRequestError
-from mizzen.serving.tensors import BadTensorError, Signature, Tensor
-
-log = logging.getLogger("mizzen.gateway")
-TIMER_S_MIN = 0.001
-"""Deadlines closer than this are looked at together."""
+from mizzen.serving.tensors import Signature, Tensor
 
 
 class Service:
@@ -69,17 +55,12 @@ class Service:
         self._tiers = tiers if tiers is not None else Tiers(clock)
         self._clock = clock
         self._connect = connect
-        self._loop = asyncio.get_running_loop()
-        self._queue = Queue(endpoint.rules)
         self._features = Binding(self)
         self._traffic = Traffic(endpoint, measures, chance, self._features)
-        self._served = self._traffic.served
-        self._ends = Ends(endpoint.name, measures, self._served.get, recorder)
-        self._links: dict[str, Link] = {}
+        served = self._traffic.served
+        self._ends = Ends(endpoint.name, measures, served.get, recorder)
+        self._dispatch = Dispatch(self, endpoint.rules, clock, measures, self._ends, served, connect)
         self._parked = Parking()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at_s = float("inf")
-        self._assigning = False
         self.by_unit = False
         """Whether it matters whom a request is for: where it is logged, goes through a graph, or versions share."""
         self.on_starved: Callable[[Service], None] | None = None
@@ -109,7 +90,7 @@ class Service:
         if decoded.timeout_us:
             exchange.deadline_s = min(exchange.deadline_s, exchange.came_s + decoded.timeout_us / 1e6)
         if served.features is not None:
-            self._expect_room(decoded.rows)
+            self._dispatch.expect_room(decoded.rows)
             served.features.take(exchange, served)
         else:
             self.onward(exchange, served)
@@ -127,35 +108,7 @@ class Service:
 
     def enqueue(self, exchange: Exchange, served: Served) -> None:
         """The decoded request waits for a worker of that version. Raises `HttpError` where there is no place for it."""
-        decoded = exchange.decoded
-        assert decoded is not None, "what is queued is decoded"
-        queue = self._queue
-        self._expect_room(decoded.rows)
-        size = 0
-        for tensor in decoded.inputs:
-            size += len(tensor.data)
-        ticket = Request(
-            decoded.rows, exchange.deadline_s, served.group(decoded), exchange, size=size, by_size=served.by_size,
-            tenant=exchange.tenant, priority=decoded.priority, alone=not served.batchable,
-        )  # fmt: skip
-        refusals = queue.offer(ticket, served.digest, self._clock())
-        if refusals:
-            for refusal in refusals:
-                error = refused(refusal.request.payload, refusal, queue.rules, queue.rows_waiting, queue.bytes_waiting)
-                if refusal.request is ticket:
-                    raise error
-                self._ends.refuse(refusal.request.payload, error)
-        exchange.ticket = ticket
-        if ticket.parts is not None:
-            exchange.split = Split(ticket.parts, decoded.inputs)
-        self._wake_at(exchange.deadline_s)
-        self._assign_soon()
-
-    def _expect_room(self, rows: int) -> None:
-        """Raises `HttpError` where so many rows never have a place."""
-        most = self._queue.rules.rows_max
-        if rows > most:
-            raise HttpError(413, f"inputs: expected at most {most} rows, got {rows}", "too_large")
+        self._dispatch.enqueue(exchange, served)
 
     def leave(self, exchange: Exchange) -> None:
         """The client has gone: nobody waits for that answer any more."""
@@ -164,7 +117,7 @@ class Service:
         ticket = exchange.ticket
         self._ends.leave(exchange)
         if ticket is not None:
-            self._perform(self._queue.cancel(ticket))
+            self._dispatch.cancel(ticket)
 
     @property
     def versions(self) -> list[Version]:
@@ -189,7 +142,7 @@ class Service:
     @property
     def ready_versions(self) -> list[Version]:
         """The versions that get traffic and have a worker."""
-        return [served.version for served in self._traffic.current if self._queue.workers(served.digest)]
+        return [served.version for served in self._traffic.current if self._dispatch.queue.workers(served.digest)]
 
     def signature(self, number: int | None) -> tuple[Version, Signature] | None:
         """What a version takes and gives; the one with most traffic where no number is said; `None`: not known."""
@@ -200,9 +153,9 @@ class Service:
         return self._traffic.choice(exchange)
 
     def _park(self, exchange: Exchange) -> None:
-        self._parked.put(exchange, self._queue.rules.rows_max, self._clock())
-        self._wake_at(exchange.deadline_s)
-        self._assign_soon()
+        self._parked.put(exchange, self.endpoint.rules.rows_max, self._clock())
+        self._dispatch.wake_at(exchange.deadline_s)
+        self._dispatch.assign_soon()
 
     def _unpark(self) -> None:
         for exchange in self._parked.leave():
@@ -210,7 +163,7 @@ class Service:
 
     def statistics(self) -> QueueStatistics:
         """How its queue stands; what is parked counts as waiting."""
-        found = self._queue.statistics()
+        found = self._dispatch.queue.statistics()
         return dataclasses.replace(
             found, requests_waiting=found.requests_waiting + len(self._parked) + len(self.streams)
         )
@@ -220,16 +173,16 @@ class Service:
     def update(self, endpoint: Endpoint) -> None:
         """The endpoint is declared so from now on. Requests that wait go with the traffic where they fit."""
         self.endpoint = endpoint
-        self._queue.rules = endpoint.rules
-        gone = self._traffic.update(endpoint, self._told_signature)
+        self._dispatch.queue.rules = endpoint.rules
+        gone = self._traffic.update(endpoint, self._dispatch.told_signature)
         self._update_by_unit()
         self._update_cache(endpoint)
         for digest in gone:
-            self._move(digest)
+            self._dispatch.move(digest, self._traffic.first)
         if self._traffic.current or endpoint.hopeless is not None or self._features.problem is not None:
             self._unpark()
             self.streams.look_again()
-        self._assign_soon()
+        self._dispatch.assign_soon()
 
     def look_up(self, stage: Stage | None, problem: str | None) -> None:
         """From now on features are looked up so; `None`: they cannot be, for that reason, unless they are already."""
@@ -241,131 +194,52 @@ class Service:
 
     def links_of(self, digest: str) -> list[Link]:
         """The workers of a version that are connected and take more."""
-        links = (link for link in self._links.values() if link.hello is not None and not link.draining)
-        return [link for link in links if link.hello is not None and link.hello.digest == digest]
+        return self._dispatch.links_of(digest)
 
     def add_worker(self, worker: Worker) -> None:
         """A worker Pod is ready, or has another address."""
-        old = self._links.get(worker.uid)
-        if old is not None:
-            if old.worker == worker:
-                return
-            old.retire()
-        self._links[worker.uid] = self._connect(worker, self)
+        self._dispatch.add_worker(worker)
 
     def remove_worker(self, uid: str) -> None:
         """A worker Pod is to be used no more; what it has it may finish."""
-        link = self._links.pop(uid, None)
-        if link is not None:
-            link.retire()
+        self._dispatch.remove_worker(uid)
 
     def close(self) -> None:
         """The endpoint is gone: who waits is told so."""
         gone = HttpError(503, f"endpoint {self.endpoint.name} was deleted", "unavailable")
         if self.cache is not None:
             self.cache.close(gone)
-        for digest in list(self._served):
-            for ticket in self._queue.evict(digest):
-                self._ends.refuse(ticket.payload, gone)
+        self._dispatch.close(gone)
         for exchange in self._parked.leave():
             self._ends.refuse(exchange, gone)
         self.streams.close(gone)
-        for uid in list(self._links):
-            self.remove_worker(uid)
 
-    def _told_signature(self, digest: str) -> Signature | None:
-        hellos = (link.hello for link in self._links.values())
-        return next((hello.signature for hello in hellos if hello is not None and hello.digest == digest), None)
+    # What dispatching tells (`dispatch.Host`)
 
-    def _move(self, digest: str) -> None:
-        """A version gets no traffic any more. Who waits for it goes to its successor if that takes and gives the same;
-        else it may still be answered while the version has workers.
-        """
-        old = self._served[digest]
-        current = self._traffic.current
-        successor = current[0] if current else None
-        fits = successor is not None and successor.signature == old.signature
-        staying = bool(self._queue.workers(digest)) or successor is None
-        if fits or not staying:
-            for ticket in self._queue.evict(digest):
-                self._move_one(ticket, old, successor if fits else None, staying=staying)
-        if not self._queue.is_used(digest):
-            del self._served[digest]  # no answer of that version is due
-
-    def _move_one(self, ticket: Request, old: Served, successor: Served | None, *, staying: bool) -> None:
-        exchange: Exchange = ticket.payload
-        if successor is not None and exchange.pinned is None:
-            self._queue.offer_again(ticket, successor.digest, self._clock())
-        elif staying:
-            self._queue.offer_again(ticket, old.digest, self._clock())
-        else:
-            message = f"version {old.version.version} was replaced while the request waited; send it again"
-            self._ends.refuse(exchange, HttpError(503, message, "unavailable", retry_after_s=1.0))
-            return
-        assert exchange.decoded is not None, "what is queued is decoded"
-        exchange.split = Split(ticket.parts, exchange.decoded.inputs) if ticket.parts is not None else None
-
-    # What workers say (`link.Owner`)
-
-    def worker_joined(self, link: Link, hello: Hello) -> None:
-        if not hello.digest.removeprefix("sha256:").startswith(link.worker.digest_prefix):
-            raise FrameError(f"expected a worker of digest {link.worker.digest_prefix}…, got {hello.digest}")
-        served = self._served.get(hello.digest)
-        if served is not None:
-            served.check_fits(hello.signature)
-        self._queue.join(link, hello.digest, hello.credits)
-        if served is None and any(version.digest == hello.digest for version in self.endpoint.versions):
+    def worker_came(self, digest: str) -> None:
+        """A worker of that version is connected: what it takes may be known for the first time."""
+        declared = any(version.digest == digest for version in self.endpoint.versions)
+        if declared and digest not in self._traffic.served:
             self.update(self.endpoint)
-        self._assign()
         self.streams.look_again()
 
-    def worker_granted(self, link: Link, credits_more: int) -> None:
-        self._queue.grant(link, credits_more)
-        self._assign()
+    def worker_went(self, digest: str) -> None:
+        """One is lost."""
+        served = self._traffic.served.get(digest)
+        if served is not None and served not in self._traffic.current:
+            self._dispatch.move(digest, self._traffic.first)
 
-    def worker_draining(self, link: Link) -> None:
-        self._queue.drain(link)
+    def late(self, now: float) -> float | None:
+        """Ends what is parked and late by now; returns when the next will be."""
+        for exchange in self._parked.late(now):
+            self._ends.refuse(exchange, expired(exchange, worker_seen=False))
+        return self._parked.deadline_s()
 
-    def worker_lost(self, link: Link) -> None:
-        before = self._queue.workers_lost
-        self._perform(self._queue.lost(link, self._clock()))
-        self.measures.workers_lost += self._queue.workers_lost - before
-        hello = link.hello
-        if hello is not None and hello.digest in self._served:
-            served = self._served[hello.digest]
-            if served not in self._traffic.current:
-                self._move(hello.digest)
-        self._assign()
-
-    def batch_answered(self, link: Link, batch: Batch, frame: Frame, result: Result) -> None:
-        served = self._served[batch.lane]
-        now = self._clock()
-        self.measures.batch(batch.rows, result.compute_s, served.counted)
-        try:
-            parts = served.parts(batch, frame.tensors)
-        except BadTensorError as error:
-            self._perform(self._queue.failed(batch, str(error), self._clock()))
-        else:
-            commands = self._queue.answered(batch, now, result.wait_s)
-            if commands:
-                self._perform(commands)
-            self._ends.hold(batch.rows, result.compute_s)
-            try:
-                for ticket, outputs in zip(batch.requests, parts, strict=True):
-                    self._deliver(ticket, outputs, served, now)
-            finally:
-                self._ends.release()
-        self._queue.grant(link, result.credits)
-        self._assign()
-
-    def batch_failed(self, link: Link, batch: Batch, failure: Failure) -> None:
-        if failure.code in {ErrorCode.FAILED, ErrorCode.INVALID}:
-            invalid = failure.code is ErrorCode.INVALID
-            self._perform(self._queue.failed(batch, failure.message, self._clock(), invalid=invalid))
-        else:
-            self._queue.returned(batch, self._clock())
-        self._queue.grant(link, failure.credits)
-        self._assign()
+    def assigned(self) -> None:
+        """All that workers can take they have."""
+        dispatch = self._dispatch
+        if not dispatch.links and self.on_starved is not None and (dispatch.queue.rows_waiting or self._parked):
+            self.on_starved(self)
 
     # What the cache asks for, beside `enqueue` (`cache.responses.Downstream`)
 
@@ -403,97 +277,3 @@ class Service:
         else:
             self.cache.update(endpoint.cache)
         self.cache.keep_models({served.digest for served in self._traffic.current})
-
-    def _deliver(self, ticket: Request, outputs: Sequence[Tensor], served: Served, now: float) -> None:
-        """A request's outputs are here, or those of a part of it."""
-        exchange: Exchange = ticket.payload
-        split = exchange.split
-        if exchange.done or ticket is not (exchange.ticket if split is None else split.parts[ticket.index]):
-            self.measures.rows_unwanted += ticket.rows
-            return
-        whole: Sequence[Tensor] | None = outputs
-        if split is not None:
-            try:
-                whole = split.put(ticket, outputs)
-            except BadTensorError as error:
-                self._ends.refuse(exchange, HttpError(500, str(error), "bad_output"))
-                return
-        if whole is not None:
-            self._ends.answer(exchange, served, whole, now)
-
-    def _assign_soon(self) -> None:
-        if not self._assigning:
-            self._assigning = True
-            self._loop.call_soon(self._assign)
-
-    def _assign(self) -> None:
-        self._assigning = False
-        commands = self._queue.assign(self._clock())
-        if commands:
-            self._perform(commands)
-        held_until_s = self._queue.held_until_s()
-        if held_until_s is not None:
-            self._wake_at(held_until_s)
-        if not self._links and self.on_starved is not None and (self._queue.rows_waiting or self._parked):
-            self.on_starved(self)
-
-    def _perform(self, commands: Sequence[Command]) -> None:
-        """Does what the queue says."""
-        for command in commands:
-            if isinstance(command, Batch):
-                self._send(command)
-            elif isinstance(command, GiveUp):
-                cast("Link", command.batch.worker).cancel(command.batch)
-            elif isinstance(command, Expired):
-                exchange = command.request.payload
-                error = expired(exchange, worker_seen=command.worker_seen, needed_s=command.needed_s)
-                self._ends.refuse(exchange, error)
-            elif isinstance(command, Failed):
-                self._ends.refuse(command.request.payload, failed(command))
-
-    def _send(self, batch: Batch) -> None:
-        link = cast("Link", batch.worker)
-        now = self._clock()
-        heads, data = joined([_inputs(ticket) for ticket in batch.requests])
-        try:
-            link.run(batch, heads, data)
-        except FrameError as error:
-            self._perform(self._queue.failed(batch, str(error), self._clock()))
-            self._queue.grant(link, 1)
-            self._assign_soon()
-        else:
-            waited_s = []
-            for ticket in batch.requests:
-                exchange: Exchange = ticket.payload
-                exchange.sent_s = now
-                waited_s.append(now - exchange.came_s)
-            self.measures.waited(waited_s, self._served[batch.lane].counted)
-
-    # The timer
-
-    def _wake_at(self, deadline_s: float) -> None:
-        if deadline_s < self._timer_at_s:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at_s = deadline_s
-            self._timer = self._loop.call_later(max(0.0, deadline_s - self._clock()), self._on_time)
-
-    def _on_time(self) -> None:
-        self._timer, self._timer_at_s = None, float("inf")
-        now = self._clock()
-        self._perform(self._queue.expire(now))
-        for exchange in self._parked.late(now):
-            self._ends.refuse(exchange, expired(exchange, worker_seen=False))
-        deadlines = [self._queue.deadline_s(), self._parked.deadline_s()]
-        first_s = min((deadline_s for deadline_s in deadlines if deadline_s is not None), default=None)
-        if first_s is not None:
-            self._wake_at(max(first_s, now + TIMER_S_MIN))
-        self._assign()
-
-
-def _inputs(ticket: Request) -> Sequence[Tensor]:
-    exchange: Exchange = ticket.payload
-    if exchange.split is not None:
-        return exchange.split.inputs[ticket.index]
-    assert exchange.decoded is not None, "what is queued was decoded"
-    return exchange.decoded.inputs

@@ -50,6 +50,11 @@ class Traffic:
         """Whether it matters whom a request is for."""
         return self._shares is not None
 
+    @property
+    def first(self) -> Served | None:
+        """That with the largest share."""
+        return self.current[0] if self.current else None
+
     def update(self, endpoint: Endpoint, told: Callable[[str], Signature | None]) -> list[str]:
         """The endpoint is declared so from now on; `told` says what the workers of a digest said of it.
 
