@@ -26,7 +26,10 @@ Row = dict[str, Any]
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
-NAMES = ("startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "backfills", "elasticity")
+NAMES = (
+    "startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "feature_server", "backfills",
+    "elasticity",
+)  # fmt: skip
 LONG = ("serving.soak",)
 """With a command of their own, and shown with the others."""
 INTRODUCTION = (

@@ -8,5 +8,5 @@ share the machine's cores with the load. Peers live in environments of their own
 (`peers/NAME/requirements.txt`); their settings are the best that their documentation has for models on a CPU.
 
 Mizzen answers with all of this switched on: API key, limits, metrics, every request logged to a Delta table, traffic split
-evenly over two versions with a worker process each. Of the peers none has any of it, but Triton's and mosec's batching.
+evenly over two versions with a worker process each. None of the peers has any of that on.
 """

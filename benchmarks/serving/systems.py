@@ -52,10 +52,14 @@ def free_port() -> int:
 
 
 def spawn(stack: ExitStack, command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """A process whose whole tree the stack ends; its output goes to a file."""
+    """A process whose whole tree the stack ends; its output goes to a file.
+
+    It stays in this session, with the load and with the other processes of its system: Linux may divide processors between
+    sessions (autogroups), so that who has more of them would get more.
+    """
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, start_new_session=True, cwd=log.parent
+            command, env=environment, stdout=output, stderr=output, process_group=0, cwd=log.parent
         )
 
     def end() -> None:

@@ -2,7 +2,7 @@
 
 Each line of standard input is `{"task": …, "dieAt": [3, 0]}`: one Pod for each number, at work at the same time, each
 killed by SIGKILL at that effect on the world (0: never). Each line of standard output is the list of exit statuses,
-negative where a signal ended one. Their model doubles `x`, and refuses numbers that can be divided by 97.
+negative where a signal ended one.
 """
 # ruff: noqa: PLW0603 - one counter for one short-lived process
 
@@ -11,22 +11,19 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from tests.batch.builders import Told
-from tests.serving.builders import tensor
+from tests.batch.doubling import doubling
 
 from mizzen.data.lake import log
 from mizzen.data.lake.objects import Store
 from mizzen.kinds.batch import BatchResult
 from mizzen.kinds.data import LoadReport
-from mizzen.serving.batch.predictor import Refused
 from mizzen.serving.batch.running import BatchPod
 from mizzen.serving.batch.task import BatchTask
-from mizzen.serving.tensors import DATATYPES, Tensor, unpack_elements
 
 effects = die_at = 0
 
@@ -56,22 +53,6 @@ class Deadly(Told):
 
     def finish(self, result: BatchResult) -> None:
         step()
-
-
-class Doubling:
-    width, rows_max = 3, 10
-
-    async def predict(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        values = unpack_elements(DATATYPES["INT64"], inputs[0].shape[0], inputs[0].data)
-        await asyncio.sleep(0)
-        if wrong := [value for value in values if value % 97 == 0]:
-            raise Refused(f"refused {wrong[0]}")
-        return [tensor([2 * value for value in values], "INT64", name="y")]
-
-
-@asynccontextmanager
-async def doubling(*_: object) -> AsyncIterator[Doubling]:
-    yield Doubling()
 
 
 def child(task: BatchTask, index: int, dies: int) -> int:

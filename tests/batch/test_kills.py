@@ -13,15 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from tests.batch.builders import put_table, rows_of, task
+from tests.batch.doubling import DIGEST, DOUBLING
 
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import QUARANTINE, Table
 from mizzen.serving.batch.task import BatchTask
 
-DOUBLING = {
-    "inputs": [{"name": "x", "datatype": "INT64", "shape": [-1]}],
-    "outputs": [{"name": "y", "datatype": "INT64", "shape": [-1]}],
-}
 Run = Callable[[BatchTask, Sequence[int]], list[int]]
 
 
@@ -78,7 +75,7 @@ def test_any_kill_of_any_pod_loses_and_doubles_nothing(store: Store, tmp_path: P
     with pods(tmp_path) as run:
         while killed < kills:
             runs += 1
-            of = task(store, "sha256:" + "0" * 64, DOUBLING, run=f"run-{runs}", parallelism=3, groupRows=30,
+            of = task(store, DIGEST, DOUBLING, run=f"run-{runs}", parallelism=3, groupRows=30,
                       output={"dataset": "out", "mode": "append", "errors": "quarantine"})  # fmt: skip
             left = 3
             while left:
@@ -97,7 +94,7 @@ def test_a_kill_at_each_effect_in_turn(store: Store, tmp_path: Path) -> None:
     put_table(store, tmp_path, pa.table({"x": pa.array(values, pa.int64())}))
     of = task(
         store,
-        "sha256:" + "0" * 64,
+        DIGEST,
         DOUBLING,
         run="run-1",
         groupRows=25,
@@ -119,7 +116,7 @@ def test_what_a_run_has_kept_is_not_computed_again(store: Store, tmp_path: Path)
     put_table(store, tmp_path, pa.table({"x": pa.array(values, pa.int64())}))
     of = task(
         store,
-        "sha256:" + "0" * 64,
+        DIGEST,
         DOUBLING,
         run="run-1",
         groupRows=50,
@@ -143,7 +140,7 @@ def test_runs_that_are_over_leave_nothing_behind(store: Store, tmp_path: Path) -
     put_table(store, tmp_path, pa.table({"x": pa.array(values, pa.int64())}))
     with pods(tmp_path) as run:
         for name in ("failed", "beside"):
-            run(task(store, "sha256:" + "0" * 64, DOUBLING, run=name), [5])
-        following = task(store, "sha256:" + "0" * 64, DOUBLING, run="run-1", active=["run-1", "beside"])
+            run(task(store, DIGEST, DOUBLING, run=name), [5])
+        following = task(store, DIGEST, DOUBLING, run="run-1", active=["run-1", "beside"])
         assert run(following, [0]) == [0]
     assert {stored.path.split("/")[3] for stored in store.list("runs")} == {"beside"}

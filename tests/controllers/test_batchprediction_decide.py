@@ -24,6 +24,7 @@ NOW = datetime.fromisoformat(T0)
 VERSIONS = {3: model_version(3)}
 FLIGHTS = loaded_dataset(version=7)
 FOUND = Found(dataset=FLIGHTS, model=model(), versions=VERSIONS)
+CACHED = {"output": {"dataset": "scored", "cache": {"endpoint": "late"}}}
 RUNNING, DONE = Outcome("Running"), Outcome("Succeeded")
 
 
@@ -76,6 +77,10 @@ def _columns(names):
         ({}, Found(dataset=FLIGHTS, model=model(), versions=VERSIONS, output=dataset("scored")), "OutputTaken", "whose source is python"),
         ({}, Found(dataset=FLIGHTS, model=model(), versions=VERSIONS, output=dataset("scored", source={"batchPrediction": "other"})), "OutputTaken", "source: {batchPrediction: nightly}, found scored, whose source is batchPrediction: other"),
         ({}, Found(dataset=with_columns("xx", "id"), model=model(), versions=VERSIONS), "MissingColumns", "model late-3 takes x: expected a column x in dataset flights at version 7, found xx, id (did you mean xx?)"),
+        (CACHED, FOUND, "EndpointMissing", "spec.output.cache.endpoint: expected an existing InferenceEndpoint, found no late"),
+        (CACHED, Found(cached=endpoint()), "NoCache", "expected an endpoint with spec.cache: {redis: true}, found late"),
+        (CACHED, Found(cached=endpoint(cache={"redis": True})), "WrongCallers", "found none for access: api-key"),
+        (CACHED, Found(cached=endpoint(cache={"redis": True}, access="anonymous")), "NoCache", "spec.env: expected MIZZEN_CACHE_REDIS"),
         ({"output": {"dataset": "scored", "keep": ["idd"]}}, Found(dataset=with_columns("x", "id"), model=model(), versions=VERSIONS), "MissingColumns", "spec.output.keep: expected columns of dataset flights at version 7 (x, id), got idd"),
     ],
 )  # fmt: skip

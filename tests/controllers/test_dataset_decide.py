@@ -3,7 +3,7 @@
 from datetime import datetime
 
 import pytest
-from tests.controllers.builders import T0, T1, T2, dataset, loaded_dataset
+from tests.controllers.builders import CODE, T0, T1, T2, dataset, loaded_dataset
 
 from mizzen.controllers.dataset import decide as deciding
 from mizzen.controllers.dataset.decide import Decision
@@ -206,6 +206,21 @@ def test_a_circle_of_queries_is_found() -> None:
     assert circle_of(known["d"], known) == []
     with pytest.raises(ValueError, match="expected other datasets, found this one itself"):
         reads("a", "a")
+
+
+def test_predictions_are_served_as_their_runs_report_them() -> None:
+    """With the model that made them; without a Job of the dataset's own, and never an older version again."""
+    of = dataset(source={"batchPrediction": "nightly"}, code=None)
+    empty = decide(of, ABSENT, T0)
+    assert (empty.start, ready(empty)) == (None, ("False", "WaitingForRows"))
+    used = {"name": "late-3", "model": "late", "version": 3, "digest": CODE}
+    served = decide(finished(after(of, empty), "nightly-1", model=used), ABSENT, T1)
+    assert (served.start, served.status.version) == (None, 1)
+    assert served.status.model is not None
+    assert served.status.model.name == "late-3"
+    more = decide(finished(after(of, served), "nightly-2", version=2), ABSENT, T2)
+    late = decide(finished(after(of, more), "nightly-1", version=1), ABSENT, T2)
+    assert (more.status.version, late.status.version) == (2, 2)
 
 
 def test_pushed_rows_are_served_as_they_are_reported() -> None:

@@ -19,10 +19,10 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Pod, Secret
 
 from mizzen.controllers.install import install
-from mizzen.kinds import InferenceEndpoint, ModelVersion, names
+from mizzen.kinds import FeatureView, InferenceEndpoint, ModelVersion, names
 from mizzen.kube.client import Client
-from mizzen.serving.gateway.directory import Caching, TcpAddress, UnixAddress
-from mizzen.serving.gateway.kubernetes import endpoint_of, explainer_of, key_of, signature_of, worker_of
+from mizzen.serving.gateway.directory import Caching, Lookup, TcpAddress, UnixAddress, View, ViewUse
+from mizzen.serving.gateway.kubernetes import endpoint_of, explainer_of, key_of, signature_of, view_of, worker_of
 from mizzen.serving.tensors import Signature, TensorSpec
 
 from .builders import doubling_model
@@ -334,3 +334,57 @@ def test_who_explains_has_an_endpoint_and_workers_of_its_own():
     explaining = pod()
     explaining.metadata.labels = {names.LABEL_EXPLAINS: "m", names.LABEL_DIGEST: DIGEST[7:23]}
     assert worker_of(explaining).endpoint == "m:explain"
+
+
+def test_what_an_endpoint_looks_up_is_read_and_explained_likewise():
+    wanted = {
+        "views": [
+            {"view": "spending", "keys": {"card": "payer"}, "missing": "error"},
+            {"view": "shops", "prefix": "shop_", "features": ["rent"], "version": "0" * 12, "stale": "empty"},
+        ],
+        "columns": {"country": "text"},
+    }
+    declared = inference_endpoint(features=wanted, explain={})
+    found = endpoint_of(declared, lambda *_: None)
+    assert found.features == Lookup(
+        (
+            ViewUse("spending", keys={"card": "payer"}, missing="error"),
+            ViewUse("shops", "0" * 12, ("rent",), "shop_", stale="empty"),
+        ),
+        {"country": "text"},
+    )
+    assert explainer_of(declared).features == found.features
+
+
+def test_a_view_is_read_with_what_is_online_and_what_an_audit_found():
+    spec = {
+        "entities": ["card"],
+        "source": {"dataset": "d"},
+        "eventTime": "at",
+        "columns": ["x"],
+        "audit": {"sample": 0.5},
+    }
+    at = "2026-01-01T00:00:00Z"
+    skew = {"run": "r", "since": at, "until": at, "at": at, "reads": 2, "values": 4, "differing": 1}
+    metadata = {"name": "spending", "namespace": "default"}
+    body = {"metadata": metadata, "spec": spec, "status": {"digest": "sha256:1", "skew": skew}}
+    assert view_of(FeatureView.model_validate(body)) == View("default", "spending", "sha256:1", 0.5, 0.25)
+    assert view_of(FeatureView.model_validate({"metadata": metadata, "spec": spec})) == View(
+        "default", "spending", "", 0.5
+    )
+
+
+def test_a_worker_of_functions_is_known_by_its_view():
+    functions = pod()
+    functions.metadata.labels = {names.LABEL_VIEW: "spending", names.LABEL_DIGEST: DIGEST[7:23]}
+    found = worker_of(functions)
+    assert (found.endpoint, found.digest_prefix) == ("featureview/spending", DIGEST[7:23])
+
+
+def test_a_key_is_read_with_the_views_that_it_opens():
+    made = secret("a" * 64, "")
+    assert key_of(made).features == frozenset()
+    made.data["features"] = base64.b64encode(b"spending, shops").decode()
+    assert key_of(made).features == {"spending", "shops"}
+    made.data["features"] = base64.b64encode(b"*").decode()
+    assert key_of(made).features is None

@@ -77,6 +77,16 @@ class PredictedColumn(Wire):
         return match["name"], int(match["index"]) if match["index"] is not None else None
 
 
+class BatchCache(Wire):
+    """An endpoint's response cache that is to know the answers: one of `spec.cache` with `redis: true`. The Redis is
+    that of the variable `MIZZEN_CACHE_REDIS` in `spec.env`, as its gateways have it."""
+
+    endpoint: str = Field(pattern=DNS_LABEL)
+    """It finds them for requests of one row while it serves the model version of the run."""
+    callers: list[str] = Field(default_factory=list, max_length=100)
+    """Names of API keys (their Secrets): each finds the answers. Of an endpoint that anyone may call: none."""
+
+
 class BatchOutput(Wire):
     """Where the answers go: a version of a dataset, made once by the whole run."""
 
@@ -91,6 +101,9 @@ class BatchOutput(Wire):
     errors: Literal["column", "quarantine"] = "column"
     """Rows that the model refuses. `column`: they are in the output, without predictions, and the column `error` says
     why; it is null for all others. `quarantine`: they are set aside in the dataset's quarantine table."""
+
+    cache: BatchCache | None = None
+    """Where the answers go too, so that requests find them."""
 
     @model_validator(mode="after")
     def _names(self) -> Self:

@@ -14,6 +14,9 @@ from tests.serving.builders import spec
 from tests.serving.features.builders import FeatureStage, columns, declared, inputs_of, matrix, turn
 
 from mizzen.serving.gateway.directory import ViewUse
+from mizzen.serving.gateway.grpc.calls import INFER, Calls
+from mizzen.serving.gateway.plan import Limits
+from mizzen.serving.oip.messages import message
 from mizzen.serving.tensors import unpack_strings
 
 pytestmark = pytest.mark.looptime
@@ -77,6 +80,37 @@ async def test_open_inference_takes_keys_too_and_says_so(stage):
     reply = await answered(stage, link, stage.call(body=json.dumps(body).encode()))
     assert inputs_of(link.inputs[0][0])[:, 0].tolist() == [1.0, 12.0]
     assert reply.values == [0.0, 1.0]
+
+
+async def test_grpc_takes_keys_too(stage):
+    stage.declare(MODEL)
+    link = stage.work(MODEL)
+    await turn()
+    asked = message("ModelInferRequest")(
+        model_name="m",
+        inputs=[{"name": "card", "datatype": "BYTES", "shape": [2, 1], "contents": {"bytes_contents": [b"b", b"a"]}}],
+    )
+    call = GrpcCall()
+    Calls(stage.gateway, Limits()).unary(INFER, asked.SerializeToString(), call)
+    await asyncio.sleep(0.01)
+    link.answer_rows()
+    assert inputs_of(link.inputs[0][0])[:, 0].tolist() == [1.0, 12.0]
+    answer = message("ModelInferResponse").FromString(call.answer)
+    assert list(answer.outputs[0].shape) == [2]
+
+
+class GrpcCall:
+    """A call's client."""
+
+    headers: dict[str, str] = {}
+    remaining_s = None
+    answer = b""
+
+    def respond(self, message: bytes) -> None:
+        self.answer = message
+
+    def fail(self, code: int, message: str, trailers) -> None:
+        raise AssertionError(message)
 
 
 async def test_a_column_that_is_no_feature_is_the_requests(stage):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import redis as redis_package
+from tests.features.conftest import redis_url  # noqa: F401 - a fixture
 from tests.serving.features.builders import FeatureStage, declared, matrix
 
 from mizzen.serving import arrow
@@ -19,9 +21,13 @@ KEY = {"authorization": "Bearer reads"}
 ASKED = {"entities": {"card": ["a", "x", "b"]}}
 
 
-@pytest.fixture
-async def stage(tmp_path: Path):
-    made = FeatureStage(tmp_path)
+@pytest.fixture(params=["lmdb", "redis"])
+async def stage(request: pytest.FixtureRequest, tmp_path: Path):
+    url = None
+    if request.param == "redis":
+        url = request.getfixturevalue("redis_url")
+        redis_package.Redis.from_url(url).flushall()
+    made = FeatureStage(tmp_path, url)
     made.minutes = 20
     made.push(ROWS)
     made.tell(declared())
@@ -52,14 +58,16 @@ async def test_json(stage):
 
 
 async def test_many_rows_are_the_same_as_few(stage):
-    few, many = await ask(stage), await ask(stage, {"entities": {"card": ["a", "x", "b"] * 20}})
-    assert many.json["features"] == {name: values * 20 for name, values in few.json["features"].items()}
+    few, many = await ask(stage), await ask(stage, {"entities": {"card": ["a", "x", "b"] * 60}})
+    assert many.json["features"] == {name: values * 60 for name, values in few.json["features"].items()}
 
 
 async def test_arrow(stage):
     body = arrow.written(pa.table({"card": ["a", "x"]}))
-    reply = await ask(stage, body=body, content_type=ARROW_TYPE, accept=ARROW_TYPE)
+    reply = await ask(stage, body=body)
     ((status, headers, data),) = reply.answers
+    wanted = await ask(stage, {"entities": {"card": ["a", "x"]}, "format": "arrow"})
+    assert wanted.answers[0][2] == data
     assert (status, headers["content-type"]) == (200, ARROW_TYPE)
     table = arrow.read(data)
     assert table.to_pydict() == {
@@ -117,10 +125,11 @@ async def test_a_stale_row_is_told(stage):
 async def test_what_cannot_be_answered_is_told(stage, asked, path, says):
     reply = await ask(stage, asked, path)
     assert (reply.status, says in reply.error) == (400, True), reply.answers
+    assert (await ask(stage)).status == 200, "and others are answered"
 
 
 async def test_no_stream_of_arrow_is_told(stage):
-    reply = await ask(stage, body=b"no", content_type=ARROW_TYPE)
+    reply = await ask(stage, body=b"\xff\xff\xff\xffno")
     assert (reply.status, "expected an Arrow IPC stream" in reply.error) == (400, True)
 
 
@@ -128,6 +137,12 @@ async def test_a_service_that_is_not_there(stage):
     assert (await ask(stage, path="/v1/features/nowhere")).status == 404
     unknown = {**ASKED, "features": ["nowhere:x"]}
     assert (await ask(stage, unknown, "/get-online-features")).status == 403
+    every = ApiKey(hashlib.sha256(b"every").hexdigest(), "default", frozenset(), None)
+    stage.gateway.key_changed("default/every", every)
+    odd = {**ASKED, "features": ['no"where:x']}
+    reply = await ask(stage, odd, "/get-online-features", authorization="Bearer every")
+    assert reply.status == 404
+    assert list(stage.gateway.measures) == [], "no name that a caller made up is in the metrics"
 
 
 async def test_too_many_rows_are_refused(stage):

@@ -22,7 +22,9 @@ output [
   {{ name: "probabilities" data_type: TYPE_FP32 dims: [2] }}
 ]
 instance_group [{{ kind: KIND_CPU count: {instances} }}]
-dynamic_batching {{ default_queue_policy {{ timeout_action: REJECT allow_timeout_override: true }} }}
+dynamic_batching {{
+  default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: 30000000 allow_timeout_override: true }}
+}}
 """
 
 

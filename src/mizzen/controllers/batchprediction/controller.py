@@ -42,7 +42,7 @@ class BatchPredictionController(ResourceController):
         self._versions = informers.of(ModelVersion)
         self._versions.add_index(MODEL, model_of)
         self._batches.add_index("dataset", lambda b: [f"{b.namespace}/{b.spec.input.dataset}", _output_key(b)])
-        self._batches.add_index("endpoint", lambda b: [f"{b.namespace}/{b.spec.endpoint}"])
+        self._batches.add_index("endpoint", _endpoints_of)
         self._batches.add_index("model", lambda b: [f"{b.namespace}/{_model_named(b)}"])
         self._batches.add_index("run", lambda b: [f"{b.namespace}/{run.name}" for run in b.status.runs])
 
@@ -103,6 +103,7 @@ class BatchPredictionController(ResourceController):
             endpoint,
             self._models.get(namespace, model),
             {version.spec.version: version for version in versions},
+            self._endpoints.get(namespace, spec.output.cache.endpoint) if spec.output.cache is not None else None,
         )
 
     async def _start(
@@ -146,6 +147,12 @@ def output_of(batch: BatchPrediction) -> Dataset:
 
 def _model_named(batch: BatchPrediction) -> str:
     return ModelReference.parse(batch.spec.model).name if batch.spec.model is not None else ""
+
+
+def _endpoints_of(batch: BatchPrediction) -> Iterable[str]:
+    cache = batch.spec.output.cache
+    names = [batch.spec.endpoint, cache.endpoint if cache is not None else None]
+    return [f"{batch.namespace}/{name}" for name in names if name is not None]
 
 
 def _output_key(batch: BatchPrediction) -> str:

@@ -14,6 +14,7 @@ from mizzen.kinds.build import Signature
 from mizzen.kinds.data import InputVersion, ModelUsed
 from mizzen.kinds.meta import condition_named
 
+CACHE_URL = "MIZZEN_CACHE_REDIS"
 Problem = tuple[str, str]
 """(reason, message)."""
 
@@ -29,6 +30,8 @@ class Found:
     """That of `spec.model`, or of the version that the endpoint serves."""
     versions: Mapping[int, ModelVersion] | None = None
     """That model's, by number."""
+    cached: InferenceEndpoint | None = None
+    """The endpoint whose cache is to know the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Inputs:
 
 def inputs_of(batch: BatchPrediction, found: Found) -> Inputs | Problem:
     """What a run that starts now would read, or why it cannot start."""
-    problem = _output_problem(batch, found.output)
+    problem = _output_problem(batch, found.output) or _cache_problem(batch, found.cached)
     if problem is not None:
         return problem
     model = _model(batch, found)
@@ -73,6 +76,28 @@ def _output_problem(batch: BatchPrediction, output: Dataset | None) -> Problem |
         f"spec.output.dataset: expected a new name, or a Dataset with source: {{batchPrediction: {batch.name}}}, "
         f"found {output.name}, whose source is {what}"
     )
+
+
+def _cache_problem(batch: BatchPrediction, endpoint: InferenceEndpoint | None) -> Problem | None:
+    wanted = batch.spec.output.cache
+    if wanted is None:
+        return None
+    path = "spec.output.cache"
+    if endpoint is None:
+        return "EndpointMissing", f"{path}.endpoint: expected an existing InferenceEndpoint, found no {wanted.endpoint}"
+    if endpoint.spec.cache is None or not endpoint.spec.cache.redis:
+        return (
+            "NoCache",
+            f"{path}.endpoint: expected an endpoint with spec.cache: {{redis: true}}, found {endpoint.name}",
+        )
+    if (endpoint.spec.access == "anonymous") == bool(wanted.callers):
+        return "WrongCallers", (
+            f"{path}.callers: expected names of API keys if and only if the endpoint asks for them, found "
+            f"{', '.join(wanted.callers) or 'none'} for access: {endpoint.spec.access}"
+        )
+    if all(value.name != CACHE_URL for value in batch.spec.env):
+        return "NoCache", f"spec.env: expected {CACHE_URL}, the Redis that the gateways of {endpoint.name} share"
+    return None
 
 
 def _model(batch: BatchPrediction, found: Found) -> ModelVersion | Problem:

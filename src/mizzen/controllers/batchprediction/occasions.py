@@ -55,7 +55,7 @@ def _digest(value: object) -> str:
 def answers_digest(batch: BatchPrediction, inputs: Inputs) -> str:
     """Of what decides the answers of a run's row groups: two runs with the same one may use each other's."""
     spec = batch.spec.to_wire()
-    output = {key: value for key, value in spec["output"].items() if key not in {"dataset", "mode"}}
+    output = {key: value for key, value in spec["output"].items() if key not in {"dataset", "mode", "cache"}}
     fixed = [inputs.model.digest, inputs.input.name, inputs.input.version]
     return _digest([fixed, spec["input"], output, spec["groupRows"]])
 

@@ -14,7 +14,7 @@ from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import BatchPrediction, ModelVersion
 from mizzen.kinds.batch import BatchRun
 from mizzen.kinds.pods import EnvValue, SecretKey
-from mizzen.kinds.scalars import quantity
+from mizzen.kinds.scalars import duration_s, quantity
 
 MODULE = "mizzen.serving.batch"
 KEY_VARIABLE = "MIZZEN_API_KEY"
@@ -80,6 +80,10 @@ def task_of(
     task |= {name: value for name, value in given.items() if value is not None}
     if output is not None:
         task["retention"] = output.spec.retention.to_wire()
+    cached = found.cached.spec.cache if found.cached is not None else None
+    if spec.output.cache is not None and cached is not None:
+        callers = spec.output.cache.callers or [""]
+        task["cache"] = {"endpoint": spec.output.cache.endpoint, "callers": callers, "ttlS": duration_s(cached.ttl)}
     if endpoint is not None and spec.way == "endpoint":
         path = f"/namespaces/{endpoint.namespace}/v2/models/{endpoint.name}"
         rows_max = min(endpoint.spec.batching.max_rows, endpoint.spec.queue.max_rows)

@@ -5,14 +5,17 @@ own time, and there are never more than these three in memory.
 """
 
 import asyncio
+import importlib
 import logging
+import os
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
+from typing import Protocol
 
 import duckdb
 import pyarrow as pa
@@ -37,7 +40,19 @@ from mizzen.serving.tensors import Tensor
 
 log = logging.getLogger("mizzen.batch")
 RATE_OVER_S = 10.0
+CACHE_URL = "MIZZEN_CACHE_REDIS"
 Tell = Callable[[str], None]
+
+
+class CacheFilling(Protocol):
+    """Who puts answers into an endpoint's cache (`filling`), which needs a library that others need not have."""
+
+    async def fill(
+        self, inputs: Sequence[Tensor], rows: int, answers: Sequence[Sequence[Tensor]], refused: Refused
+    ) -> None: ...
+    async def close(self) -> None: ...
+
+
 OpenPredictor = Callable[[BatchTask, Tell], AbstractAsyncContextManager[Predictor]]
 
 
@@ -108,6 +123,7 @@ class BatchPod:
         self._task, self._index = task, index
         self._reporter, self._predictors, self._clock = reporter, predictors, clock
         self._shard = BatchShard()
+        self._filling: CacheFilling | None = None
         self._pace: deque[tuple[float, int]] = deque()
 
     async def run(self) -> None:
@@ -186,7 +202,7 @@ class BatchPod:
         if not missing:
             return
         limit = failed_max(task.error_limit, sum(group.rows for group in work.groups))
-        async with open_predictor(task, self._waits) as predictor:
+        async with open_predictor(task, self._waits) as predictor, self._cache_filled():
             isolating = Isolating(predictor, predictor.rows_max, limit, self._waits)
             isolating.failed = self._shard.failed_rows
             isolating.succeeded = self._shard.rows_done - self._shard.failed_rows
@@ -210,6 +226,8 @@ class BatchPod:
         if refused:
             isolating.note_refused(len(refused), next(iter(refused.values())))
         answers, later = await isolating.answer(inputs, count)
+        if self._filling is not None:
+            await self._filling.fill(inputs, count, answers, later)
         if not refused:
             return answers, later
         asked = [place for place in range(count + len(refused)) if place not in refused]
@@ -230,6 +248,29 @@ class BatchPod:
 
         await asyncio.to_thread(write)
         self._done(group.rows, len(refused))
+
+    @asynccontextmanager
+    async def _cache_filled(self) -> AsyncIterator[None]:
+        """The endpoint's cache is filled meanwhile, where that is asked for."""
+        if self._task.cache is None:
+            yield
+            return
+        url = os.environ.get(CACHE_URL)
+        if not url:
+            message = f"spec.env: expected {CACHE_URL}, the Redis of spec.output.cache's endpoint, found none"
+            raise Failure("NoCache", message)
+        try:
+            filling = importlib.import_module("mizzen.serving.batch.filling").CacheFilling(self._task, url)
+        except ImportError as error:
+            raise Failure("NoCache", "spec.output.cache: expected the package redis in the image") from error
+        except ValueError as error:
+            raise Failure("NoCache", f"{CACHE_URL}: {error}") from error
+        self._filling = filling
+        try:
+            yield
+        finally:
+            self._filling = None
+            await filling.close()
 
     # What is told
 

@@ -28,6 +28,15 @@ class EndpointAddress(Wire):
     """It had when the run started."""
 
 
+class CacheTarget(Wire):
+    """An endpoint's response cache that is to be filled."""
+
+    endpoint: str
+    callers: list[str]
+    """Names of API keys; one empty name where anyone may call."""
+    ttl_s: float
+
+
 class BatchTask(Wire):
     """All that a Pod of the run needs, resolved by the controller when the run started."""
 
@@ -52,6 +61,8 @@ class BatchTask(Wire):
     way: Literal["endpoint", "own"] = "own"
     endpoint: EndpointAddress | None = None
     """Where `way` is `endpoint`. Its API key, if it wants one, is in the environment."""
+    cache: CacheTarget | None = None
+    """Its Redis is in the environment."""
     parallelism: int = 1
     batch_rows: int = 1024
     group_rows: int = 16384

@@ -26,6 +26,11 @@ def digest_of_key(key: bytes) -> bytes:
     return hashlib.blake2b(key, digest_size=DIGEST_BYTES).digest()
 
 
+def place_of(namespace: str, endpoint: str, model_digest: str, digest: bytes) -> str:
+    """Where an endpoint's entry with that digest is, in tiers that several endpoints share."""
+    return f"mizzen:answers:{namespace}/{endpoint}:{model_digest.removeprefix('sha256:')[:16]}:{digest.hex()}"
+
+
 def wanted_outputs(request: InferenceRequest, signature: Signature) -> tuple[str, ...]:
     """The outputs that an answer has to hold, in the signature's order: asking for all by name is asking for all."""
     if request.outputs is None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from mizzen.serving.gateway.cache.entry import Entry, entry_of
-from mizzen.serving.gateway.cache.key import DigestFunction, digest_of_key, key_of, wanted_outputs
+from mizzen.serving.gateway.cache.key import DigestFunction, digest_of_key, key_of, place_of, wanted_outputs
 from mizzen.serving.gateway.cache.machine import MachineCache, MachineTier
 from mizzen.serving.gateway.cache.memory import Memory
 from mizzen.serving.gateway.directory import Caching, Endpoint
@@ -310,8 +310,7 @@ class ResponseCache:
         return False
 
     def _place(self, flight: Flight) -> str:
-        model = flight.served.digest.removeprefix("sha256:")[:16]
-        return f"mizzen:answers:{self._namespace}/{self._name}:{model}:{flight.digest.hex()}"
+        return place_of(self._namespace, self._name, flight.served.digest, flight.digest)
 
 
 def _landed(flight: Flight) -> list[Exchange]:

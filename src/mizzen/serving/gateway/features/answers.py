@@ -4,6 +4,7 @@
              {"features": {"spent": [12.0, null]}, "status": {"spending": ["present", "missing"]},
               "event_times": {"spending": ["2026-01-01T00:00:10Z", null]}, "versions": {"spending": "0123456789ab"}}
     Arrow    a stream with a column for each key; a stream with a column for each feature, and `VIEW:status`
+             (to JSON too, where it says `"format": "arrow"`)
     Feast    `/get-online-features` as Feast's own server has it
 
 A feature that is null, or of an entity that nobody has seen, is null in all of them; NaN is null in JSON.
@@ -11,7 +12,7 @@ A feature that is null, or of an entity that nobody has seen, is null in all of 
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -23,11 +24,14 @@ from mizzen.data.features.online.layout import HEAD
 from mizzen.serving import arrow
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import Headers
-from mizzen.serving.gateway.features.assembling import FEW_ROWS
 from mizzen.serving.gateway.features.lookup import Looked, Read
 
 ARROW_TYPE = "application/vnd.apache.arrow.stream"
+ARROW_BEGINS = b"\xff\xff\xff\xff"
+"""Of a stream's first message, and of no JSON."""
 JSON: Headers = [("content-type", "application/json")]
+FEW_ROWS = 128
+"""Up to here rows are put into columns as Python values, beyond by Arrow."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FEAST = {"present": "PRESENT", "missing": "NOT_FOUND", "stale": "OUTSIDE_MAX_AGE", "unavailable": "NOT_FOUND"}
 _encode = msgspec.json.Encoder().encode
@@ -40,6 +44,8 @@ class Asked(msgspec.Struct):
     """The columns of the request: keys, and what features of the request are made of."""
     features: list[str] = []
     """Which; by default all."""
+    format: Literal["json", "arrow"] = "json"
+    """Of the answer."""
 
 
 class FeastAsked(msgspec.Struct):
@@ -56,14 +62,14 @@ _decode = msgspec.json.Decoder(Asked).decode
 _decode_feast = msgspec.json.Decoder(FeastAsked).decode
 
 
-def decoded(body: bytes, content_type: str) -> Asked:
-    """What is asked. Raises `HttpError`."""
-    if content_type.startswith(ARROW_TYPE):
+def decoded(body: bytes) -> Asked:
+    """What is asked: an Arrow stream is known by its first bytes, whatever a header says. Raises `HttpError`."""
+    if body.startswith(ARROW_BEGINS):
         try:
             table = arrow.read(body)
         except pa.ArrowInvalid as error:
             raise HttpError(400, f"body: expected an Arrow IPC stream: {error}", "bad_request") from error
-        return Asked(table.to_pydict())
+        return Asked(table.to_pydict(), format="arrow")
     try:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -121,9 +127,9 @@ class Vectors:
         return [_text(HEAD.unpack_from(record)[0]) for record in self._read.records]
 
 
-def encoded(vectors: Sequence[Vectors], accept: str) -> tuple[Headers, bytes]:
+def encoded(vectors: Sequence[Vectors], asked: Asked) -> tuple[Headers, bytes]:
     """The answer, in the form that is wanted."""
-    if accept.startswith(ARROW_TYPE):
+    if asked.format == "arrow":
         columns: dict[str, Any] = {}
         for one in vectors:
             table = one.table()

@@ -226,10 +226,9 @@ class FeatureServer:
         """Our own route. Answers, or returns the exchange that is answered later. Raises `HttpError`."""
         wanted = self._service(namespace, service)
         self._admit(headers, namespace, [use.view for use in wanted.views])
-        asked: Asked = decoded(body, headers.get("content-type") or "")
-        accept = headers.get("accept") or ""
+        asked: Asked = decoded(body)
         exchange = FeaturesExchange(
-            reply, asked.entities, asked.features, lambda vectors: encoded(vectors, accept), self._clock()
+            reply, asked.entities, asked.features, lambda vectors: encoded(vectors, asked), self._clock()
         )
         return self._take(namespace, service, wanted, exchange)
 
@@ -241,6 +240,9 @@ class FeatureServer:
         else:
             name, wanted = ",".join(sorted({f.partition(":")[0] for f in asked.features})), _of_feast(asked)
         self._admit(headers, namespace, [use.view for use in wanted.views])
+        for use in wanted.views:
+            if (namespace, use.view) not in self._source.views:
+                raise HttpError(404, f"no FeatureView {use.view} in namespace {namespace}", "not_found")
         features = [feature.partition(":")[2] for feature in asked.features]
         exchange = FeaturesExchange(
             reply, asked.entities, features, lambda vectors: encoded_feast(asked, vectors), self._clock()

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -31,7 +31,6 @@ from mizzen.serving.oip import InferenceRequest
 from mizzen.serving.tensors import Signature
 
 Then = Callable[[list[Read] | HttpError], None]
-_Asked = tuple[Lookup, Sequence[Sequence[Entity]], int | None, Then]
 RETRY_S = 1.0
 ARROW = {
     "INT64": pa.int64(), "FP64": pa.float64(), "FP32": pa.float32(), "BOOL": pa.bool_(), "BYTES": pa.string(),
@@ -62,7 +61,7 @@ class Reads:
 
     def ask(self, lookup: Lookup, entities: Sequence[Sequence[Entity]], at_us: int | None, then: Then) -> None:
         """Calls `then` with what was read or why not, on a later turn of the event loop. Raises `RequestUnfit`."""
-        self._waiting.append((lookup, entities, at_us, then))
+        self._waiting.append(_Asked(lookup, entities, lookup.asked(entities), at_us, then))
         if not self._reading:
             self._reading = True
             asyncio.get_running_loop().call_soon(self._next)
@@ -72,8 +71,7 @@ class Reads:
         if not batch:
             self._reading = False
             return
-        keys = [lookup.asked(entities) for lookup, entities, _, _ in batch]
-        flat = [key for asked in keys for part in asked for key in part]
+        flat = [key for asked in batch for part in asked.keys for key in part]
         loop = asyncio.get_running_loop()
 
         def read() -> None:
@@ -81,33 +79,43 @@ class Reads:
                 stored: list[bytes | None] | StoreUnavailable = self._store.get(flat)
             except StoreUnavailable as error:
                 stored = error
-            loop.call_soon_threadsafe(self._done, batch, keys, stored)
+            loop.call_soon_threadsafe(self._done, batch, stored)
 
         loop.run_in_executor(self._executor, read)
 
-    def _done(
-        self,
-        batch: list[_Asked],
-        keys: list[list[list[bytes]]],
-        stored: list[bytes | None] | StoreUnavailable,
-    ) -> None:
-        start = 0
-        for (lookup, entities, at_us, then), asked in zip(batch, keys, strict=True):
-            stop = start + sum(map(len, asked))
-            try:
-                if isinstance(stored, StoreUnavailable):
-                    found: list[Read] | None = lookup.without(entities, stored)
-                else:
-                    found = lookup.found(entities, asked, stored[start:stop], at_us)
-            except HttpError as error:
-                then(error)
-            else:
-                if found is None:
-                    self._waiting.append((lookup, entities, at_us, then))
-                else:
-                    then(found)
+    def _done(self, batch: Sequence["_Asked"], stored: list[bytes | None] | StoreUnavailable) -> None:
+        """Each goes on in a turn of its own, so that what one raises is not felt by the others."""
+        loop, start = asyncio.get_running_loop(), 0
+        for asked in batch:
+            stop = start + sum(map(len, asked.keys))
+            loop.call_soon(self._tell, asked, stored if isinstance(stored, StoreUnavailable) else stored[start:stop])
             start = stop
-        self._next()
+        loop.call_soon(self._next)
+
+    def _tell(self, asked: "_Asked", stored: list[bytes | None] | StoreUnavailable) -> None:
+        lookup, entities, keys, at_us, then = asked
+        try:
+            if isinstance(stored, StoreUnavailable):
+                found: list[Read] | None = lookup.without(entities, stored)
+            else:
+                found = lookup.found(entities, keys, stored, at_us)
+        except HttpError as error:
+            then(error)
+            return
+        if found is None:  # a view was filled anew: with the keys of now
+            self.ask(lookup, entities, at_us, then)
+        else:
+            then(found)
+
+
+class _Asked(NamedTuple):
+    """A read that waits."""
+
+    lookup: Lookup
+    entities: Sequence[Sequence[Entity]]
+    keys: Sequence[Sequence[bytes]]
+    at_us: int | None
+    then: Then
 
 
 @dataclass(frozen=True, slots=True)
