@@ -33,8 +33,9 @@ NAMES = (
 LONG = ("serving.soak",)
 """With a command of their own, and shown with the others."""
 INTRODUCTION = (
-    "Made by `make bench`; the raw rows are in `benchmarks/results`. Peers are measured in the same run on the "
-    "same machine. Compare ratios, not numbers: machines differ."
+    "Made by `make bench`, `make bench-serving` (beside other model servers: a quarter of an hour) and `make bench-soak`; the "
+    "raw rows are in `benchmarks/results`. Peers are measured in the same run on the same machine. Compare ratios, not "
+    "numbers: machines differ."
 )
 
 
