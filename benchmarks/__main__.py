@@ -27,7 +27,8 @@ Row = dict[str, Any]
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
 NAMES = (
-    "startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "feature_server", "elasticity",
+    "startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "feature_server", "backfills",
+    "elasticity",
 )  # fmt: skip
 LONG = ("serving.soak",)
 """With a command of their own, and shown with the others."""
