@@ -52,7 +52,8 @@ async def replays(client: Client, namespace: str, rows: Mapping[str, pa.Table]) 
     url = (settings.data or {}).get("onlineUrl")
     if not url:
         raise StoreUnavailable(
-            f"ConfigMap {SYSTEM_NAMESPACE}/{SETTINGS_CONFIG_MAP}: expected data.onlineUrl, found none; `mizzen up` sets it"
+            f"ConfigMap {SYSTEM_NAMESPACE}/{SETTINGS_CONFIG_MAP}: expected data.onlineUrl, found none; "
+            "`mizzen up` sets it"
         )
     store = open_store(url, durable=False)  # what a crash takes from a replay, the next one makes anew
     return Replays(store, [Replay.of(store, namespace, name, table) for name, table in rows.items()])

@@ -1,6 +1,7 @@
 """Requests that say when they are asked get what held then; those that do not say it rightly are told so."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -50,7 +51,7 @@ async def test_features_are_of_the_moment_that_the_request_names(stage, minutes,
     row = {"card": "a", "asked_at": asked_at(minutes)}
     await answered(stage, link, stage.predict(row, row))
     ((inputs,),) = link.inputs
-    found = [[0.0 if value != value else value for value in line] for line in inputs_of(inputs).tolist()]
+    found = [[0.0 if math.isnan(value) else value for value in line] for line in inputs_of(inputs).tolist()]
     assert found == [[spent, n]] * 2
 
 

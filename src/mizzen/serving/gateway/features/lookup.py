@@ -86,7 +86,8 @@ class Lookup:
         at_us: int | None = None,
     ) -> list[Read] | None:
         """What the store had for those keys means; `None`: ask again, a view was filled anew. Raises `HttpError`."""
-        at_us, start, reads = self._now_us() if at_us is None else at_us, 0, []
+        of_now, start, reads = at_us is None, 0, []
+        at_us = self._now_us() if at_us is None else at_us
         for looked, rows, asked in zip(self.views, entities, keys, strict=True):
             mine = stored[start : start + len(asked)]
             start += len(asked)
@@ -97,6 +98,8 @@ class Lookup:
                 continue
             if read is None:
                 return None
+            if of_now and looked.audit is not None:  # of another moment less may be kept than there was
+                looked.audit.note(rows, *read, at_us)
             reads.append(self._judged(looked, rows, *read, at_us))
         return reads
 
@@ -117,8 +120,6 @@ class Lookup:
         self, looked: Looked, rows: Sequence[Entity], records: list[bytes], found: list[bool], at_us: int
     ) -> Read:
         use, view = looked.used.use, looked.reader.view
-        if looked.audit is not None:
-            looked.audit.note(rows, records, found, at_us)
         _count(self._measures.features_read, use.view, len(rows))
         ages = view.definition.ttl_us is not None and bool(view.definition.rows)
         if not ages and False not in found:
