@@ -49,8 +49,8 @@ bench: $(VENV)/.installed  ## measure speed and memory beside peers; writes benc
 peers-serving: $(VENV)/.installed  ## the serving benchmark's peers, each in an environment of its own
 	$(BIN)/python -m benchmarks.serving --install
 
-bench-serving: $(VENV)/.installed  ## requests beside FastAPI, Triton, MLServer, KServe, BentoML, LitServe, mosec and Ray Serve
-	$(BIN)/python -m benchmarks.serving
+bench-serving: $(VENV)/.installed  ## requests beside FastAPI, Triton, MLServer, KServe, BentoML, LitServe, mosec and Ray Serve (ONLY="mizzen triton")
+	$(BIN)/python -m benchmarks.serving $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH))
 
 bench-soak: $(VENV)/.installed  ## memory of gateway and workers over ten million requests
 	$(BIN)/python -m benchmarks.serving.soak

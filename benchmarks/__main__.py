@@ -27,13 +27,15 @@ Row = dict[str, Any]
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
 NAMES = (
-    "startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "feature_server", "elasticity",
+    "startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "feature_server", "backfills",
+    "elasticity",
 )  # fmt: skip
 LONG = ("serving.soak",)
 """With a command of their own, and shown with the others."""
 INTRODUCTION = (
-    "Made by `make bench`; the raw rows are in `benchmarks/results`. Peers are measured in the same run on the "
-    "same machine. Compare ratios, not numbers: machines differ."
+    "Made by `make bench`, `make bench-serving` (beside other model servers: a quarter of an hour) and `make bench-soak`; the "
+    "raw rows are in `benchmarks/results`. Peers are measured in the same run on the same machine. Compare ratios, not "
+    "numbers: machines differ."
 )
 
 

@@ -7,6 +7,8 @@ events are 1 M rows of 50 float features for 10 k entities, the spine 100 k rows
 
 import json
 import resource
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,11 +21,15 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 import mizzen
 from mizzen.data.features.definition import Definition, definition_of
 from mizzen.data.features.online.lmdb_store import LmdbStore
 from mizzen.data.features.online.materialise import materialise
+from mizzen.data.features.online.opening import open_store
 from mizzen.data.features.online.reader import OnlineReader
 from mizzen.data.features.online.view import OnlineView
 from mizzen.data.features.online.writer import OnlineWriter
@@ -60,6 +66,7 @@ def run() -> list[Row]:
         rows = [*_joins(work), *_online(work, events, spine)]
         if PEER.exists():
             rows += _feast(work)
+        rows += _redis(work)
     return [*rows, *_wide(), *_windows(), _large()]
 
 
@@ -144,7 +151,7 @@ def _online(work: Path, events: pa.Table, spine: pa.Table) -> list[Row]:
     return rows
 
 
-def _reads(reader: OnlineReader, keys: list[int], features: int, sizes: tuple[int, ...]) -> list[Row]:
+def _reads(reader: OnlineReader, keys: list[int], features: int, sizes: tuple[int, ...], store: str = "") -> list[Row]:
     rows = []
     for size in sizes:
         taken, at = [], 0
@@ -159,7 +166,7 @@ def _reads(reader: OnlineReader, keys: list[int], features: int, sizes: tuple[in
             taken.append((time.perf_counter_ns() - began) / 1e3)
             at += size
         for quantile in (50, 99):
-            what = f"online read, {size} x {features}: p{quantile}"
+            what = f"online read, {store}{size} x {features}: p{quantile}"
             value = float(np.percentile(taken, quantile))
             rows.append(_row(what, value, "us", f"in process, as Python values; {len(taken):,} reads"))
     return rows
@@ -178,13 +185,7 @@ def _wide() -> list[Row]:
 
 def _feast(work: Path) -> list[Row]:
     """Feast's rows, and how many rows of its join are the same as ours."""
-    done = subprocess.run(
-        [str(PEER), str(Path(__file__).parent / "feast_peer.py"), str(work), str(FEATURES)],
-        capture_output=True, text=True, check=False, timeout=1200, cwd=work,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise RuntimeError(f"Feast failed: {done.stderr[-2000:]}")
-    said = json.loads(done.stdout.strip().splitlines()[-1])
+    said = _peer(work)
     version = said["version"]
     same = _same_rows(pq.read_table(work / "mizzen.parquet"), pq.read_table(work / "feast.parquet"))
     rows = [
@@ -204,6 +205,63 @@ def _feast(work: Path) -> list[Row]:
             what = f"online read, {size} x {FEATURES}: {quantile}"
             rows.append(_row(what, said[f"read_{size}"][quantile], "us", "SQLite, in process", "feast", version))
     return rows
+
+
+def _redis(work: Path) -> list[Row]:
+    """The same in a Redis server of this run, beside Feast in it; none where no server is installed."""
+    server = shutil.which("redis-server") or shutil.which("valkey-server")
+    if server is None:
+        return []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(work)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        url = f"redis://127.0.0.1:{port}/0"
+        with redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 200)) as client:
+            client.ping()
+        rows = _our_redis(work, url)
+        return [*rows, *_feasts_redis(work, f"127.0.0.1:{port}")] if PEER.exists() else rows
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _our_redis(work: Path, url: str) -> list[Row]:
+    version = Table(Store.open((work / "lake").as_uri()), "default", "events").at()
+    view = OnlineView(_definition(columns=[f"f{n}" for n in range(FEATURES)]), version.schema)
+    online = open_store(url)
+    filled = _timed(lambda: materialise(OnlineWriter(online, view), version, lambda: NOW_US))
+    keys = pq.read_table(work / "spine.parquet").column("key").to_pylist()
+    reader = OnlineReader(online, view, lambda: NOW_US)
+    rows = [_row("materialise, Redis", filled, "s", f"{EVENTS:,} rows to {ENTITIES:,} entities")]
+    rows += _reads(reader, keys, FEATURES, (1, 100), "Redis, ")
+    online.close()
+    return rows
+
+
+def _feasts_redis(work: Path, address: str) -> list[Row]:
+    said = _peer(work, address)
+    size = f"{EVENTS:,} rows to {ENTITIES:,} entities"
+    rows = [_row("materialise, Redis", said["materialise_s"], "s", size, "feast", said["version"])]
+    for count in (1, 100):
+        for quantile in ("p50", "p99"):
+            what = f"online read, Redis, {count} x {FEATURES}: {quantile}"
+            rows.append(_row(what, said[f"read_{count}"][quantile], "us", "in process", "feast", said["version"]))
+    return rows
+
+
+def _peer(work: Path, *more: str) -> dict[str, Any]:
+    """What Feast says of itself."""
+    done = subprocess.run(
+        [str(PEER), str(Path(__file__).parent / "feast_peer.py"), str(work), str(FEATURES), *more],
+        capture_output=True, text=True, check=False, timeout=1200, cwd=work,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise RuntimeError(f"Feast failed: {done.stderr[-2000:]}")
+    said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return said
 
 
 def _same_rows(ours: pa.Table, theirs: pa.Table) -> float:

@@ -51,6 +51,7 @@ def endpoint(name: str, model: str, cpu: str = "50m", memory: str = "256Mi", **s
     spec = {
         "model": model, "access": "anonymous", "scaling": scaling,
         "worker": {"resources": {"cpu": cpu, "memory": memory}},
+        "rollout": {"keepPrevious": "0s"},  # each swap is to load
     }  # fmt: skip
     return InferenceEndpoint.model_validate({"metadata": {"name": name, "namespace": "default"}, "spec": spec})
 

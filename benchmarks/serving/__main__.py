@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.__main__ import DOCS, HERE, machine, over_budget, page
 from benchmarks.serving.environments import environment
-from benchmarks.serving.measuring import CannotRunError, measure, write_models
+from benchmarks.serving.load import MissingToolError
+from benchmarks.serving.measuring import CannotRunError, Row, measure, write_models
 from benchmarks.serving.own import MIZZEN
 from benchmarks.serving.systems import PEERS
 
@@ -28,18 +30,20 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.install:
         return _install(sorted({name.split(",")[0] for name in arguments.only} - {MIZZEN.name}))
-    kept = _kept(arguments.only)
-    rows, left_out = run(arguments.only, arguments.seconds)
-    document = {
-        "machine": machine(), "seconds": arguments.seconds,
-        "systems": {name: {"version": SYSTEMS[name].version(), "settings": SYSTEMS[name].settings} for name in SYSTEMS},
-        "left_out": {**kept["left_out"], **left_out}, "rows": [*kept["rows"], *rows],
-    }  # fmt: skip
-    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    document = _kept(arguments.only)
+    document |= {"machine": machine(), "seconds": arguments.seconds, "systems": _systems()}
+    for name, rows, why in run(arguments.only, arguments.seconds):
+        document["rows"] += rows
+        document["left_out"] |= {name: why} if why is not None else {}
+        RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     DOCS.write_text(page())
     broken = over_budget()
     print("\n".join(broken) or "all budgets met")
     return 1 if broken else 0
+
+
+def _systems() -> dict[str, Any]:
+    return {name: {"version": one.version(), "settings": one.settings} for name, one in SYSTEMS.items()}
 
 
 def _kept(only: list[str]) -> dict[str, Any]:
@@ -53,26 +57,29 @@ def _kept(only: list[str]) -> dict[str, Any]:
     }
 
 
-def run(names: list[str], seconds: float) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The rows, and why some systems have none."""
-    rows: list[dict[str, Any]] = []
-    left_out: dict[str, str] = {}
+def run(names: list[str], seconds: float) -> Iterator[tuple[str, list[Row], str | None]]:
+    """Each system with its rows, and why it has none, or no more. What stops one does not stop the others."""
     with tempfile.TemporaryDirectory(prefix="mz-models-") as folder:
         expected = write_models(Path(folder))
         for name in names:
-            began_s = time.monotonic()
+            began_s, rows, why = time.monotonic(), [], None
             try:
                 for row in measure(SYSTEMS[name], Path(folder), expected, seconds):
                     rows.append(row)
                     print(_line(row), flush=True)
+            except MissingToolError as error:
+                raise SystemExit(str(error)) from error
             except CannotRunError as error:
-                left_out[name] = str(error)
-                print(error, flush=True)
+                why = str(error)
+            except Exception as error:
+                why = f"it was measured no further: {error!r}"
+            if why is not None:
+                print(f"{name}: {why}", flush=True)
             print(f"-- {name}: {time.monotonic() - began_s:.0f} s", flush=True)
-    return rows, left_out
+            yield name, rows, why
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: Row) -> str:
     start = f"{row['system']:9} {row['protocol']:6} {row['model']:6}"
     if "left_out" in row:
         return f"{start} left out: {row['left_out']}"

@@ -46,11 +46,11 @@ def measure(system: System, models: Path, expected: dict[str, np.ndarray], secon
             system.start(stack, place)
             await_answer(lambda: check(system.asks[0], place.port, place.grpc_port, expected), system.start_timeout_s)
         except subprocess.CalledProcessError as error:
-            raise CannotRunError(f"{system.name} was not installed: {_last_line(error.stderr)}") from error
+            raise CannotRunError(f"it was not installed: {_last_line(error.stderr)}") from error
         except Exception as error:
             log = folder / "log"
             said = _last_line(log.read_text(errors="replace")) if log.exists() else ""
-            raise CannotRunError(f"{system.name} did not answer: {error!r}; it said last: {said}") from error
+            raise CannotRunError(f"it did not answer: {error!r}; it said last: {said}") from error
         yield from _rows(system, place, expected, seconds)
 
 

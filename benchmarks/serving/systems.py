@@ -142,14 +142,15 @@ PEERS = (
     ),
     System(
         "mlserver",
-        "custom runtime in the server's process, uvloop; no batching and no parallel workers, which make it slower here; no "
+        "custom runtime in the server's process, uvloop; no batching, which makes it slower here, and no parallel "
+        "workers, which halve the small model's throughput here and double the heavy one's; no "
         "metrics, no access log; it has no binary tensors over HTTP",
         _peer("mlserver", "python", "{here}/serve.py"),
         tuple(ask for ask in OIP if ask.protocol != "binary"), lambda: versions("mlserver"),
     ),
     System(
         "kserve",
-        "custom predictor, HTTP and gRPC, no latency log, no access log",
+        f"custom predictor, {CORES} processes, HTTP and gRPC, no latency log, no access log",
         _peer("kserve", "python", "{here}/server.py"), OIP, lambda: versions("kserve"),
     ),
     System(

@@ -239,6 +239,8 @@ def test_a_view_goes_when_its_records_have() -> None:
     later = depart(view(), [], Jobs(ABSENT, KILLED, removing.start), NOW + timedelta(seconds=60), T0)
     assert later.start not in {None, removing.start}
     assert depart(view(), [], Jobs(ABSENT, SUCCEEDED, later.start), NOW, T0).let_go
+    without = depart(view(), [], Jobs(ABSENT, ABSENT, store=False), NOW, T0)
+    assert (without.let_go, without.start, without.events[0].reason) == (True, None, "NoOnlineStore")
 
 
 def test_views_are_found_in_whatever_form_features_are_named() -> None:

@@ -48,6 +48,8 @@ def lake(tmp_path: Path) -> Lake:
     )
     logged = pa.table({"input_card": ["card-1", "card-3"], "unit": ["u", "card-3"], "date": ["d", "d"]})
     write_deltalake(made.store.url_of("predictions/default/fraud"), logged, partition_by=["date"])
+    read = pa.table({"input_card": ["card-3", "card-2"], "input_at_us": [1, 2], "date": ["d", "d"]})
+    write_deltalake(made.store.url_of("predictions/default/spending.reads"), read, partition_by=["date"])
     return made
 
 
@@ -91,6 +93,7 @@ def test_nothing_is_left_anywhere_and_the_others_are_untouched(lake: Lake, tmp_p
         Place("dataset/asked", 1, versions=1),
         Place("trainingset/set", 1, versions=1),
         Place("predictions/fraud", 1),
+        Place("predictions/spending.reads", 1),
         Place("featureview/spending", 1),
         Place("featureview/second", 1),
     ]

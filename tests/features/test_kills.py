@@ -108,7 +108,7 @@ class Case:
             assert {key[:9] for key, _ in online.scan(b"r")} <= set(expected), "no record is left behind"
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["lmdb", "redis"])
 def test_any_kill_loses_and_doubles_nothing(
     kind: str, kills: int, tmp_path: Path, request: pytest.FixtureRequest

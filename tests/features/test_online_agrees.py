@@ -20,7 +20,8 @@ from mizzen.data.features.online.writer import OnlineWriter
 from mizzen.data.features.pointintime import Clocks, InMemory, Use, join
 from mizzen.kinds import FeatureView
 
-WINDOWS = [("2m", None), ("10m", "1m"), ("7m", "3m"), ("1h", "10m"), ("1h", None), (None, None)]
+WINDOWS = [("2m", None), ("10m", "1m"), ("7m", "3m"), ("1h", "10m"), ("1h", None), ("20m", "10m"), (None, None)]
+"""Lengths and hops; two that hop alike share their tiles."""
 GRACE = 5 * MINUTE
 
 

@@ -399,3 +399,23 @@ def test_kinds_are_all_covered() -> None:
     assert {wire["kind"] for wire in OURS} == {
         kind.__name__ for kind in (Dataset, Model, ModelVersion, TrainingJob, InferenceEndpoint)
     }
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    ["profile: serverless", "scaling: {minReplicas: 0}", "scaling: {maxReplicas: 4}", "scaling: {replicas: 2}"],
+)
+def test_a_graphs_workers_are_a_fixed_number(scaling: str) -> None:
+    text = f"""\
+apiVersion: mizzen.dev/v1alpha1
+kind: InferenceEndpoint
+metadata: {{name: g}}
+spec:
+  {scaling}
+  graph: {{nodes: [{{name: a, model: "m:1"}}]}}
+"""
+    if scaling == "scaling: {replicas: 2}":
+        load(text, "g.yaml")
+        return
+    with pytest.raises(ManifestErrors, match="expected scaling.replicas alone with graph"):
+        load(text, "g.yaml")

@@ -448,10 +448,11 @@ FLOODS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
 @pytest.mark.parametrize("kind", FLOODS)
-def test_a_flood_of_http2_frames_hurts_nobody_else(stack, channel, kind):
+def test_a_flood_of_http2_frames_hurts_nobody_else(stack, channel, kind, protocol):
     """The connection that floods may be closed; others are answered, and memory stands."""
-    host, port = stack.grpc.rsplit(":", 1)
+    host, port = stack.grpc.rsplit(":", 1) if protocol == "grpc" else ("127.0.0.1", stack.port)
     before = memory(stack)
     for _ in range(3):
         with socket.create_connection((host, int(port)), timeout=5.0) as sock, contextlib.suppress(OSError):

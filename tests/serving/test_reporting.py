@@ -62,6 +62,17 @@ async def test_a_request_that_finds_no_worker_is_told_at_once_and_once() -> None
         assert (controller.last.waiting, controller.last.arrivals) == (40, 40)
 
 
+async def test_a_stream_that_finds_no_worker_is_told_at_once_too() -> None:
+    """It waits elsewhere than in the queue."""
+    async with reporting() as (stage, controller):
+        await asyncio.sleep(0.25)
+        stage.call(path="/v2/models/m/generate", body=b'{"x": 1.0}')
+        await turn()
+        await turn()
+        assert [at for at, _ in controller.heard] == [0, 0.25]
+        assert controller.last.waiting == 1
+
+
 async def test_sums_say_what_came_waited_and_was_answered() -> None:
     async with reporting() as (stage, controller):
         for _ in range(3):

@@ -37,6 +37,8 @@ from mizzen.data.lake.segments import segments_of
 from mizzen.data.lake.tables import QUARANTINE, Table, TableVersion, Totals
 from mizzen.kinds.features import Entity, FeatureView
 
+_READS = ".reads"
+"""After a view's name: the log of what was read of it, for its audit."""
 Key = Mapping[str, str | int]
 """The entity: the values of its keys by name."""
 
@@ -98,8 +100,8 @@ def forget(store: Store, online: OnlineStore | None, held: Held, key: Key, when:
         places.append(_out_of(table, columns, run, f"trainingset/{name}"))
     places += [
         place
-        for endpoint in held.endpoints
-        if (place := _out_of_predictions(store, held.namespace, endpoint, key)) is not None
+        for logged in [*held.endpoints, *(f"{view.name}{_READS}" for view in views)]
+        if (place := _out_of_predictions(store, held.namespace, logged, key)) is not None
     ]
     if online is not None:
         places += [_offline(online, held.namespace, view, key) for view in views]

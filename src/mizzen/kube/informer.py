@@ -10,6 +10,8 @@ so that whatever was missed comes out as changes, deletions too. Readers get the
 What a client wrote itself can be told to the informer (`wrote`, `deleted`): then it is held at once, and older news of
 that object is passed over. A controller that does so never decides on a state from before its own last act.
 
+Which client wrote which field (`managedFields`) is not kept: nobody here asks, and it is half of an object's memory.
+
 An object that the class cannot hold does not stop the rest: what was last readable of it stays, and it is named in
 `unreadable`. Errors of the server are waited out with growing waits; they show in `statistics`.
 """
@@ -27,7 +29,7 @@ from mizzen.kube.cache import Cache, Change, IndexFunction, is_newer
 from mizzen.kube.client import Client
 from mizzen.kube.errors import ApiError, BadRequest, DecodeError, Expired, Invalid, KubeError
 from mizzen.kube.query import Selector, selector_text
-from mizzen.kube.resources import Key, ResourceInfo, Untyped, decode, info_of, meta_of
+from mizzen.kube.resources import Key, ResourceInfo, Untyped, decode, info_of, meta_of, without_managed_fields
 from mizzen.kube.watching import RawObject, WatchEvent
 
 T = TypeVar("T")
@@ -160,7 +162,7 @@ class Informer(Generic[T]):
         # Where the watch is past that version and holds nothing, it has told of the object's end already.
         is_over = meta.key not in self._cache and not is_newer(meta.resource_version, self._version or "")
         if meta.uid not in self._deleted and not is_over:
-            change = self._cache.put(meta.key, obj, meta.resource_version)
+            change = self._cache.put(meta.key, without_managed_fields(obj), meta.resource_version)
             if change is not None:
                 self._written[meta.key] = meta.resource_version
                 self._tell(change)
@@ -351,7 +353,7 @@ class Informer(Generic[T]):
         if held is not None and item.resource_version and self._cache.version(item.key) == item.resource_version:
             return held
         try:
-            return decode(self.cls, item.wire)
+            return without_managed_fields(decode(self.cls, item.wire))
         except DecodeError as error:
             self._unreadable[item.key] = str(error)
             log.warning("%s", error)

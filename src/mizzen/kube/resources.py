@@ -257,6 +257,19 @@ def decode(cls: type[T], wire: bytes | msgspec.Raw) -> T:
         raise DecodeError(_what_does_not_fit(cls, wire, error)) from error
 
 
+def without_managed_fields(obj: T) -> T:
+    """The same object, less what it says of who wrote which of its fields."""
+    if isinstance(obj, dict):
+        obj.get("metadata", {}).pop("managedFields", None)
+    elif isinstance(obj, Resource):
+        obj.metadata.managed_fields = None
+    else:
+        metadata = getattr(obj, "metadata", None)
+        if metadata is not None:
+            metadata.managedFields = None
+    return obj
+
+
 def _decode_struct(cls: type[T], wire: bytes | msgspec.Raw) -> T:
     decoder = _struct_decoders.get(cls)
     if decoder is None:

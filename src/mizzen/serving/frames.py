@@ -350,7 +350,7 @@ def _checked(head: TensorHead, data: memoryview) -> memoryview:
     datatype: Datatype | None = DATATYPES.get(head.datatype)
     if datatype is None:
         raise FrameError(f"tensor {head.name!r}: expected one of {', '.join(DATATYPES)}, got {head.datatype!r}")
-    if any(length < 0 for length in head.shape):
+    if head.shape and min(head.shape) < 0:
         raise FrameError(f"tensor {head.name!r}: expected a shape without negative lengths, got {list(head.shape)}")
     try:
         checked_size(datatype, head.shape, data)

@@ -54,7 +54,7 @@ async def answered(reply: Reply) -> None:
 async def test_entries_come_back_on_the_readers_clock_and_end(redis_url):
     wall, one, two = Clock(), Clock(), Clock()
     two.now = 5.0
-    writer, reader = RemoteCache(redis_url, one, wall), RemoteCache(redis_url, two, wall)
+    writer, reader = (RemoteCache(redis_url, clock, wall, timeout_s=PATIENCE_S) for clock in (one, two))
     writer.put("place", entry(3, expires_s=one.now + 60), 60.0)
     await writer.settled()
     wall.now += 10
@@ -73,7 +73,7 @@ async def test_entries_come_back_on_the_readers_clock_and_end(redis_url):
 async def test_a_gateway_answers_from_what_another_computed(redis_url):
     loop, stages, remotes = asyncio.get_running_loop(), [], []
     for _ in range(2):
-        stage, remote = Stage(), RemoteCache(redis_url)
+        stage, remote = Stage(), RemoteCache(redis_url, timeout_s=PATIENCE_S)
         stage.gateway = Gateway(loop.time, connect=stage._linked, tiers=Tiers(loop.time, remote=remote))
         stage.gateway.endpoint_changed(endpoint(cache=caching(remote=True)))
         stages.append(stage)

@@ -115,6 +115,12 @@ def test_post_explain_answers_with_shapley_values_and_who_may_ask_may_ask_why():
             assert np.allclose(outputs["explained"], model.predict(x[:1], raw_score=True), atol=1e-5)
             assert np.isclose(sum(outputs["shap_values"]) + outputs["base_values"][0], outputs["explained"][0])
             assert ask("other").status == 401
+            rows = json.dumps({"instances": [{"input": x[0].tolist()}]}).encode()
+            people = client.ask("POST", "/v1/endpoints/m:explain", rows, {"X-API-Key": "secret"})
+            assert people.status == 200, people
+            (row,) = people.json["predictions"]
+            assert np.ravel(row["shap_values"]).tolist() == outputs["shap_values"]
+            assert client.ask("POST", "/v1/endpoints/absent:explain", rows, {"X-API-Key": "secret"}).status == 404
 
 
 def test_a_version_without_a_background_says_so():

@@ -3,13 +3,16 @@
 import asyncio
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from tests.serving.builders import spec
 from tests.serving.graph.builders import GraphStage, column, graph, outputs_of, played, reply_of
 from tests.serving.played import Call, turn
 
-from mizzen.serving.gateway.directory import Caching, Endpoint, GraphPlan, Version
+from mizzen.serving.gateway.directory import Caching, Endpoint, GraphPlan, Logging, Version
+from mizzen.serving.predictionlog.record import decode_chunk
+from mizzen.serving.predictionlog.ring import RingReader
 
 pytestmark = pytest.mark.looptime
 
@@ -425,3 +428,46 @@ async def test_a_unit_that_goes_another_way_is_not_given_the_others_answer(stage
     for _ in range(2):
         assert [(await outputs_of(stage.ask(x=[0.0], mizzen_unit=unit)))["y"] for unit in units] == without
     assert sum(model.rows for model in models.values()) == 40
+
+
+async def test_where_a_node_is_an_endpoint_whose_versions_share_its_traffic_units_answers_are_kept_apart(stage):
+    first, second = add(0), add(1)
+    shares = tuple(msgspec.structs.replace(model.version, percent=50) for model in (first, second))
+    stage.gateway.endpoint_changed(Endpoint("default", "shared", anonymous=True, versions=shares))
+    stage.start("shared", first, second)
+    shape = graph(main={"sequence": [{"node": "asked"}]}, asked={"endpoint": "shared"})
+    stage.serve(shape, models={}, cache=Caching(60.0, 1 << 20))
+    units = [str(number) for number in range(20)]
+    alone = [(await outputs_of(stage.ask("shared", x=[0.0], mizzen_unit=unit)))["y"] for unit in units]
+    assert {tuple(values) for values in alone} == {(0.0,), (1.0,)}
+    for _ in range(2):
+        assert [(await outputs_of(stage.ask(x=[0.0], mizzen_unit=unit)))["y"] for unit in units] == alone
+    assert first.rows + second.rows == 40, "the second round came from the cache"
+
+
+# With the prediction log
+
+
+async def test_what_a_graph_answers_is_logged_once_with_its_own_signature(tmp_path):
+    stage = GraphStage(log_folder=tmp_path)
+    shape = graph(main={"sequence": [{"node": "a"}, {"node": "b", "inputs": {"x": "a.y"}}]}, a=m(1), b=m(2))
+    stage.serve(shape, models={"a": double(), "b": played(refusing_26)}, logging=Logging())
+    assert await outputs_of(stage.ask(x=[1.0], mizzen_unit="u7")) == {"y": [2.0]}
+    assert (await reply_of(stage.ask(x=[13.0]))).status == 500
+    service = stage.gateway.services["default", "g"]
+    assert service.recorder.recorded == 2
+    (path,) = tmp_path.glob("*/*.ring")
+    reader = RingReader.open(path)
+    chunks = [decode_chunk(payload) for _, _, payload in reader.frames(1 << 20)]
+    reader.close()
+    stage.gateway.endpoint_gone(("default", "g"))
+    records = [record for chunk in chunks for record in chunk.records]
+    assert [(record.status, record.unit) for record in records] == [(200, "u7"), (500, None)]
+    assert [np.frombuffer(part, "<f4").tolist() for part in (*chunks[0].inputs, *chunks[0].outputs)] == [[1.0], [2.0]]
+    assert {path.parent.name for path in tmp_path.glob("*/*")} == {"default.g"}, "its nodes log nothing of their own"
+
+
+def refusing_26(x):
+    if (x == 26.0).any():
+        raise ValueError("not that one")
+    return x

@@ -1,4 +1,4 @@
-"""KServe's Python server as its documentation has it for a custom predictor: HTTP and gRPC, one process."""
+"""KServe's Python server as its documentation has it for a custom predictor: HTTP and gRPC, a process for each core."""
 
 import logging
 import os
@@ -12,6 +12,14 @@ from model_session import Model as Session
 class Predictor(Model):
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        self.load()
+
+    def __getstate__(self) -> dict:
+        """As another process gets it, without the session."""
+        return {**self.__dict__, "inner": None}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
         self.load()
 
     def load(self) -> bool:
@@ -36,7 +44,7 @@ class Predictor(Model):
 if __name__ == "__main__":
     logging.disable(logging.WARNING)  # each request is told otherwise
     server = ModelServer(
-        http_port=int(os.environ["PORT"]), grpc_port=int(os.environ["GRPC_PORT"]), workers=1, enable_grpc=True,
+        http_port=int(os.environ["PORT"]), grpc_port=int(os.environ["GRPC_PORT"]), workers=os.cpu_count() or 1, enable_grpc=True,
         enable_latency_logging=False, access_log_format=None,
     )  # fmt: skip
     server.start([Predictor(name) for name in NAMES])

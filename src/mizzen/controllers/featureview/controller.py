@@ -124,6 +124,7 @@ class FeatureViewController(ResourceController):
             work=self._outcome(view, working) if working is not None else ABSENT,
             removal=outcome(removals[-1], removing) if removals else ABSENT,
             removal_run=removal,
+            store=bool(settings.online_url),
         )
         departure = depart(view, self._users.of(view), jobs, self.platform.now(), self.platform.now_text())
         departure.status.used_by = self._users.of(view)

@@ -50,6 +50,8 @@ class Jobs:
     removal: Outcome
     """The last one that takes its records away."""
     removal_run: str | None = None
+    store: bool = True
+    """Whether there is an online store to take records out of."""
 
 
 def depart(view: FeatureView, users: Sequence[str], jobs: Jobs, now: datetime, now_text: str) -> Departure:
@@ -66,6 +68,9 @@ def depart(view: FeatureView, users: Sequence[str], jobs: Jobs, now: datetime, n
     if jobs.work.state in {"Waiting", "Running"}:
         status.settled_run = status.current_run
         return Departure(status, stop=view.status.current_run)
+    if not jobs.store:
+        message = "there is no online store any more (data.onlineUrl of the settings): nothing is taken away"
+        return Departure(status, let_go=True, events=(Happened("Warning", "NoOnlineStore", message),))
     if job.state == "Succeeded":
         return Departure(status, let_go=True, events=(Happened("Normal", "Removed", "its online records are gone"),))
     if job.state == "Failed":

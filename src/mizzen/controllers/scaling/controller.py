@@ -23,10 +23,9 @@ from mizzen.controllers.platform import Platform, ResourceController
 from mizzen.controllers.scaling.following import Followed
 from mizzen.controllers.scaling.listening import Listener
 from mizzen.controllers.scaling.loads import Loads
-from mizzen.controllers.scaling.rooms import rooms, unplaced
+from mizzen.controllers.scaling.rooms import rooms, size_of, unplaced
 from mizzen.kinds import InferenceEndpoint
 from mizzen.kinds.names import LABEL_ENDPOINT
-from mizzen.kinds.scalars import quantity
 from mizzen.kinds.scaling import ScalingStatus
 from mizzen.kinds.serve import InferenceEndpointStatus
 from mizzen.kube.errors import NotFound
@@ -186,9 +185,8 @@ class ScalingController(ResourceController):
             return
         client = self.platform.client
         nodes, placed = await asyncio.gather(client.list(Node), client.list(Pod))
-        resources = endpoint.spec.worker.resources
-        cpu, memory = float(quantity(resources.cpu)), float(quantity(resources.memory))
-        why = arithmetic(rooms(nodes, placed), cpu, memory) or unplaced(waiting[0])
+        asked = size_of(waiting[0])
+        why = arithmetic(rooms(nodes, placed), asked.cpu, asked.memory) or unplaced(waiting[0])
         moment.state(status, PLACED, "False", "NoRoom", f"{len(waiting)} workers wait for room: {why}")
 
     def _troubled(self, pod: Pod) -> Iterable[Key]:

@@ -201,10 +201,12 @@ class Queue:
     def assign(self, now: float) -> list[Command]:
         """Gives workers what they can take. Each batch is to be sent to its worker; who came up late has expired."""
         commands: list[Command] = []
+        empty = False
         for lane in self._lanes.values():
             if lane.count:
                 self._assign_of(lane, now, commands)
-        if len(self._lanes) > 1:
+            empty = empty or not (lane.workers or lane.count)
+        if empty and len(self._lanes) > 1:
             self._lanes = {key: lane for key, lane in self._lanes.items() if lane}
         return commands
 

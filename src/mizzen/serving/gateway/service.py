@@ -238,7 +238,9 @@ class Service:
     def assigned(self) -> None:
         """All that workers can take they have."""
         dispatch = self._dispatch
-        if not dispatch.links and self.on_starved is not None and (dispatch.queue.rows_waiting or self._parked):
+        if dispatch.links or self.on_starved is None:
+            return
+        if dispatch.queue.rows_waiting or self._parked or self.streams:
             self.on_starved(self)
 
     # What the cache asks for, beside `enqueue` (`cache.responses.Downstream`)

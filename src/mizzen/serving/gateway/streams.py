@@ -48,6 +48,9 @@ class Host(Protocol):
     def accept(self, exchange: Exchange) -> None:
         """Takes a request into the queue."""
 
+    def assigned(self) -> None:
+        """What still waits has no worker now."""
+
     def leave(self, exchange: Exchange) -> None:
         """The client of one that went into the queue has gone."""
 
@@ -82,6 +85,7 @@ class Streams:
             return
         self._waiting.append(exchange)
         self._time(exchange, exchange.deadline_s)
+        self._host.assigned()
 
     def look_again(self) -> None:
         """A place may be free, or the traffic have changed."""

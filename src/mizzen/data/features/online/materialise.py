@@ -29,7 +29,7 @@ from mizzen.data.lake.tables import Table, TableVersion
 STEP_ROWS = 250_000
 """Rows of one transaction: readers of an LMDB store are not held up by any number, a Redis server is by a large one."""
 STEP_ROWS_NEWEST = 2_000_000
-"""The same of a view of newest rows alone, of which one an entity is written, whatever there were."""
+"""The same of a view of newest rows alone, of which one an entity is written; fewer where there are many entities."""
 _BATCH_ROWS = 65_536
 """Rows that are read at a time: more are slower, since they do not fit a processor's cache."""
 
@@ -164,7 +164,8 @@ class _Step:
         for file, fragment in zip(sorted(wanted, key=lambda file: file.stored_at), fragments, strict=True):
             skip = place.file_rows if place.file == file.path else 0
             batches = _read(fragment, self.schema, self.columns)
-            for piece in _pieces(batches, skip, self.step_rows, self._kept):
+            newest = self.writer.view.rows_only and self.enrich is as_they_are
+            for piece in _pieces(batches, skip, self.step_rows, self._kept if newest else None):
                 place = self._apply(piece, file.path, skip)
                 skip += piece.taken
                 count(place, piece.taken)
@@ -188,9 +189,7 @@ class _Step:
             raise PlaceMoved
 
     def _kept(self, rows: pa.Table) -> tuple[pa.Table, int]:
-        """The rows that may change something, and how many that are events do not."""
-        if not self.writer.view.rows_only or self.enrich is not as_they_are:
-            return rows, 0
+        """Of a view of newest rows: those that may change something, and how many events do not."""
         kept, events = newest_of(self.writer.view.definition, rows, self.now_us())
         return kept, events - len(kept)
 
@@ -238,23 +237,29 @@ class _Piece:
 
 
 def _pieces(
-    batches: Iterator[pa.RecordBatch], skip: int, rows: int, kept: Callable[[pa.Table], tuple[pa.Table, int]]
+    batches: Iterator[pa.RecordBatch], skip: int, rows: int, kept: Callable[[pa.Table], tuple[pa.Table, int]] | None
 ) -> Iterator[_Piece]:
-    """What is kept of the rows after the first `skip`, of so many at a time."""
+    """The rows after the first `skip`, so many at a time; with `kept`, what that keeps of them, and fewer at a time
+    where that is much."""
     waiting: list[pa.Table] = []
-    taken = left_out = 0
+    taken = left_out = held = 0
     for batch in batches:
         left = pa.Table.from_batches([batch]).slice(skip)
         skip = max(0, skip - len(batch))
         while len(left):
             part = left.slice(0, rows - taken)
             left = left.slice(len(part))
-            keeping, out = kept(part)
+            keeping, out = kept(part) if kept is not None else (part, 0)
             waiting.append(keeping)
-            taken, left_out = taken + len(part), left_out + out
-            if taken == rows:
+            taken, left_out, held = taken + len(part), left_out + out, held + len(keeping)
+            full = taken == rows
+            if kept is not None and held >= STEP_ROWS:  # of the same entities, most likely
+                keeping, out = kept(pa.concat_tables(waiting))
+                full = full or len(keeping) > held // 2
+                waiting, left_out, held = [keeping], left_out + out, len(keeping)
+            if full:
                 yield _Piece(pa.concat_tables(waiting), left_out, taken)
-                waiting, taken, left_out = [], 0, 0
+                waiting, taken, left_out, held = [], 0, 0, 0
     if waiting:
         yield _Piece(pa.concat_tables(waiting), left_out, taken)
 

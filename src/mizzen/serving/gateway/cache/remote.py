@@ -39,11 +39,16 @@ class RemoteCache:
     """One Redis, as one gateway process sees it."""
 
     def __init__(
-        self, url: str, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+        self,
+        url: str,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         """Raises `ValueError` for a URL that is none of Redis."""
         self.statistics = RemoteStatistics()
-        self._redis: Redis = Redis.from_url(url, socket_timeout=TIMEOUT_S * 4, socket_connect_timeout=TIMEOUT_S * 4)
+        self._redis: Redis = Redis.from_url(url, socket_timeout=timeout_s * 4, socket_connect_timeout=timeout_s * 4)
+        self._timeout_s = timeout_s
         self._clock, self._wall = clock, wall
         self._again_at_s = 0.0
         self._rest_s = REST_S_FIRST
@@ -57,7 +62,7 @@ class RemoteCache:
     async def get(self, place: str) -> Entry | None:
         """The entry there, its end on this process's clock. Never raises, and takes `TIMEOUT_S` at most."""
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 data = await self._redis.get(place)
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
