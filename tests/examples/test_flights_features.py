@@ -8,15 +8,11 @@ loops that look at every flight.
 
 import datetime as dt
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
-import yaml
 from flights import (
     ATLANTIC,
     DAY,
@@ -27,21 +23,17 @@ from flights import (
     Flown,
     Tables,
     flown,
-    flown_legs,
-    observed,
-    on_board,
     raw,
     scheduled,
     timetable,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples.known import Sources, as_known, sources_of, table, views
 
 from mizzen.data.features.definition import definition_of
 from mizzen.data.features.pointintime import Clocks, InMemory, Use, join
-from mizzen.kinds import FeatureView
 
-Sources = dict[str, pd.DataFrame]
 RAW = raw()
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -52,30 +44,6 @@ def sample(days: int, month: int = 2, first: int = 8) -> Tables:
     start = pd.Timestamp(2013, month, first)
     chosen = (day >= start) & (day < start + pd.Timedelta(days=days))
     return Tables(RAW.flights[chosen].reset_index(drop=True), RAW.weather, RAW.planes, RAW.airports)
-
-
-@cache
-def views() -> tuple[FeatureView, ...]:
-    """Those of the example's resources."""
-    text = (Path(__file__).parents[2] / "examples" / "flights" / "resources.yaml").read_text()
-    documents = (document for document in yaml.safe_load_all(text) if document["kind"] == "FeatureView")
-    return tuple(FeatureView.model_validate(document) for document in documents)
-
-
-def sources_of(tables: Tables) -> Sources:
-    """What the views' datasets hold."""
-    return {"board": on_board(tables), "legs": flown_legs(tables), "weather": observed(tables)}
-
-
-def as_known(tables: Tables, sources: Sources | None = None) -> pd.DataFrame:
-    """The training set's rows: each flight with its features, in the order in which they were scheduled."""
-    rows = {name: InMemory(table(frame)) for name, frame in (sources or sources_of(tables)).items()}
-    uses = [Use(definition_of(view), rows[view.spec.source.dataset or ""]) for view in views()]
-    return join(table(timetable(tables)), uses, Clocks("scheduled_at")).to_pandas()
-
-
-def table(frame: pd.DataFrame) -> pa.Table:
-    return pa.Table.from_pandas(frame, preserve_index=False)
 
 
 def row_columns(tables: Tables) -> pd.DataFrame:

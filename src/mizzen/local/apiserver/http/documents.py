@@ -102,6 +102,8 @@ class Documents:
     def openapi(self, parts: list[str], request: Request) -> Answer:
         """`v2`, `v3` and `v3/GROUP-VERSION`; with `?hash=` the answer may be kept for ever."""
         match parts:
+            case ["v2"] if request.headers.get("accept", "").startswith(openapi.ASKED_PROTOBUF):
+                return Answer(openapi.v2_protobuf(self._git_version), content_type=openapi.PROTOBUF)
             case ["v2"]:
                 key = ""
                 made = self._by_hash("v2", key, lambda: openapi.v2_document(self._catalog.types(), self._git_version))
