@@ -142,6 +142,7 @@ async def test_what_create_makes(kubectl: Kubectl) -> None:
 
 
 async def test_a_kind_of_ones_own(kubectl: Kubectl) -> None:
+    assert 'no matches for kind "Widget" in version "example.com/v1"' in await kubectl("apply -f w.yaml", code=1)
     await kubectl("apply -f crd.yaml")
     assert "condition met" in await kubectl("wait --for=condition=Established crd/widgets.example.com")
     assert "widget.example.com/w created" in await kubectl("apply -f w.yaml")
