@@ -20,7 +20,10 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 def as_key(column: pa.Array | pa.ChunkedArray, wanted: str | None, where: str) -> pa.Array:
-    """A key column as int64 or text. Raises `RowsUnfit` where it is neither, or not of the wanted type."""
+    """A key column as int64 or text. Raises `RowsUnfit` where it is neither, or not of the wanted type.
+
+    A column that holds nothing but nulls is of either type.
+    """
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(whole, pa.ChunkedArray):
         whole = pa.array([], whole.type)
@@ -31,6 +34,8 @@ def as_key(column: pa.Array | pa.ChunkedArray, wanted: str | None, where: str) -
         found = "int64"
     elif pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_):
         found = "text"
+    elif pt.is_null(type_):
+        found = wanted or "text"
     else:
         raise RowsUnfit(f"{where}: expected a key of whole numbers or text, found {type_}")
     if wanted is not None and wanted != found:
