@@ -108,55 +108,6 @@ def _open(
         )  # fmt: skip
 
 
-def _rows(system: System, place: Place, expected: dict[str, np.ndarray], seconds: float) -> Iterator[Row]:
-    for ask in system.asks:
-        try:
-            await_answer(lambda ask=ask: check(ask, place.port, place.grpc_port, expected), 10.0)
-        except Exception as error:
-            yield {"system": system.name, "protocol": ask.protocol, "model": ask.model, "left_out": repr(error)[:300]}
-            continue
-        peak = 0.0
-        for connections in CONNECTIONS if (ask.protocol, ask.model) != ("grpc", "heavy") else (PEAK_CONNECTIONS,):
-            _settle(ask, place, expected)
-            measured = _closed(ask, place, connections, seconds, expected)
-            if connections >= PEAK_CONNECTIONS:
-                peak = max(peak, measured.requests_per_s)
-            yield _row(system, ask, connections, measured, loop="closed")
-        if ask.protocol == "json":
-            yield from _open(system, ask, place, peak, seconds, expected)
-
-
-def _settle(ask: Ask, place: Place, expected: dict[str, np.ndarray]) -> None:
-    """Waits until what the last window left in queues is answered: until a few in a row are answered well and at once."""
-    for _ in range(SETTLED):
-        await_answer(lambda: check(ask, place.port, place.grpc_port, expected), SETTLE_TIMEOUT_S)
-
-
-def _closed(ask: Ask, place: Place, connections: int, seconds: float, expected: dict[str, np.ndarray]) -> Measured:
-    if ask.protocol == "grpc":
-        size = len(check(ask, place.port, place.grpc_port, expected))
-        return h2load(ask, place.grpc_port, connections, seconds, place.folder, size)
-    return wrk(ask, place.port, connections, seconds, place.folder)
-
-
-def _open(
-    system: System, ask: Ask, place: Place, peak: float, seconds: float, expected: dict[str, np.ndarray]
-) -> Iterator[Row]:
-    """At a rate that is the same for all, and at twice what the system can do."""
-    deadline_ms = DEADLINE_MS[ask.model]
-    for load, rate, asked in (
-        ("steady", STEADY_PER_S[ask.model], ask),
-        ("overload", OVERLOAD * peak, system.deadline(ask, deadline_ms)),
-    ):
-        _settle(ask, place, expected)
-        measured = open_loop(asked, place.port, rate, seconds, place.folder, deadline_ms)
-        of_peak = round(measured.in_time_per_s / peak, 4) if load == "overload" and peak else None
-        yield _row(
-            system, ask, CONNECTIONS_OPEN, measured, loop="open", load=load, offered_per_s=round(rate, 1),
-            deadline_ms=deadline_ms, goodput_of_peak=of_peak,
-        )  # fmt: skip
-
-
 def _row(system: System, ask: Ask, connections: int, measured: Measured, **more: object) -> Row:
     return {
         "system": system.name, "protocol": ask.protocol, "model": ask.model, "connections": connections,
