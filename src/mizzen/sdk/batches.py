@@ -10,6 +10,7 @@ from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ANNOTATION_RUN
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
+from mizzen.kube.times import format_micro_time
 from mizzen.sdk.waiting import WaitTimeoutError
 
 
@@ -19,7 +20,7 @@ class RunFailed(Exception):
 
 async def ask(client: Client, name: str, namespace: str) -> str:
     """Asks for a run beyond those of spec and schedule; the request, by which it is known. Raises `NotFound`."""
-    request = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    request = format_micro_time(datetime.now(UTC))
     body = {"metadata": {"annotations": {ANNOTATION_RUN: request}}}
     await client.patch(BatchPrediction, name, body, namespace=namespace)
     return request

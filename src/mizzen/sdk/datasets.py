@@ -24,6 +24,7 @@ from mizzen.kinds.meta import condition_named
 from mizzen.kinds.names import ANNOTATION_LOAD, LoadRequest
 from mizzen.kube.client import Client
 from mizzen.kube.informer import Informer
+from mizzen.kube.times import format_micro_time
 from mizzen.sdk.applying import store_of
 from mizzen.sdk.waiting import WaitTimeoutError
 
@@ -108,7 +109,7 @@ class Lake:
         """Asks for a load; the request, by which its answer is known. Raises `NotFound`, `VersionMissing`."""
         if restore is not None:
             self.table(name).at(restore)
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = format_micro_time(datetime.now(UTC))
         request = str(LoadRequest(full, restore, now))
         body = {"metadata": {"annotations": {ANNOTATION_LOAD: request}}}
         await self.client.patch(Dataset, name, body, namespace=self.namespace)

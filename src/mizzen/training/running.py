@@ -9,7 +9,7 @@ import random
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import Table, TableVersion
 from mizzen.data.pod import TRY_AGAIN, Failure
 from mizzen.kinds.build import DatasetVersion, Lineage, ModelVersion, Progress, TrainingReport
+from mizzen.kube.times import format_time
 from mizzen.registry.errors import ModelUnfit, RegistryError
 from mizzen.registry.lineage import imported_packages, python_version
 from mizzen.registry.prepared import Prepared
@@ -164,7 +165,7 @@ def _lineage(task: TrainingTask, datasets: Mapping[str, TableVersion]) -> Lineag
 
 
 def _report(task: TrainingTask, clock: Clock, **known: Any) -> TrainingReport:
-    return TrainingReport(run=task.run, updated_at=clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **known)
+    return TrainingReport(run=task.run, updated_at=format_time(clock()), **known)
 
 
 def _as_failure(error: Exception) -> Failure:

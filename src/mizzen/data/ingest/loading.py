@@ -10,7 +10,7 @@ the next one begins where this one ended.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,6 +35,7 @@ from mizzen.data.lake.tables import QUARANTINE, Plan, Table, TableVersion, Total
 from mizzen.data.pod import Failure
 from mizzen.kinds.data import CheckResult, Column, LoadReport
 from mizzen.kinds.scalars import duration_s
+from mizzen.kube.times import format_time
 
 Clock = Callable[[], datetime]
 NOTHING_NEW = "nothing new"
@@ -54,11 +55,6 @@ def load(task: IngestTask, store: Store, work: Path, clock: Clock) -> LoadReport
     Raises `Failure` where the source, the columns or the checks are at fault; `LakeError` where the store is.
     """
     return Load(task, store, work, clock).run()
-
-
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC, as Kubernetes writes it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Load:
@@ -230,7 +226,7 @@ class Load:
             operation=mode if base is not None else "replace",
             rows_added=spool.rows,
             inputs=self.task.inputs,
-            finished_at=timestamp(self.clock()),
+            finished_at=format_time(self.clock()),
         )
         if aside is not None:
             report.quarantined_rows = aside.rows
@@ -301,7 +297,7 @@ class Load:
             checks=known.checks if known is not None else [],
             operation=operation,
             inputs=known.inputs if known is not None else [],
-            finished_at=timestamp(self.clock()),
+            finished_at=format_time(self.clock()),
         )
 
 

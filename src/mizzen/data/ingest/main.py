@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 
 from mizzen.data.ingest.lineage import told
-from mizzen.data.ingest.loading import Clock, ExpectationsFailed, load, timestamp
+from mizzen.data.ingest.loading import Clock, ExpectationsFailed, load
 from mizzen.data.ingest.reporting import StatusReporter
 from mizzen.data.ingest.task import IngestTask, LoadReporter
 from mizzen.data.lake.errors import LakeError, RowsUnfit, SourceMoved
@@ -18,6 +18,7 @@ from mizzen.data.lake.sql import one_line
 from mizzen.data.pod import TRY_AGAIN, Failure, read_task, run_to_exit_code
 from mizzen.data.pod_api import PodApi
 from mizzen.kinds.data import LoadReport
+from mizzen.kube.times import format_time
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def _failed(task: IngestTask, failure: Failure, error: BaseException, clock: Clo
         reason=failure.reason,
         message=failure.message,
         checks=error.results if isinstance(error, ExpectationsFailed) else [],
-        finished_at=timestamp(clock()),
+        finished_at=format_time(clock()),
     )
 
 

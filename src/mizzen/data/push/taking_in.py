@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-from mizzen.data.ingest.loading import NOTHING_NEW, load, timestamp
+from mizzen.data.ingest.loading import NOTHING_NEW, load
 from mizzen.data.ingest.task import IngestTask
 from mizzen.data.lake.errors import LakeError, SourceMoved
 from mizzen.data.lake.objects import Store
@@ -27,6 +27,7 @@ from mizzen.data.pod import Failure
 from mizzen.kinds import Dataset
 from mizzen.kinds.data import LoadReport
 from mizzen.kinds.scalars import duration_s
+from mizzen.kube.times import format_time
 
 log = logging.getLogger(__name__)
 Report = Callable[[Dataset, LoadReport], Awaitable[None]]
@@ -76,7 +77,7 @@ def _failed(run: str, error: Exception, clock: Callable[[], datetime]) -> LoadRe
     reason = error.reason if isinstance(error, Failure) else "DiskFull" if full else "StoreFailed"
     message = error.message if isinstance(error, Failure) else one_line(error)
     said = f"{message}; the rows sent since are kept and will be tried again"
-    return LoadReport(run=run, succeeded=False, reason=reason, message=said, finished_at=timestamp(clock()))
+    return LoadReport(run=run, succeeded=False, reason=reason, message=said, finished_at=format_time(clock()))
 
 
 def _untold(dataset: Dataset, store: Store) -> LoadReport | None:

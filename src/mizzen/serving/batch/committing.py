@@ -7,7 +7,6 @@ the model's digest and the input's version. Who repeats it finds it made.
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from mizzen.data.pod import TRY_AGAIN, Failure
 from mizzen.kinds.batch import ERROR_COLUMN
 from mizzen.kinds.data import CheckResult, Column, LoadReport
 from mizzen.kinds.scalars import duration_s
+from mizzen.kube.times import format_time
 from mizzen.policy.batches import failed_max
 from mizzen.serving.batch.decoding import REASON_COLUMN, Decoder
 from mizzen.serving.batch.kept import Kept, KeptAnswers
@@ -170,7 +170,7 @@ class Commit:
             rows_added=sum(part.rows for part in parts),
             inputs=[task.input],
             model=task.model,
-            finished_at=_timestamp(self._clock()),
+            finished_at=format_time(self._clock()),
         )
         if aside:
             report.quarantined_rows = sum(part.rows for part in aside)
@@ -216,7 +216,3 @@ def _example(rows: pa.Table) -> str:
 
 def _shown(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} {field.type}" for field in schema)
-
-
-def _timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -21,23 +21,21 @@ from pydantic import Field
 from mizzen.data.features.audit import Compared, Reads, audited
 from mizzen.data.features.definition import Definition
 from mizzen.data.features.events import us_of
-from mizzen.data.features.jobs.reporting import FAILURES, as_failure, timestamp
+from mizzen.data.features.jobs.reporting import FAILURES, JobReporter, as_failure
 from mizzen.data.features.jobs.task import ViewAt, use_of
 from mizzen.data.lake.errors import StoreUnavailable
 from mizzen.data.lake.objects import Store
-from mizzen.data.pod import TRY_AGAIN, Failure, read_task, run_to_exit_code
+from mizzen.data.pod import read_task, run_to_exit_code
 from mizzen.data.pod_api import PodApi
 from mizzen.kinds import FeatureView
 from mizzen.kinds.meta import Wire
 from mizzen.kinds.skew import FeatureSkew, SkewReport
-from mizzen.kube.client import Client
-from mizzen.kube.errors import KubeError, NotFound
+from mizzen.kube.times import format_time
 
 _LOG = logging.getLogger(__name__)
 READS_MAX = 100_000
 """The latest; more say no more."""
 FEATURES_TOLD = 10
-_PATIENCE_S = 300.0
 
 
 class AuditTask(Wire):
@@ -63,7 +61,7 @@ def audit(task: AuditTask, store: Store, now: datetime) -> SkewReport:
     use = use_of(task.target, task.uses, store)
     reads = recorded(store, task, use.definition, us_of(since), us_of(now))
     compared = audited(reads, use) if reads is not None else []
-    return report_of(task.run, compared, 0 if reads is None else len(reads.at_us), timestamp(since), timestamp(now))
+    return report_of(task.run, compared, 0 if reads is None else len(reads.at_us), format_time(since), format_time(now))
 
 
 def report_of(run: str, compared: Sequence[Compared], reads: int, since: str, until: str) -> SkewReport:
@@ -118,30 +116,14 @@ def _key(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column if pt.is_integer(column.type) else column.cast(pa.string())
 
 
-def tell(api: PodApi, task: AuditTask, report: SkewReport) -> None:
-    """Puts the report into the view's status; safe to repeat. Raises `Failure` where that cannot be done."""
-    body = {"status": {"skew": report.model_dump(mode="json", by_alias=True)}}
-
-    async def patch(client: Client) -> None:
-        await client.patch(FeatureView, task.name, body, namespace=task.namespace, subresource="status")
-
-    try:
-        api.call(patch, patience_s=_PATIENCE_S)
-    except NotFound:
-        _LOG.warning("%s: the view is gone; nobody is told of this audit", task.name)
-    except (KubeError, ConnectionError) as error:
-        message = f"{task.name}: the status cannot be written: {error}"
-        raise Failure("ReportFailed", message, exit_code=TRY_AGAIN) from error
-
-
-def run(task: AuditTask, api: PodApi, clock: Callable[[], datetime]) -> None:
+def run(task: AuditTask, tell: Callable[[SkewReport], None], clock: Callable[[], datetime]) -> None:
     """Works and tells. Raises `Failure`."""
     try:
         report = audit(task, Store.open(task.store_url), clock())
     except FAILURES as error:
         raise as_failure(error) from error
     _LOG.info("%s: %d of %d values differ", task.name, report.differing, report.values)
-    tell(api, task, report)
+    tell(report)
 
 
 def main() -> int:
@@ -150,7 +132,8 @@ def main() -> int:
     def body() -> None:
         task = read_task(AuditTask)
         with PodApi() as api:
-            run(task, api, lambda: datetime.now(UTC))
+            reporter = JobReporter(api, FeatureView, "skew", task.namespace, task.name)
+            run(task, reporter.report, lambda: datetime.now(UTC))
 
     return run_to_exit_code(body)
 

@@ -17,7 +17,7 @@ from mizzen.data.features.columns import US_PER_S
 from mizzen.data.features.definition import Definition, expect_no_circle
 from mizzen.data.features.errors import StoreUnavailable
 from mizzen.data.features.events import columns_read, us_of
-from mizzen.data.features.jobs.reporting import FAILURES, JobReporter, as_failure, timestamp
+from mizzen.data.features.jobs.reporting import JobReporter, failure_told
 from mizzen.data.features.jobs.task import MaterialiseTask, digests, use_of
 from mizzen.data.features.online import catalog
 from mizzen.data.features.online.catalog import Entry, entry_of
@@ -34,6 +34,7 @@ from mizzen.data.pod_api import PodApi
 from mizzen.kinds import FeatureView
 from mizzen.kinds.data import Column
 from mizzen.kinds.features import MaterialisationReport
+from mizzen.kube.times import format_time
 
 _LOG = logging.getLogger(__name__)
 STEP_ROWS_ENRICHED = 2_000_000
@@ -118,7 +119,7 @@ def _report(
 ) -> MaterialisationReport:
     newest = None
     if tally is not None and tally.newest_us >= 0:
-        newest = timestamp(datetime.fromtimestamp(tally.newest_us // US_PER_S, UTC))
+        newest = format_time(datetime.fromtimestamp(tally.newest_us // US_PER_S, UTC))
     return MaterialisationReport(
         run=task.run,
         succeeded=True,
@@ -129,31 +130,19 @@ def _report(
         rows_read=rows_read,
         entities=None if tally is None else tally.entities,
         newest_event=newest,
-        finished_at=timestamp(clock()),
+        finished_at=format_time(clock()),
     )
 
 
 def run(task: MaterialiseTask, tell: Callable[[MaterialisationReport], None], clock: Clock) -> None:
     """Works and reports. Raises `Failure` for whatever went wrong, after reporting it."""
-    try:
+    with failure_told(MaterialisationReport, task.run, tell, clock):
         lake = Store.open(task.store_url)
         if task.online_url is None:
             report = materialised(task, lake, None, clock)
         else:
             with closing(_opened(task.online_url)) as online:
                 report = materialised(task, lake, online, clock)
-    except FAILURES as error:
-        failure = as_failure(error)
-        tell(
-            MaterialisationReport(
-                run=task.run,
-                succeeded=False,
-                reason=failure.reason,
-                message=failure.message,
-                finished_at=timestamp(clock()),
-            )
-        )
-        raise failure from error
     tell(report)
 
 

@@ -3,7 +3,10 @@
 import errno
 import logging
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TypeVar
 
 import duckdb
 
@@ -16,9 +19,12 @@ from mizzen.kinds import Resource
 from mizzen.kinds.meta import Wire
 from mizzen.kube.client import Client
 from mizzen.kube.errors import KubeError, NotFound
+from mizzen.kube.times import format_time
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE_S = 300.0
+ReportT = TypeVar("ReportT", bound=Wire)
+Clock = Callable[[], datetime]
 
 FAILURES = (Failure, FeatureError, LakeError, OSError, duckdb.Error)
 """What a run may end with, beside bugs."""
@@ -44,9 +50,16 @@ def as_failure(error: Exception) -> Failure:
     return Failure(reason, one_line(error), exit_code=TRY_AGAIN)
 
 
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 as Kubernetes writes it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+@contextmanager
+def failure_told(kind: type[ReportT], run: str, tell: Callable[[ReportT], None], clock: Clock) -> Iterator[None]:
+    """Whatever goes wrong inside is told as that kind of report, and raised as `Failure`."""
+    try:
+        yield
+    except FAILURES as error:
+        failure = as_failure(error)
+        said = {"run": run, "succeeded": False, "reason": failure.reason, "message": failure.message}
+        tell(kind.model_validate({**said, "finished_at": format_time(clock())}))
+        raise failure from error
 
 
 class JobReporter:

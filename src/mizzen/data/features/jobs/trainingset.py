@@ -19,7 +19,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from mizzen.data.features.definition import definition_of, expect_no_circle
-from mizzen.data.features.jobs.reporting import FAILURES, JobReporter, as_failure, timestamp
+from mizzen.data.features.jobs.reporting import JobReporter, failure_told
 from mizzen.data.features.jobs.task import ViewAt, digests, shared_keys
 from mizzen.data.features.pointintime import Clocks, expect_names
 from mizzen.data.features.split import Share, Shares, share_of, whole
@@ -31,6 +31,7 @@ from mizzen.data.pod_api import PodApi
 from mizzen.kinds import TrainingJob
 from mizzen.kinds.meta import Wire
 from mizzen.kinds.trainingsets import Spine, TakenView, TrainingSetReport
+from mizzen.kube.times import format_time
 
 _LOG = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
@@ -154,20 +155,8 @@ def _shares(store: Store, folder: str, view: int, parts: int, to: Path) -> Share
 
 def run(task: TrainingSetTask, index: int, tell: Callable[[TrainingSetReport], None], clock: Clock, work: Path) -> None:
     """Works and, where the set is made, reports. Raises `Failure` for whatever went wrong, after reporting it."""
-    try:
+    with failure_told(TrainingSetReport, task.run, tell, clock):
         made = made_set(task, Store.open(task.store_url), index, work)
-    except FAILURES as error:
-        failure = as_failure(error)
-        tell(
-            TrainingSetReport(
-                run=task.run,
-                succeeded=False,
-                reason=failure.reason,
-                message=failure.message,
-                finished_at=timestamp(clock()),
-            )
-        )
-        raise failure from error
     if made is None:
         return
     _LOG.info("%s: version %d with %d rows", task.table, made.version, made.rows)
@@ -180,7 +169,7 @@ def run(task: TrainingSetTask, index: int, tell: Callable[[TrainingSetReport], N
             version=made.version,
             digest=made.digest,
             rows=made.rows,
-            finished_at=timestamp(clock()),
+            finished_at=format_time(clock()),
         )
     )
 
