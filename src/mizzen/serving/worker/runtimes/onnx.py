@@ -31,6 +31,7 @@ class OnnxRuntime(Runtime):
     """An ONNX Runtime session."""
 
     text = True
+    steady = True
 
     def __init__(self, data: bytes, threads: int) -> None:
         """Loads the model. Raises `TaskError` where it is not one that can be served."""
