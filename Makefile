@@ -32,6 +32,12 @@ check: $(VENV)/.installed  ## lint, types, import contracts, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/tidy tests/kinds
 
+native: $(VENV)/.installed  ## compile the request path's hot modules in place (about a minute; needs a C compiler)
+	$(BIN)/python native.py
+
+pure: $(VENV)/.installed  ## take what `make native` made away again
+	$(BIN)/python native.py --remove
+
 peers: .peers/kserve/.installed  ## foreign clients in environments of their own, for the tests that talk to them
 
 .peers/kserve/.installed:
