@@ -162,7 +162,7 @@ def _reads(reader: OnlineReader, keys: list[int], features: int, sizes: tuple[in
             if size == 1:
                 reader.one(wanted[0], NOW_US)
             else:
-                reader.many(wanted, NOW_US).to_arrow().to_pydict()
+                reader.many(wanted, NOW_US).to_pydict()
             taken.append((time.perf_counter_ns() - began) / 1e3)
             at += size
         for quantile in (50, 99):
