@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from mizzen.data.features.columns import Array, Domain, Values
 from mizzen.data.features.definition import Definition
 from mizzen.data.features.events import Events
+from mizzen.data.features.searching import sorting
 from mizzen.data.features.timeline import Requests, Timeline
 from mizzen.data.features.windows import Aggregation, Source, Window, evaluate, states
 
@@ -40,16 +41,26 @@ def features_of(
     source = source_of(definition, events, entity, entities)
     aggregations = [aggregation for aggregation in definition.aggregations if aggregation.name in wanted]
     rows = [feature.name for feature in definition.rows if feature.name in wanted]
-    parts: dict[str, list[pa.Array]] = {name: [] for name in definition.stored if name in wanted}
+    parts: dict[str, list[pa.Array]] = {aggregation.name: [] for aggregation in aggregations}
+    newest: list[pa.Array] = []
+    # In the order of the events each request is found next to the one before.
+    order = sorting(requests.entity, requests.time_us)
+    ordered = requests.take(order)
     for start in range(0, max(1, len(requests)), BLOCK):
-        part = requests.part(start, start + BLOCK)
+        part = ordered.part(start, start + BLOCK)
         if rows:
-            at = newest_row(definition, source, part)
-            for name in rows:
-                parts[name] += _chunks(events.values.column(name).take(at))
+            newest.append(newest_row(definition, source, part))
         for name, column in evaluate(source, aggregations, part).items():
             parts[name] += _chunks(column)
-    return {name: with_default(definition, name, pa.chunked_array(chunks)) for name, chunks in parts.items()}
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    back = pa.array(place)
+    columns: dict[str, pa.ChunkedArray] = {}
+    if rows:
+        at = pa.chunked_array(newest).take(back)
+        columns = {name: pa.chunked_array(_chunks(events.values.column(name).take(at))) for name in rows}
+    columns |= {name: pa.chunked_array(parts.pop(name)).take(back) for name in [*parts]}
+    return {name: with_default(definition, name, columns[name]) for name in definition.stored if name in columns}
 
 
 def newest_row(definition: Definition, source: Source, requests: Requests) -> pa.Array:

@@ -15,7 +15,7 @@ point) differences of running totals are used instead; what can be taken out of 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,6 +34,8 @@ class Run:
     time_us: Array
     known_us: Array
     value: Array
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What aggregates work out of the whole run, for the next window."""
 
     def __len__(self) -> int:
         return len(self.time_us)
@@ -53,6 +55,8 @@ class Aggregate(ABC):
     """One way to sum up values; `domain` says what they are."""
 
     function: ClassVar[str]
+    summed_as: ClassVar[str] = ""
+    """The function whose partials it has, where that is another: only `finalize` differs."""
     subtractable: ClassVar[bool] = False
     """Whether the partial of what leaves a window can be taken out of it exactly."""
 
