@@ -90,11 +90,11 @@ class Chain:
         np.cumsum(kept, out=before[1:])
         every = int(before[-1]) == len(self)
         at = slice(None) if every else np.flatnonzero(kept)
-        time_us, known_us = self.time_us[at], self.known_us[at]
+        time_us, known_us, starts = self.time_us[at], self.known_us[at], before[self.starts[:-1]]
         if values is None:
-            return Run(time_us, known_us, np.zeros(len(time_us), dtype=np.int64)), before
+            return Run(time_us, known_us, np.zeros(len(time_us), dtype=np.int64), starts), before
         value = values.data[self.rows[at]]
-        return Run(time_us, known_us, _ties_by_value(self.entity[at], time_us, known_us, value)), before
+        return Run(time_us, known_us, _ties_by_value(self.entity[at], time_us, known_us, value), starts), before
 
 
 class Timeline:

@@ -64,9 +64,13 @@ def _of_ranges(values: Array, lo: Array, hi: Array, pick: np.ufunc, found: Array
     Farach-Colton, "The LCA Problem Revisited", 2000), of which one row at a time is kept.
     """
     length = hi - lo
-    level = np.frexp(np.maximum(length, 0))[1] - 1
-    row = values
-    for k in range(int(level.max(initial=-1)) + 1):
+    some = length > 0
+    if not some.any():
+        return found
+    first = int(lo[some].min())
+    level, lo, hi = np.frexp(np.maximum(length, 0))[1] - 1, lo - first, hi - first
+    row = values[first : first + int(hi[some].max())]
+    for k in range(int(level.max()) + 1):
         if k:
             half = 1 << (k - 1)
             row = pick(row[:-half], row[half:])
