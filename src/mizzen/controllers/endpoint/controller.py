@@ -69,6 +69,7 @@ class EndpointController(ResourceController):
         self._reports = Reports(time.monotonic, self._look_again)
         self._starts = Starts(time.monotonic)
         platform.pods.subscribe(self._starts.seen)
+        platform.pods.subscribe(self._reports.seen)
 
     def watches(self) -> Sequence[Watch[Any]]:
         return (
