@@ -23,8 +23,8 @@ PARTS = ("gateway", "predictions", "control")
 """In the order in which they are ended: requests first, then what is logged of them."""
 STATE_FILE = "supervisor.json"
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-"""glibc gives each thread a heap of its own, and what is freed in one is not used by others: after some hundred starts
-of Pods a tenth of the control process was such holes. Threads of Python seldom allocate at the same time.
+"""glibc gives each thread a heap of its own, and what is freed in one is not used by others; threads of Python seldom
+allocate at the same time.
 """
 
 
