@@ -23,7 +23,6 @@ from mizzen.serving.frames import Parameter
 from mizzen.serving.tensors import Tensor
 from mizzen.serving.worker.errors import BatchError
 
-
 AT_ONCE_S = 0.0002
 """What the event loop may be kept from its sockets: about what handing over costs there and back, a few times."""
 LONG_ENOUGH = 32
