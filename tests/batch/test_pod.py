@@ -1,5 +1,8 @@
 """One run from end to end, by its Pods in this process and a real worker in another."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,22 @@ async def test_what_is_known_of_the_inputs_columns_goes_with_them(store: Store, 
         assert profile["columns"]["y"]["max"] == 13.0
         assert "max" not in profile["columns"]["id"]
         assert profile["columns"]["error"]["nulls"] == rows
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the scheduling class is Linux's")
+def test_a_pod_in_the_background_has_no_thread_that_is_not() -> None:
+    """Whatever its libraries start: every thread runs while nobody else wants the processor, and so do its children."""
+    script = """
+import importlib, os, subprocess, sys
+from mizzen.serving.batch.__main__ import step_back
+step_back()
+importlib.import_module("mizzen.serving.batch.pod")
+importlib.import_module("pyarrow").table({"x": list(range(9))}).sort_by("x")
+importlib.import_module("duckdb").sql("SELECT count(*) FROM range(1000000)").fetchall()
+child = "import os; print(os.sched_getscheduler(0))"
+found = {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+print(len(os.listdir("/proc/self/task")), *found, subprocess.check_output([sys.executable, "-c", child], text=True))
+"""
+    threads, *classes = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+    assert int(threads) > 1
+    assert set(classes) == {str(os.SCHED_IDLE)}
