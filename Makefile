@@ -61,8 +61,8 @@ bench-serving: $(VENV)/.installed  ## requests beside FastAPI, Triton, MLServer,
 bench-soak: $(VENV)/.installed  ## memory of gateway and workers over ten million requests
 	$(BIN)/python -m benchmarks.serving.soak
 
-bench-elasticity: $(VENV)/.installed  ## starts, scale-ups, swaps, many endpoints (MIZZEN_BENCH_FULL=1: all of it)
-	$(BIN)/python -m benchmarks elasticity
+bench-elasticity: $(VENV)/.installed  ## starts, scale-ups, swaps, many endpoints, 20 minutes (QUICK=1: six; ONLY="starts peers")
+	$(BIN)/python -m benchmarks.elasticity $(if $(ONLY),--only $(ONLY))
 
 lock:  ## make the lock file anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
