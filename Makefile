@@ -22,8 +22,8 @@ demo: $(VENV)/.installed  ## real flights: dataset, model, endpoint, a month of 
 test: $(VENV)/.installed  ## the tests, without the slow ones
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.installed  ## all tests: chaos runs and long generated cases too
-	$(BIN)/python -m pytest
+test-all: $(VENV)/.installed  ## all tests: chaos runs, long generated cases, and ten million requests through real processes
+	MIZZEN_SOAK_REQUESTS=10000000 $(BIN)/python -m pytest
 
 check: $(VENV)/.installed  ## lint, types, import contracts, generated files
 	$(BIN)/ruff check .
