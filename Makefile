@@ -38,6 +38,10 @@ native: $(VENV)/.installed  ## compile the request path's hot modules in place (
 pure: $(VENV)/.installed  ## take what `make native` made away again
 	$(BIN)/python native.py --remove
 
+test-native: native  ## the tests of what is compiled, and of all that calls it, on native code
+	$(BIN)/python -m pytest -q -m "not slow" tests/policy tests/serving tests/predictionlog tests/tidy/test_native.py; \
+		status=$$?; $(BIN)/python native.py --remove; exit $$status
+
 peers: .peers/kserve/.installed  ## foreign clients in environments of their own, for the tests that talk to them
 
 .peers/kserve/.installed:
@@ -71,4 +75,4 @@ lock:  ## make the lock file anew from pyproject.toml
 clean:  ## remove what was built
 	rm -rf $(VENV) .peers .mizzen dist
 
-.PHONY: help install demo test test-all check peers generate bench bench-elasticity peers-serving bench-serving bench-soak lock clean
+.PHONY: help install demo test test-all test-native check native pure peers generate bench bench-elasticity peers-serving bench-serving bench-soak lock clean
