@@ -22,8 +22,8 @@ demo: $(VENV)/.installed  ## real flights: dataset, model, endpoint, a month of 
 test: $(VENV)/.installed  ## the tests, without the slow ones
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.installed  ## all tests: chaos runs and long generated cases too
-	$(BIN)/python -m pytest
+test-all: $(VENV)/.installed  ## all tests: chaos runs, long generated cases, and ten million requests through real processes
+	MIZZEN_SOAK_REQUESTS=10000000 $(BIN)/python -m pytest
 
 check: $(VENV)/.installed  ## lint, types, import contracts, generated files
 	$(BIN)/ruff check .
@@ -31,6 +31,12 @@ check: $(VENV)/.installed  ## lint, types, import contracts, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/tidy tests/kinds
+
+native: $(VENV)/.installed  ## compile the request path's hot modules in place (about a minute; needs a C compiler)
+	$(BIN)/python native.py
+
+pure: $(VENV)/.installed  ## take what `make native` made away again
+	$(BIN)/python native.py --remove
 
 peers: .peers/kserve/.installed  ## foreign clients in environments of their own, for the tests that talk to them
 

@@ -1,4 +1,4 @@
-"""Features beside Feast: point-in-time joins, materialisation, online reads; and window backfill beside DuckDB's SQL.
+"""Features beside Feast: point-in-time joins, materialisation, online reads.
 
 Feast runs in the same run on the same files, in an environment of its own at `.peers/feast` (`python -m venv
 .peers/feast && .peers/feast/bin/pip install "feast[duckdb,redis]"`); where there is none, its rows are left out. The
@@ -48,9 +48,6 @@ FIRST_US = 1_767_225_600_000_000
 """2026-01-01."""
 NOW_US = FIRST_US + 31 * DAY_US
 LARGE = 100_000_000
-BACKFILL, BACKFILL_KEYS = 2_000_000, 20_000
-FUNCTIONS = ("count", "sum", "mean", "min", "max")
-HOURS = (24, 168, 720)
 TIME = pa.timestamp("us", "UTC")
 
 Row = dict[str, Any]
@@ -67,7 +64,7 @@ def run() -> list[Row]:
         if PEER.exists():
             rows += _feast(work)
         rows += _redis(work)
-    return [*rows, *_wide(), *_windows(), _large()]
+    return [*rows, *_wide(), _large()]
 
 
 def _row(what: str, value: float, unit: str, conditions: str, system: str = "mizzen", version: str = "") -> Row:
@@ -162,7 +159,7 @@ def _reads(reader: OnlineReader, keys: list[int], features: int, sizes: tuple[in
             if size == 1:
                 reader.one(wanted[0], NOW_US)
             else:
-                reader.many(wanted, NOW_US).to_arrow().to_pydict()
+                reader.many(wanted, NOW_US).to_pydict()
             taken.append((time.perf_counter_ns() - began) / 1e3)
             at += size
         for quantile in (50, 99):
@@ -273,38 +270,6 @@ def _same_rows(ours: pa.Table, theirs: pa.Table) -> float:
         return 0.0
     same = ((a == b) | (a.isna() & b.isna())).all(axis=1)
     return float(same.mean())
-
-
-def _windows() -> list[Row]:
-    """Five aggregates over three windows at every event, beside DuckDB's window functions."""
-    rng = np.random.default_rng(3)
-    times = np.sort(rng.integers(FIRST_US, FIRST_US + 30 * DAY_US, BACKFILL))
-    events = pa.table(
-        {"key": rng.integers(0, BACKFILL_KEYS, BACKFILL), "at": pa.array(times, TIME), "x": rng.normal(size=BACKFILL)}
-    )
-    features = [{"name": f, "function": f, "column": "x", "windows": [f"{h}h" for h in HOURS]} for f in FUNCTIONS]
-    use = Use(_definition(aggregations=features), InMemory(events))
-    seconds = _timed(lambda: join(events.select(["key", "at"]), [use], Clocks("at")))
-    listed = ", ".join(
-        f'{"avg" if f == "mean" else f}(x) OVER (PARTITION BY key ORDER BY "at" RANGE BETWEEN INTERVAL {h} HOURS PRECEDING AND CURRENT ROW)'
-        for f in FUNCTIONS
-        for h in HOURS
-    )
-    connection = duckdb.connect()
-    connection.register("events", events)
-    by_hand = _timed(lambda: connection.sql(f"SELECT {listed} FROM events").to_arrow_table())
-    size = f"{BACKFILL:,} events of {BACKFILL_KEYS:,} keys; 5 aggregates x 3 windows at every event"
-    return [
-        _row("window backfill", BACKFILL / seconds, "rows/s", size),
-        _row(
-            "window backfill",
-            BACKFILL / by_hand,
-            "rows/s",
-            f"{size}; window functions by hand",
-            "duckdb",
-            duckdb.__version__,
-        ),
-    ]
 
 
 class _Many:

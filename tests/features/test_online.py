@@ -118,7 +118,7 @@ def test_an_entity_nobody_has_seen_has_defaults(store: OnlineStore) -> None:
     for card, count in (("a", 1), ("nobody", 0)):
         assert online.at(card, 3) == {"amount": -1.5, "num": count, "mean": None}
     vectors = online.reader.many([("a",), ("nobody",)], us(3))
-    assert vectors.found.tolist() == [True, False]
+    assert vectors.found == [True, False]
     matrix = vectors.matrix(["amount", "num", "mean"])
     assert np.array_equal(matrix, np.array([[-1.5, 1, np.nan], [-1.5, 0, np.nan]], dtype=np.float32), equal_nan=True)
 
@@ -255,7 +255,7 @@ def test_a_forgotten_entity_is_gone_and_the_receipt_does_not_name_it(store: Onli
     assert (receipt.records, receipt.verified, receipt.when_us) == (1, True, us(3))
     assert receipt.bytes > 0
     assert "lovelace" not in repr(receipt)
-    assert online.reader.many([("ada lovelace",), ("b",)], us(3)).found.tolist() == [False, True]
+    assert online.reader.many([("ada lovelace",), ("b",)], us(3)).found == [False, True]
     assert online.writer.forget(("ada lovelace",), us(4)).records == 0
 
 

@@ -29,6 +29,9 @@ SPENDING: dict[str, Any] = {
         {"name": "spent", "function": "sum", "column": "amount", "windows": ["1h", "5h"]},
         {"name": "shops", "function": "last_k", "k": 3, "column": "shop"},
         {"name": "usual", "function": "quantile", "quantile": 0.5, "column": "amount", "window": "5h"},
+        {"name": "spread", "function": "std", "column": "amount", "window": "5h"},
+        {"name": "often", "function": "top_k", "k": 2, "column": "shop"},
+        {"name": "least", "function": "min", "column": "amount", "windows": ["1h", "5h"]},
     ],
 }
 SHOPS: dict[str, Any] = {"entities": ["shop"], "aggregations": [{"name": "sales", "function": "count", "window": "2h"}]}

@@ -32,7 +32,9 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path):
     made.push(ROWS)
     made.tell(declared())
     hashed = hashlib.sha256(b"reads").hexdigest()
-    made.gateway.key_changed("default/reads", ApiKey(hashed, "default", frozenset(), frozenset({"spending", "aging"})))
+    made.gateway.key_changed(
+        "default/reads", ApiKey(hashed, "default", frozenset(), frozenset({"spending", "aging", "dated"}))
+    )
     made.gateway.synced()
     yield made
     made.features.close()
@@ -60,6 +62,19 @@ async def test_json(stage):
 async def test_many_rows_are_the_same_as_few(stage):
     few, many = await ask(stage), await ask(stage, {"entities": {"card": ["a", "x", "b"] * 60}})
     assert many.json["features"] == {name: values * 60 for name, values in few.json["features"].items()}
+
+
+async def test_times_are_text(stage):
+    """Before 1970 too, and in lists."""
+    births = [{"name": "newest", "function": "last_k", "k": 2, "column": "born_at"}]
+    dated = declared("dated", columns=["born_at", {"name": "day", "expression": "born_at::date"}], aggregations=births)
+    stage.push([("a", 0, -60), ("a", 1, -30_000_000)], dated, "card paid_at born_at")
+    stage.tell(dated)
+    reply = await ask(stage, {"entities": {"card": ["a", "x"]}}, "/v1/features/dated")
+    early, late = "1968-12-17T16:00:00Z", "2025-12-31T23:00:00Z"
+    assert reply.json["features"] == {
+        "born_at": [early, None], "day": ["1968-12-17", None], "newest": [[early, late], None],
+    }  # fmt: skip
 
 
 async def test_arrow(stage):

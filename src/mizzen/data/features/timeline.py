@@ -6,7 +6,7 @@ knowledge as of K (usually T itself), for a window that begins after S sees the 
     S < event time <= T   and   known-at <= K.
 
 Sorted by event time the second condition leaves holes: late events. So the events are parted into *chains*, in which
-event time and known-at rise together; in each chain, what a request sees is one range, found by two binary searches.
+event time and known-at rise together; in each chain, what a request sees is one range, found by binary searches.
 Events that were known in the order in which they happened, at whatever delay, are one chain; a batch that came late
 adds one. What would need more than `CHAINS_MAX` is copied out for each request (`Timeline.rest`): slower, as exact.
 """
@@ -18,6 +18,7 @@ import numpy as np
 
 from mizzen.data.features.aggregates.base import Run
 from mizzen.data.features.columns import Array, Values
+from mizzen.data.features.searching import Stretches
 
 NEVER_US = int(np.iinfo(np.int64).max)
 """Known-at of what is not known yet."""
@@ -40,6 +41,10 @@ class Requests:
     def __len__(self) -> int:
         return len(self.entity)
 
+    def take(self, at: Array) -> "Requests":
+        """Those, in that order."""
+        return Requests(self.entity[at], self.time_us[at], self.known_us[at])
+
     def part(self, start: int, stop: int) -> "Requests":
         """Some of them."""
         return Requests(self.entity[start:stop], self.time_us[start:stop], self.known_us[start:stop])
@@ -57,21 +62,24 @@ class Chain:
         self.rows, self.entity, self.time_us, self.known_us = rows, entity, time_us, known_us
         self._all_known = all_known
         self.starts = np.searchsorted(entity, np.arange(entities + 1))
+        self._by_time = Stretches(entity, time_us, self.starts)
+        self._by_known = Stretches(entity, known_us, self.starts)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def ranges(self, asked: Requests, since_us: Array, until_us: Array) -> tuple[Array, Array]:
-        """For each request, the events with `since < event time <= until` that it may know, as [lo, hi)."""
-        known_entity = asked.entity >= 0
-        entity = np.where(known_entity, asked.entity, 0)
-        begin, end = self.starts[entity], np.where(known_entity, self.starts[entity + 1], self.starts[entity])
-        lo = _upper_bound(self.time_us, begin, end, since_us)
-        hi = _upper_bound(self.time_us, lo, end, until_us)
+    def begins(self, asked: Requests, since_us: Array) -> Array:
+        """For each request, its entity's first event after `since`."""
+        return self._by_time.after(np.maximum(asked.entity, 0), since_us)
+
+    def ends(self, asked: Requests, until_us: Array) -> Array:
+        """For each request, the place after its entity's last event up to `until` that it may know; 0 of nobody's."""
+        entity = np.maximum(asked.entity, 0)
+        ends = self._by_time.after(entity, until_us)
         punctual = self.known_us is self.time_us and not (asked.known_us < until_us).any()
         if not self._all_known and not punctual:
-            hi = _upper_bound(self.known_us, lo, hi, asked.known_us)
-        return lo, hi
+            ends = np.minimum(ends, self._by_known.after(entity, asked.known_us))
+        return np.where(asked.entity >= 0, ends, 0)
 
     def run(self, values: Values | None, mask: Array | None) -> tuple[Run, Array]:
         """The values that are there, and for each event how many of them come before it (one longer than the chain)."""
@@ -82,11 +90,11 @@ class Chain:
         np.cumsum(kept, out=before[1:])
         every = int(before[-1]) == len(self)
         at = slice(None) if every else np.flatnonzero(kept)
-        time_us, known_us = self.time_us[at], self.known_us[at]
+        time_us, known_us, starts = self.time_us[at], self.known_us[at], before[self.starts[:-1]]
         if values is None:
-            return Run(time_us, known_us, np.zeros(len(time_us), dtype=np.int64)), before
+            return Run(time_us, known_us, np.zeros(len(time_us), dtype=np.int64), starts), before
         value = values.data[self.rows[at]]
-        return Run(time_us, known_us, _ties_by_value(self.entity[at], time_us, known_us, value)), before
+        return Run(time_us, known_us, _ties_by_value(self.entity[at], time_us, known_us, value), starts), before
 
 
 class Timeline:
@@ -134,7 +142,8 @@ def copied_out(chain: Chain, asked: Requests, since_us: Array, until_us: Array) 
     The copied events are a chain whose entities are the requests.
     """
     anything = Requests(asked.entity, asked.time_us, np.full(len(asked), NEVER_US))
-    lo, hi = chain.ranges(anything, since_us, until_us)
+    lo = chain.begins(anything, since_us)
+    hi = np.maximum(chain.ends(anything, until_us), lo)
     total = np.concatenate(([0], np.cumsum(hi - lo)))
     start = 0
     while start < len(asked):
@@ -172,22 +181,6 @@ def _rising(entity: Array, known_us: Array) -> Array:
     rising = np.ones(len(key), dtype=bool)
     rising[:-1] = key[:-1] <= least_from[1:]
     return rising
-
-
-def _upper_bound(values: Array, begin: Array, end: Array, x: Array) -> Array:
-    """For each i, the first place in [begin, end) of a value above x; `end` where there is none."""
-    if len(begin) == 1:  # one request, as online: no round of array operations for each halving
-        start, stop = int(begin[0]), int(end[0])
-        return np.array([start + int(np.searchsorted(values[start:stop], x[0], side="right"))])
-    lo, hi = begin.copy(), end.copy()
-    while True:
-        middle = (lo + hi) >> 1
-        open_ = lo < hi
-        if not open_.any():
-            return lo
-        below = open_ & (values[np.minimum(middle, len(values) - 1)] <= x)
-        lo = np.where(below, middle + 1, lo)
-        hi = np.where(open_ & ~below, middle, hi)
 
 
 def _ties_by_value(entity: Array, time_us: Array, known_us: Array, value: Array) -> Array:

@@ -4,7 +4,9 @@
 out, in the order of the requests. It knows nothing of where events come from or where values go.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +15,19 @@ import pyarrow.compute as pc
 from mizzen.data.features.columns import Array, Domain, Values
 from mizzen.data.features.definition import Definition
 from mizzen.data.features.events import Events
+from mizzen.data.features.searching import sorting
 from mizzen.data.features.timeline import Requests, Timeline
 from mizzen.data.features.windows import Aggregation, Source, Window, evaluate, states
 
 _NEWEST = "newest row"
-BLOCK = 2_000_000
-"""Requests that are computed at a time: what bounds the memory taken."""
+BLOCK = 262_144
+"""Requests that are computed at a time: few enough for what is worked out of them to stay in a processor's cache."""
+THREADS = min(4, os.cpu_count() or 1)
+"""That compute at once: the arithmetic on arrays leaves the interpreter alone."""
+
+
+_Computed = tuple[pa.Array | None, dict[str, pa.Array]]
+"""Of some requests: which rows are their newest, and the aggregations by name."""
 
 
 def source_of(definition: Definition, events: Events, entity: Array, entities: int, *, online: bool = False) -> Source:
@@ -40,16 +49,30 @@ def features_of(
     source = source_of(definition, events, entity, entities)
     aggregations = [aggregation for aggregation in definition.aggregations if aggregation.name in wanted]
     rows = [feature.name for feature in definition.rows if feature.name in wanted]
-    parts: dict[str, list[pa.Array]] = {name: [] for name in definition.stored if name in wanted}
-    for start in range(0, max(1, len(requests)), BLOCK):
-        part = requests.part(start, start + BLOCK)
-        if rows:
-            at = newest_row(definition, source, part)
-            for name in rows:
-                parts[name] += _chunks(events.values.column(name).take(at))
-        for name, column in evaluate(source, aggregations, part).items():
+    parts: dict[str, list[pa.Array]] = {aggregation.name: [] for aggregation in aggregations}
+    newest: list[pa.Array] = []
+    # In the order of the events each request is found next to the one before.
+    order = sorting(requests.entity, requests.time_us)
+    ordered = requests.take(order)
+
+    def computed(start: int) -> _Computed:
+        part = ordered.part(start, start + BLOCK)
+        at = newest_row(definition, source, part) if rows else None
+        return at, evaluate(source, aggregations, part)
+
+    for at, columns_of_part in _each(computed, range(0, max(1, len(requests)), BLOCK)):
+        newest += [] if at is None else [at]
+        for name, column in columns_of_part.items():
             parts[name] += _chunks(column)
-    return {name: with_default(definition, name, pa.chunked_array(chunks)) for name, chunks in parts.items()}
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    back = pa.array(place)
+    columns: dict[str, pa.ChunkedArray] = {}
+    if rows:
+        at = pa.chunked_array(newest).take(back)
+        columns = {name: pa.chunked_array(_chunks(events.values.column(name).take(at))) for name in rows}
+    columns |= {name: pa.chunked_array(parts.pop(name)).take(back) for name in [*parts]}
+    return {name: with_default(definition, name, columns[name]) for name in definition.stored if name in columns}
 
 
 def newest_row(definition: Definition, source: Source, requests: Requests) -> pa.Array:
@@ -70,6 +93,14 @@ def with_default(definition: Definition, name: str, column: pa.ChunkedArray) -> 
     if default is None or not column.null_count:
         return column
     return pc.fill_null(column, pa.scalar(default, column.type))
+
+
+def _each(work: Callable[[int], _Computed], starts: Sequence[int]) -> Iterator[_Computed]:
+    """The work of each, in order; the first alone, since what it derives from the events all share."""
+    yield work(starts[0])
+    if len(starts) > 1:
+        with ThreadPoolExecutor(THREADS) as threads:
+            yield from threads.map(work, starts[1:])
 
 
 def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:

@@ -15,7 +15,7 @@ point) differences of running totals are used instead; what can be taken out of 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,9 +34,17 @@ class Run:
     time_us: Array
     known_us: Array
     value: Array
+    starts: Array = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    """Where each entity's values begin, rising."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What aggregates work out of the whole run, for the next window."""
 
     def __len__(self) -> int:
         return len(self.time_us)
+
+    def entity(self, place: Array) -> Array:
+        """The number among `starts` of the entity whose value is at each place."""
+        return np.searchsorted(self.starts, place, side="right") - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,8 @@ class Aggregate(ABC):
     """One way to sum up values; `domain` says what they are."""
 
     function: ClassVar[str]
+    summed_as: ClassVar[str] = ""
+    """The function whose partials it has, where that is another: only `finalize` differs."""
     subtractable: ClassVar[bool] = False
     """Whether the partial of what leaves a window can be taken out of it exactly."""
 
@@ -90,7 +100,20 @@ class Aggregate(ABC):
 
     def over(self, run: Run, lo: Array, hi: Array) -> State:
         """The states of the events `lo[i]` to `hi[i]` (exclusive) of the run."""
-        return fold(self.prepare(run), lo, hi, self.merge, self.empty)
+        leaves = self.prepare(run)
+        if len(run.starts) == 1:
+            return fold(leaves, lo, hi, self.merge, self.empty)
+        # Each entity begins where the tree does, so that its rounding does not hang on who else is in the run.
+        base, size = _aligned(run)
+        places = np.arange(len(run)) + (base - run.starts)[run.entity(np.arange(len(run)))]
+        padded = self.empty(size)
+        for part, leaf in zip(padded, leaves, strict=True):
+            part[places] = leaf
+        some = np.flatnonzero(lo < hi)
+        first, after = np.zeros(len(lo), dtype=np.int64), np.zeros(len(lo), dtype=np.int64)
+        first[some] = places[lo[some]]
+        after[some] = first[some] + hi[some] - lo[some]
+        return fold(padded, first, after, self.merge, self.empty)
 
     def pack(self, state: State, rows: slice) -> list[Any]:
         """Some partials as plain values that msgpack can write."""
@@ -99,6 +122,16 @@ class Aggregate(ABC):
     def unpack(self, packed: list[Any]) -> State:
         """The partials that `pack` wrote."""
         return tuple(np.array(part, dtype=like.dtype) for part, like in zip(packed, self.empty(0), strict=True))
+
+
+def _aligned(run: Run) -> tuple[Array, int]:
+    """Places for the entities' values at multiples of the powers of two that hold them, and how many that takes."""
+    length = np.diff(run.starts, append=len(run))
+    room = 1 << np.frexp(np.maximum(length - 1, 0))[1].astype(np.int64)
+    largest_first = np.argsort(-room, kind="stable")
+    base = np.empty(len(room), dtype=np.int64)
+    base[largest_first] = np.concatenate(([0], np.cumsum(room[largest_first])[:-1]))
+    return base, int(room.sum())
 
 
 class OfObjects(Aggregate):
@@ -135,40 +168,44 @@ class OfObjects(Aggregate):
 
     def over(self, run: Run, lo: Array, hi: Array) -> State:
         state = self.empty(len(lo))
-        blocks: dict[tuple[int, int], Any] = {}
+        blocks: dict[tuple[int, int, int], Any] = {}
         last: tuple[int, int] | None = None
-        for index, (start, stop) in enumerate(zip(lo.tolist(), hi.tolist(), strict=True)):
+        origins = run.starts[np.maximum(run.entity(lo), 0)].tolist()
+        for index, (start, stop, origin) in enumerate(zip(lo.tolist(), hi.tolist(), origins, strict=True)):
             if start < stop:
                 same = last == (start, stop)
-                state[1][index] = state[1][index - 1] if same else self._of_range(run, start, stop, blocks)
+                state[1][index] = state[1][index - 1] if same else self._of_range(run, origin, start, stop, blocks)
             last = (start, stop)
         return np.maximum(hi - lo, 0), state[1]
 
-    def _of_range(self, run: Run, start: int, stop: int, blocks: dict[tuple[int, int], Any]) -> Any:
-        first, after = -(-start // self.BLOCK), stop // self.BLOCK
+    def _of_range(self, run: Run, origin: int, start: int, stop: int, blocks: dict[tuple[int, int, int], Any]) -> Any:
+        """The object of a range; blocks are counted from `origin`, where the entity begins."""
+        first, after = -(-(start - origin) // self.BLOCK), (stop - origin) // self.BLOCK
         if after - first < 2:
             return self.make(run, start, stop)
-        parts = [self.make(run, start, first * self.BLOCK)] if start < first * self.BLOCK else []
+        begin, end = origin + first * self.BLOCK, origin + after * self.BLOCK
+        parts = [self.make(run, start, begin)] if start < begin else []
         while first < after:  # the largest aligned block that fits, as often as one does
             level = min((first & -first).bit_length() - 1 if first else 62, (after - first).bit_length() - 1)
-            parts.append(self._block(run, level, first >> level, blocks))
+            parts.append(self._block(run, origin, level, first >> level, blocks))
             first += 1 << level
-        if after * self.BLOCK < stop:
-            parts.append(self.make(run, after * self.BLOCK, stop))
+        if end < stop:
+            parts.append(self.make(run, end, stop))
         joined = parts[0]
         for part in parts[1:]:
             joined = self.join(joined, part)
         return joined
 
-    def _block(self, run: Run, level: int, place: int, blocks: dict[tuple[int, int], Any]) -> Any:
-        found = blocks.get((level, place))
+    def _block(self, run: Run, origin: int, level: int, place: int, blocks: dict[tuple[int, int, int], Any]) -> Any:
+        found = blocks.get((origin, level, place))
         if found is None:
             if level == 0:
-                found = self.make(run, place * self.BLOCK, (place + 1) * self.BLOCK)
+                start = origin + place * self.BLOCK
+                found = self.make(run, start, start + self.BLOCK)
             else:
-                low = self._block(run, level - 1, 2 * place, blocks)
-                found = self.join(low, self._block(run, level - 1, 2 * place + 1, blocks))
-            blocks[level, place] = found
+                low = self._block(run, origin, level - 1, 2 * place, blocks)
+                found = self.join(low, self._block(run, origin, level - 1, 2 * place + 1, blocks))
+            blocks[origin, level, place] = found
         return found
 
     def pack(self, state: State, rows: slice) -> list[Any]:

@@ -37,6 +37,7 @@ class Rate(Count):
     """Values per second of the window, from its tail (which may hop) to the request."""
 
     function = "rate"
+    summed_as = "count"
     result_type = pa.float64()
 
     def finalize(self, state: State, asked: Asked) -> pa.Array:

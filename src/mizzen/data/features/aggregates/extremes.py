@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from mizzen.data.features.aggregates.base import Aggregate, Asked, Run, State
 from mizzen.data.features.columns import Array, Domain
-from mizzen.data.features.fold import fold
 
 
 class Minimum(Aggregate):
@@ -43,11 +42,8 @@ class Minimum(Aggregate):
     def over(self, run: Run, lo: Array, hi: Array) -> State:
         if self._identity is None:
             return super().over(run, lo, hi)
-        extremes = fold((run.value,), lo, hi, self._merge_values, lambda n: (self.empty(n)[1],))
-        return np.maximum(hi - lo, 0), extremes[0]
-
-    def _merge_values(self, a: State, b: State) -> State:
-        return (self._pick(a[0], b[0]),)
+        values = run.value + 0.0 if run.value.dtype == np.float64 else run.value  # of two zeros neither is the smaller
+        return np.maximum(hi - lo, 0), _of_ranges(values, lo, hi, self._pick, self.empty(len(lo))[1])
 
     def finalize(self, state: State, asked: Asked) -> pa.Array:
         return self.domain.decode(state[1], state[0] > 0)
@@ -59,6 +55,28 @@ class Maximum(Minimum):
     function = "max"
     _pick = np.maximum
     _sign = -1
+
+
+def _of_ranges(values: Array, lo: Array, hi: Array, pick: np.ufunc, found: Array) -> Array:
+    """The extremes of `values[lo[i]:hi[i]]`, put into `found` where there is one.
+
+    A range of n values is covered by two of 2^k, which may overlap, with k = floor(log2(n)): a sparse table (Bender,
+    Farach-Colton, "The LCA Problem Revisited", 2000), of which one row at a time is kept.
+    """
+    length = hi - lo
+    some = length > 0
+    if not some.any():
+        return found
+    first = int(lo[some].min())
+    level, lo, hi = np.frexp(np.maximum(length, 0))[1] - 1, lo - first, hi - first
+    row = values[first : first + int(hi[some].max())]
+    for k in range(int(level.max()) + 1):
+        if k:
+            half = 1 << (k - 1)
+            row = pick(row[:-half], row[half:])
+        asked = np.flatnonzero(level == k)
+        found[asked] = pick(row[lo[asked]], row[hi[asked] - (1 << k)])
+    return found
 
 
 def _largest(dtype: np.dtype[Any]) -> float | None:

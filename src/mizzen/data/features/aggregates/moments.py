@@ -64,6 +64,7 @@ class StandardDeviation(Variance):
     """The square root of the sample variance."""
 
     function = "std"
+    summed_as = "variance"
 
     def finalize(self, state: State, asked: Asked) -> pa.Array:
         return pa.array(np.sqrt(self.variance(state)), pa.float64(), mask=state[0] < 2)

@@ -9,7 +9,8 @@ grid, and such multiples are added exactly, as whole numbers. Differences of run
 step, whatever lies outside of it: an exact sum, rounded once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,10 @@ _LOW = (1 << 32) - 1
 _LIMB_BITS = 31
 _ROWS_MAX = 1 << 31
 """Events of one run whose limbs can be added without overflow."""
+_FLOAT_ROWS_MAX = 1 << (53 - _LIMB_BITS)
+"""Events whose limbs add up to what a float holds exactly."""
+_EXPONENT_MAX = 900
+"""Powers of two up to here, and limbs times them, are floats of full precision."""
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
@@ -75,20 +80,22 @@ class Sum(Aggregate):
     def over(self, run: Run, lo: Array, hi: Array) -> State:
         if len(run) >= _ROWS_MAX:
             return super().over(run, lo, hi)
+        if "totals" not in run.kept:
+            run.kept["totals"] = self._totals(run)
+        totals: _Totals = run.kept["totals"]
         n = np.maximum(hi - lo, 0)
-        prepared = self.prepare(run)
+        counts = [_difference(running, lo, hi) for running in totals.counts]
         if self._whole:
-            return n, *(_differences(part, lo, hi) for part in prepared[1:])
-        high, low = np.zeros(len(lo)), np.zeros(len(lo))
-        with np.errstate(over="ignore", invalid="ignore"):
-            for limb, exponent in _limbs(prepared[1]):
-                total = _differences(limb, lo, hi)
-                sign, size = np.sign(total), np.abs(total)  # halves of one sign: neither is larger than the whole
-                for half, shift in ((sign * (size >> 32), 32), (sign * (size & _LOW), 0)):
-                    high, low = add_pairs(
-                        high, low, np.ldexp(half.astype(np.float64), exponent + shift), np.zeros(len(lo))
-                    )
-        return n, high, low, *(_differences(part, lo, hi) for part in prepared[3:])
+            return n, *counts
+        return n, *_sums(totals.limbs, lo, hi, n), *counts
+
+    def _totals(self, run: Run) -> "_Totals":
+        _, *parts = self.prepare(run)
+        if self._whole:
+            return _Totals([], [_running(part) for part in parts])
+        values, _, *counts = parts
+        limbs = [(_running(limb), exponent) for limb, exponent in _limbs(values) if limb.any()]
+        return _Totals(limbs, [_running(count) for count in counts])
 
     def whole_sum(self, state: State) -> tuple[Array, Array]:
         """The integer sums, and which of them fit int64."""
@@ -114,6 +121,7 @@ class Mean(Sum):
     """The mean of the values; null where there is none."""
 
     function = "mean"
+    summed_as = "sum"
     result_type = pa.float64()
 
     def finalize(self, state: State, asked: Asked) -> pa.Array:
@@ -121,14 +129,56 @@ class Mean(Sum):
         return pa.array(self.as_floats(state) / np.where(none, 1, state[0]), pa.float64(), mask=none)
 
 
-def _differences(values: Array, lo: Array, hi: Array) -> Array:
-    """Sums of ranges from running totals, of integers."""
+class _Totals(NamedTuple):
+    """Running totals of a run, each one longer than it; `None` of nothing but zeros."""
+
+    limbs: list[tuple[Array | None, int]]
+    """Of each limb of the values, with the power of two that it is a multiple of."""
+    counts: list[Array | None]
+
+
+def _running(values: Array) -> Array | None:
     if not values.any():
-        return np.zeros(len(lo), dtype=np.int64)
+        return None
     totals = np.zeros(len(values) + 1, dtype=np.int64)
     np.cumsum(values, out=totals[1:])
-    difference: Array = totals[np.maximum(hi, lo)] - totals[lo]
+    return totals
+
+
+def _difference(running: Array | None, lo: Array, hi: Array) -> Array:
+    """Sums of ranges, of integers."""
+    if running is None:
+        return np.zeros(len(lo), dtype=np.int64)
+    difference: Array = running[np.maximum(hi, lo)] - running[lo]
     return difference
+
+
+def _sums(limbs: Sequence[tuple[Array | None, int]], lo: Array, hi: Array, n: Array) -> tuple[Array, Array]:
+    """The sums of ranges as double-doubles."""
+    high, low = np.zeros(len(lo)), np.zeros(len(lo))
+    # A total of so many limbs is exact as one float; of more, its halves are, which have one sign.
+    long = np.flatnonzero(n > _FLOAT_ROWS_MAX)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for number, (running, exponent) in enumerate(limbs):
+            total = _difference(running, lo, hi)
+            part = _scaled(total, exponent)
+            lost = np.zeros(len(part))
+            if len(long):
+                sign, size = np.sign(total[long]), np.abs(total[long])
+                part[long], lost[long] = two_sum(
+                    _scaled(sign * (size >> 32), exponent + 32), _scaled(sign * (size & _LOW), exponent)
+                )
+            if number == 0:
+                high, low = part, lost
+            else:
+                high, low = add_pairs(high, low, part, lost)
+    return high, low
+
+
+def _scaled(whole: Array, exponent: int) -> Array:
+    """The numbers times a power of two."""
+    floats = whole.astype(np.float64)
+    return floats * 2.0**exponent if abs(exponent) < _EXPONENT_MAX else np.ldexp(floats, exponent)
 
 
 def _limbs(values: Array) -> Iterator[tuple[Array, int]]:

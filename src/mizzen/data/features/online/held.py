@@ -107,7 +107,8 @@ class Holding:
                     rows, tiles.entity, tiles.time_us, tiles.time_us, held.entities, all_known=True
                 )
             chain = chains[shared.name]
-            lo, hi = chain.ranges(requests, aggregation.window.since_us(requests.time_us), requests.time_us)
+            lo = chain.begins(requests, aggregation.window.since_us(requests.time_us))
+            hi = chain.ends(requests, requests.time_us)
             states[aggregation.name] = fold(tiles.state, lo, hi, kernel.merge, kernel.empty)
         return states
 

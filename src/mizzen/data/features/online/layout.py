@@ -8,13 +8,14 @@
     next      the same once more       values after the next event has left a window; and so on, as far as worked out
     state     msgpack                  events and tiles from which the values follow (`held.py`)
 
-All is little-endian and unaligned, so that a record is one `struct` to Python and one structured dtype to NumPy.
+All is little-endian and unaligned, so that a record is one `struct` to Python and one structured dtype to NumPy
+(`columnwise.py` reads many of them by it).
 """
 
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -39,17 +40,6 @@ _CODES: tuple[tuple[Any, str, str], ...] = (
 
 
 HEAD_DTYPE = np.dtype(_HEAD_FIELDS)
-
-
-class Head(NamedTuple):
-    """What is asked of a record before its values."""
-
-    event_us: int
-    known_us: int
-    from_us: int
-    until_us: int
-    tail_bytes: int
-    state_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +70,9 @@ class Layout:
         )
         assert self._fixed.size == self.dtype.itemsize, "both describe the same bytes"
         ones = np.packbits(np.ones(len(self.slots), dtype=bool), bitorder="little").tobytes()
-        self._all_valid = ones or b"\0"
-        self._plain = not any(slot.in_tail or _vector_length(slot.type) or _is_time(slot.type) for slot in self.slots)
+        self.all_valid = ones or b"\0"
+        """The bits of a record that has a value of every feature."""
+        self._plain = not any(slot.in_tail or vector_length(slot.type) or is_time(slot.type) for slot in self.slots)
 
     def encode(
         self,
@@ -127,10 +118,6 @@ class Layout:
             place += self.dtype.itemsize + tail_bytes
         return None
 
-    def head(self, record: Any) -> Head:
-        """The record's head."""
-        return Head(*HEAD.unpack_from(record))
-
     def state(self, record: Any) -> Any:
         """The bytes of the record's state."""
         length = HEAD.unpack_from(record)[5]
@@ -143,7 +130,7 @@ class Layout:
             found = dict(zip(self.names, unpacked[1:], strict=False))
         else:
             found = self._complex_values(unpacked[1:], record)
-        if unpacked[0] != self._all_valid:
+        if unpacked[0] != self.all_valid:
             bits = unpacked[0]
             for number, name in enumerate(self.names):
                 if not bits[number >> 3] & (1 << (number & 7)):
@@ -154,10 +141,10 @@ class Layout:
         found: dict[str, Any] = {}
         at = 0
         for slot in self.slots:
-            length = _vector_length(slot.type)
+            length = vector_length(slot.type)
             if slot.in_tail:
                 start = self.dtype.itemsize + flat[at]
-                found[slot.name] = _from_tail(slot, bytes(record[start : start + flat[at + 1]]))
+                found[slot.name] = from_tail(slot, bytes(record[start : start + flat[at + 1]]))
                 at += 2
             elif length:
                 found[slot.name] = list(flat[at : at + length])
@@ -167,43 +154,12 @@ class Layout:
                 at += 1
         return found
 
-    def columns(self, records: Sequence[Any], *, defaults: bool = True) -> list[pa.Array]:
-        """The features of many records as columns."""
-        size = self.dtype.itemsize
-        fixed = np.frombuffer(b"".join([record[:size] for record in records]), dtype=self.dtype)
-        bits = np.ascontiguousarray(fixed["valid"]).view(np.uint8).reshape(len(records), -1)
-        valid = np.unpackbits(bits, axis=1, bitorder="little")[:, : len(self.slots)].astype(bool)
-        made = []
-        for number, slot in enumerate(self.slots):
-            column, absent = fixed[f"f{number}"], ~valid[:, number]
-            if slot.in_tail:
-                made.append(_tail_column(slot, column, absent, records, size))
-            elif (length := _vector_length(slot.type)) > 0:
-                flat = pa.array(np.ascontiguousarray(column).reshape(-1))
-                made.append(pa.FixedSizeListArray.from_arrays(flat, length, mask=pa.array(absent)))
-            else:
-                plain = pa.array(np.ascontiguousarray(column), mask=absent)
-                made.append(plain.view(slot.type) if _is_time(slot.type) else plain.cast(slot.type))
-            if defaults and slot.name in self.defaults and made[-1].null_count:
-                made[-1] = made[-1].fill_null(pa.scalar(self.defaults[slot.name], slot.type))
-        return made
-
-    def matrix(self, records: Sequence[Any], numbers: Sequence[int], into: Array, *, defaults: bool = True) -> None:
-        """Numeric features of many records as the columns of a float matrix; the default or NaN where there is none."""
-        size = self.dtype.itemsize
-        fixed = np.frombuffer(b"".join([record[:size] for record in records]), dtype=self.dtype)
-        bits = np.ascontiguousarray(fixed["valid"]).view(np.uint8).reshape(len(records), -1)
-        for column, number in enumerate(numbers):
-            into[:, column] = fixed[f"f{number}"]
-            absent = (bits[:, number >> 3] >> (number & 7) & 1) == 0
-            into[absent, column] = self.defaults.get(self.names[number], np.nan) if defaults else np.nan
-
 
 def _slot(name: str, type_: pa.DataType) -> Slot:
     for matches, code, dtype in _CODES:
         if matches(type_):
             return Slot(name, type_, code, f"<{dtype}" if dtype != "?" else "?", in_tail=False)
-    if (length := _vector_length(type_)) > 0 and (pt.is_float32(type_.value_type) or pt.is_float64(type_.value_type)):
+    if (length := vector_length(type_)) > 0 and (pt.is_float32(type_.value_type) or pt.is_float64(type_.value_type)):
         code, dtype = ("f", "<f4") if pt.is_float32(type_.value_type) else ("d", "<f8")
         return Slot(name, type_, f"{length}{code}", (dtype, (length,)), in_tail=False)
     if pt.is_string(type_) or pt.is_large_string(type_) or pt.is_binary(type_) or pt.is_list(type_):
@@ -213,22 +169,24 @@ def _slot(name: str, type_: pa.DataType) -> Slot:
     )
 
 
-def _vector_length(type_: pa.DataType) -> int:
+def vector_length(type_: pa.DataType) -> int:
+    """How many numbers a value has; 0 of what is no vector."""
     return int(type_.list_size) if pt.is_fixed_size_list(type_) else 0
 
 
-def _is_time(type_: pa.DataType) -> bool:
+def is_time(type_: pa.DataType) -> bool:
+    """Whether values are kept as whole numbers of microseconds or days."""
     return bool(pt.is_timestamp(type_) or pt.is_date32(type_))
 
 
 def _fixed_values(slot: Slot, column: pa.Array) -> Array:
-    length = _vector_length(slot.type)
+    length = vector_length(slot.type)
     if length:
         flat = np.zeros((len(column), length))
         there = np.asarray(column.is_valid())
         flat[there] = np.asarray(column.drop_null().flatten()).reshape(-1, length)
         return flat
-    if _is_time(slot.type):
+    if is_time(slot.type):
         column = column.view(pa.int32() if pt.is_date32(slot.type) else pa.int64())
     if column.null_count:
         column = column.fill_null(pa.scalar(0, column.type) if not pt.is_boolean(column.type) else False)
@@ -256,19 +214,10 @@ def _to_tail(slot: Slot, value: Any) -> bytes:
     return msgspec.msgpack.encode(value)
 
 
-def _from_tail(slot: Slot, packed: bytes) -> Any:
+def from_tail(slot: Slot, packed: bytes) -> Any:
+    """A value that lies in the tail."""
     if pt.is_binary(slot.type):
         return packed
     if pt.is_list(slot.type):
         return msgspec.msgpack.decode(packed) if packed else None
     return packed.decode()
-
-
-def _tail_column(slot: Slot, places: Array, absent: Array, records: Sequence[Any], start: int) -> pa.Array:
-    values = [
-        None if gone else _from_tail(slot, bytes(record[start + place : start + place + length]))
-        for record, (place, length), gone in zip(records, places.tolist(), absent.tolist(), strict=True)
-    ]
-    if pt.is_list(slot.type) and pt.is_temporal(slot.type.value_type):
-        return pa.array(values, pa.list_(pa.int64())).cast(slot.type)
-    return pa.array(values, slot.type)

@@ -6,7 +6,6 @@ record holds, by the same kernel.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,44 +20,52 @@ from mizzen.data.features.online.view import OnlineView
 from mizzen.data.features.view import with_default
 
 
-@dataclass(frozen=True, slots=True)
 class Vectors:
-    """The features of some entities."""
+    """The features of some entities, of records that hold at a moment."""
 
-    view: OnlineView
-    records: list[bytes]
-    found: Array
-    """Which entities somebody has seen."""
-    event_us: Array
-    """Of the newest row of each; 0 where there is none."""
-    moving: list[Moving]
-    then_us: Array
-    """The moments that the records' values are of."""
-    at_us: int
+    def __init__(
+        self, view: OnlineView, records: Sequence[bytes], found: Sequence[bool], moving: Sequence[Moving], at_us: int
+    ) -> None:
+        self.view, self.at_us = view, at_us
+        self.found = found
+        """Which of the entities somebody has seen."""
+        self._moving = moving
+        self._read = view.columnwise.together(records)
 
     def to_arrow(self) -> pa.Table:
         """A column for each stored feature."""
-        layout = self.view.layout
-        columns = dict(zip(layout.names, layout.columns(self.records, defaults=not self.moving), strict=True))
-        for feature in self.moving:
+        many, names = self.view.columnwise, self.view.layout.names
+        columns = dict(zip(names, many.columns(self._read, defaults=not self._moving), strict=True))
+        for feature in self._moving:
             column = columns[feature.name]
-            now = feature.at(np.asarray(column.fill_null(0.0)), self.then_us, self.at_us)
+            now = feature.at(np.asarray(column.fill_null(0.0)), self._read.fixed["from"], self.at_us)
             columns[feature.name] = pa.array(now, mask=~np.asarray(column.is_valid()))
-        if self.moving:
+        if self._moving:
             columns = {name: with_default(self.view.definition, name, column) for name, column in columns.items()}
         return pa.table(columns)
 
+    def to_pydict(self) -> dict[str, list[Any]]:
+        """A list for each stored feature, of values as `OnlineReader.one` has them: times are microseconds."""
+        found = self.view.columnwise.lists(self._read, defaults=not self._moving)
+        then_us = self._read.fixed["from"].tolist() if self._moving else []
+        for feature in self._moving:
+            values = zip(found[feature.name], then_us, strict=True)
+            found[feature.name] = [feature.one_at(value, then, self.at_us) for value, then in values]
+        for name, default in self.view.layout.defaults.items() if self._moving else ():
+            if name in found:
+                found[name] = [default if value is None else value for value in found[name]]
+        return found
+
     def matrix(self, names: Sequence[str], dtype: Any = np.float32) -> Array:
         """Numeric features as a matrix of shape (entities, names); NaN where there is no value and no default."""
-        into = np.empty((len(self.records), len(names)), dtype=dtype)
-        layout = self.view.layout
-        layout.matrix(self.records, [layout.names.index(name) for name in names], into, defaults=not self.moving)
-        for feature in self.moving:
+        into = np.empty((len(self._read.records), len(names)), dtype=dtype)
+        self.view.columnwise.matrix(self._read, names, into, defaults=not self._moving)
+        for feature in self._moving:
             if feature.name in names:
                 at = names.index(feature.name)
-                into[:, at] = feature.at(into[:, at].astype(np.float64), self.then_us, self.at_us)
-        for at, name in enumerate(names if self.moving else ()):
-            default = layout.defaults.get(name)
+                into[:, at] = feature.at(into[:, at].astype(np.float64), self._read.fixed["from"], self.at_us)
+        for at, name in enumerate(names if self._moving else ()):
+            default = self.view.layout.defaults.get(name)
             if default is not None:
                 into[np.isnan(into[:, at]), at] = default
         return into
@@ -97,11 +104,9 @@ class OnlineReader:
         records, found = self._records(entities, at_us)
         return self.vectors(records, found, at_us)
 
-    def vectors(self, records: list[bytes], found: Sequence[bool], at_us: int) -> Vectors:
+    def vectors(self, records: Sequence[bytes], found: Sequence[bool], at_us: int) -> Vectors:
         """The same of records that hold at the time."""
-        heads = [HEAD.unpack_from(record) for record in records]
-        event_us, then_us = (np.array([head[i] for head in heads], dtype=np.int64) for i in (0, 2))
-        return Vectors(self.view, records, np.asarray(found, dtype=bool), event_us, self._moving, then_us, at_us)
+        return Vectors(self.view, records, found, self._moving, at_us)
 
     def _records(self, entities: Sequence[Sequence[Any]], at_us: int) -> tuple[list[bytes], list[bool]]:
         """Records whose values hold at the time, and which of the entities somebody has seen."""

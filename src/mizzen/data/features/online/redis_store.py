@@ -1,12 +1,15 @@
 """Records in Redis or Valkey.
 
-A transaction watches its place: where another writer was first, it is run again on what that one stored. The place and
+A transaction watches its place: where another writer was first, it is run again on what that one stored, after a pause
+by chance, so that writers who collided do not do so again. The place and
 the records go in one MULTI, which the server applies whole; with `appendonly yes` it is durable within the server's own
 `appendfsync`. A server that comes back empty has no place either, so the next materialisation starts from the
 beginning.
 """
 
 import contextlib
+import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +20,8 @@ from mizzen.data.features.online.store import Changes
 
 _ATTEMPTS = 20
 _TIMEOUT_S = 2.0
+_PAUSE_S, _PAUSE_S_MAX = 0.001, 0.1
+"""Of the first pause, and the longest; each may be twice the one before."""
 
 
 class RedisStore:
@@ -45,7 +50,9 @@ class RedisStore:
         self, keys: Sequence[bytes], place: bytes, change: Callable[[bytes | None, list[bytes | None]], Changes]
     ) -> None:
         with self._errors():
-            for _ in range(_ATTEMPTS):
+            for attempt in range(_ATTEMPTS):
+                if attempt:
+                    time.sleep(random.uniform(0.0, min(_PAUSE_S * 2**attempt, _PAUSE_S_MAX)))  # noqa: S311 - no secret
                 with self._client.pipeline(transaction=True) as pipeline, contextlib.suppress(redis.WatchError):
                     pipeline.watch(place)
                     kept, *records = pipeline.mget([place, *keys])

@@ -19,6 +19,7 @@ from mizzen.data.features.columns import Array
 from mizzen.data.features.definition import Definition
 from mizzen.data.features.errors import RequestUnfit
 from mizzen.data.features.events import Events, events_of
+from mizzen.data.features.online.columnwise import Columnwise
 from mizzen.data.features.online.held import Held, Holding
 from mizzen.data.features.online.layout import FORMAT, Layout
 from mizzen.data.features.online.packing import Packing
@@ -63,6 +64,7 @@ class OnlineView:
         computed = self.computed(nobody, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
         types = [(name, column.type) for name, column in zip(definition.stored, computed.columns, strict=True)]
         self.layout = Layout(types, definition.defaults)
+        self.columnwise = Columnwise(self.layout)
         self.identity = _identity(definition, self.key_types, empty.values.schema, types)
         self.nobody = self.layout.encode(computed.columns, _clocks(computed), [b""])[0]
         """The record of an entity that nobody has seen."""
@@ -120,10 +122,10 @@ class OnlineView:
         return joined_held(held, self._rows_of(plain, [records[n] for n in plain])) if plain else held
 
     def _rows_of(self, entity: list[int], records: Sequence[Any]) -> tuple[Array, Events]:
-        heads = [self.layout.head(record) for record in records]
-        columns = dict(zip(self.layout.names, self.layout.columns(records, defaults=False), strict=True))
+        read = self.columnwise.together(records)
+        columns = dict(zip(self.layout.names, self.columnwise.columns(read, defaults=False), strict=True))
         keys = [pa.nulls(len(records), type_) for type_ in self.key_types]
-        event_us, known_us = (np.array([head[i] for head in heads], dtype=np.int64) for i in (0, 1))
+        event_us, known_us = (np.ascontiguousarray(read.fixed[name]) for name in ("event", "known"))
         values = pa.table({name: columns[name] for name in self.definition.expressions})
         return np.array(entity, dtype=np.int64), Events(keys, event_us, known_us, values)
 

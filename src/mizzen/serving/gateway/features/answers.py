@@ -15,9 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from mizzen.data.features.online.layout import HEAD
@@ -30,9 +28,9 @@ ARROW_TYPE = "application/vnd.apache.arrow.stream"
 ARROW_BEGINS = b"\xff\xff\xff\xff"
 """Of a stream's first message, and of no JSON."""
 JSON: Headers = [("content-type", "application/json")]
-FEW_ROWS = 128
-"""Up to here rows are put into columns as Python values, beyond by Arrow."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_NO_TIME = "1970-01-01T00:00:00Z"
+"""What Feast has where there is no time."""
 _FEAST = {"present": "PRESENT", "missing": "NOT_FOUND", "stale": "OUTSIDE_MAX_AGE", "unavailable": "NOT_FOUND"}
 _encode = msgspec.json.Encoder().encode
 
@@ -96,35 +94,26 @@ class Vectors:
 
     def columns(self) -> dict[str, list[Any]]:
         """Values by feature, for JSON."""
-        stored = [name for name in self.names if name not in self._made]
-        records, slots = self._read.records, {slot.name: slot.type for slot in self._looked.reader.view.layout.slots}
-        if len(records) > FEW_ROWS or any(pt.is_temporal(slots[name]) for name in stored):
-            table = self.table()
-            return {name: _plain(table.column(name)) for name in self.names}
-        rows = [self._looked.reader.values(record, self._read.at_us) for record in records]
-        nulls = self._read.nulls
-        found: dict[str, list[Any]] = {
-            name: [None if at in nulls else row[name] for at, row in enumerate(rows)] for name in stored
+        stored = self._looked.vectors(self._read).to_pydict()
+        for values in stored.values() if self._read.nulls else ():
+            for row in self._read.nulls:
+                values[row] = None
+        types = {slot.name: slot.type for slot in self._looked.reader.view.layout.slots}
+        made = self._made
+        return {
+            name: made[name].to_pylist() if name in made else _in_json(stored[name], types[name]) for name in self.names
         }
-        return found | {name: self._made[name].to_pylist() for name in self.names if name in self._made}
 
     def table(self) -> pa.Table:
         """The same as a table."""
-        vectors = self._looked.reader.vectors(self._read.records, [True] * len(self._read.records), self._read.at_us)
-        table = vectors.to_arrow()
-        columns = {name: self._made[name] if name in self._made else table.column(name) for name in self.names}
-        if self._read.nulls:
-            gone = np.zeros(len(table), dtype=bool)
-            gone[list(self._read.nulls)] = True
-            columns = {
-                name: column if name in self._made else pc.if_else(pa.array(gone), pa.scalar(None, column.type), column)
-                for name, column in columns.items()
-            }
-        return pa.table(columns)
+        table = self._looked.table(self._read)
+        made = self._made
+        return pa.table({name: made[name] if name in made else table.column(name) for name in self.names})
 
     def event_times(self) -> list[str | None]:
         """Of the newest row of each entity."""
-        return [_text(HEAD.unpack_from(record)[0]) for record in self._read.records]
+        newest = [HEAD.unpack_from(record)[0] for record in self._read.records]
+        return [_text(event_us) if event_us > 0 else None for event_us in newest]
 
 
 def encoded(vectors: Sequence[Vectors], asked: Asked) -> tuple[Headers, bytes]:
@@ -148,7 +137,7 @@ def encoded(vectors: Sequence[Vectors], asked: Asked) -> tuple[Headers, bytes]:
 def encoded_feast(asked: FeastAsked, vectors: Sequence[Vectors]) -> tuple[Headers, bytes]:
     """The answer as Feast gives it: keys first, then the features in the order in which they were asked for."""
     rows = len(next(iter(asked.entities.values()), []))
-    names, known, epoch = list(asked.entities), ["PRESENT"] * rows, [_text(0, "")] * rows
+    names, known, epoch = list(asked.entities), ["PRESENT"] * rows, [_NO_TIME] * rows
     results = [{"values": v, "statuses": known, "event_timestamps": epoch} for v in asked.entities.values()]
     found = {(one.view, name): (one, values) for one in vectors for name, values in one.columns().items()}
     wanted = [tuple(name.split(":", 1)) for name in asked.features] or list(found)
@@ -161,21 +150,22 @@ def encoded_feast(asked: FeastAsked, vectors: Sequence[Vectors]) -> tuple[Header
             "NULL_VALUE" if value is None and status == "present" else _FEAST[status]
             for value, status in zip(values, one.status, strict=True)
         ]
-        times = [time or _text(0, "") for time in one.event_times()]
+        times = [time or _NO_TIME for time in one.event_times()]
         results.append({"values": values, "statuses": statuses, "event_timestamps": times})
     return JSON, _encode({"metadata": {"feature_names": names}, "results": results})
 
 
-def _plain(column: pa.ChunkedArray) -> list[Any]:
-    if pt.is_timestamp(column.type):
-        micros = pc.cast(column, pa.int64()).to_pylist()
-        return [None if value is None else _text(value) for value in micros]
-    values: list[Any] = column.to_pylist()
+def _in_json(values: list[Any], type_: pa.DataType) -> list[Any]:
+    """Stored values as JSON has them: times and dates as text, also in lists."""
+    if pt.is_list(type_) and pt.is_temporal(type_.value_type):
+        return [None if value is None else _in_json(value, type_.value_type) for value in values]
+    if pt.is_timestamp(type_):
+        return [None if value is None else _text(value) for value in values]
+    if pt.is_date32(type_):
+        return [None if value is None else (_EPOCH + dt.timedelta(days=value)).date().isoformat() for value in values]
     return values
 
 
-def _text(event_us: int, empty: str | None = None) -> str | None:
-    """RFC 3339; `empty` for no time at all."""
-    if event_us <= 0 and empty is None:
-        return None
-    return (_EPOCH + dt.timedelta(microseconds=max(0, event_us))).isoformat().replace("+00:00", "Z")
+def _text(time_us: int) -> str:
+    """RFC 3339."""
+    return (_EPOCH + dt.timedelta(microseconds=time_us)).isoformat().replace("+00:00", "Z")

@@ -26,7 +26,7 @@ from mizzen.serving.tensors import (
     unpack_strings,
 )
 
-FEW_ROWS = 24
+FEW_ROWS = 4
 """Where putting whole columns together begins to cost less."""
 _NUMPY = {
     "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2",

@@ -6,9 +6,7 @@ workers and back-pressure are those that every request has.
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mizzen.data.features.errors import RequestUnfit
 from mizzen.serving.arrow import read, written
@@ -82,27 +80,16 @@ class Functions:
         the request by name; what it raises passes through.
         """
         mine = next(at for at, one in enumerate(looked) if one.used is self.used)
-        own = _stored(looked[mine], reads[mine])
+        own = looked[mine].table(reads[mine])
         columns: dict[str, pa.Array | pa.ChunkedArray] = {}
         keys = dict(zip((key.name for key in self.used.view.definition.keys), self.used.keys, strict=True))
         for name in self._inputs:
             if name in self._foreign:
                 at, feature = self._foreign[name]
-                columns[name] = _stored(looked[at], reads[at]).column(feature)
+                columns[name] = looked[at].table(reads[at]).column(feature)
             elif name in own.column_names:
                 columns[name] = own.column(name)
             else:
                 columns[name] = given(keys.get(name, name))
         call = Call(pa.table(columns), self.wanted, exchange.came_s, exchange.deadline_s, then)
         self._asking.accept(call)
-
-
-def _stored(looked: Looked, read: Read) -> pa.Table:
-    """The stored features as the functions see them: as in a training set."""
-    rows = looked.reader.vectors(read.records, [True] * len(read.records), read.at_us).to_arrow()
-    if not read.nulls:
-        return rows
-    absent = np.zeros(len(rows), dtype=bool)
-    absent[list(read.nulls)] = True
-    kept = [pc.if_else(pa.array(absent), pa.scalar(None, c.type), c) for c in rows.columns]
-    return pa.table(kept, names=rows.column_names)

@@ -9,9 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from mizzen.data.features.errors import StoreUnavailable
 from mizzen.data.features.online.layout import HEAD
-from mizzen.data.features.online.reader import OnlineReader
+from mizzen.data.features.online.reader import OnlineReader, Vectors
 from mizzen.data.features.online.store import OnlineStore
 from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.features.columns import Used
@@ -48,6 +52,20 @@ class Looked:
     digest: str
     """Of the view's version."""
     audit: Audit | None = None
+
+    def vectors(self, read: Read) -> Vectors:
+        """What was read of it, as columns; of rows that are to be null too."""
+        return self.reader.vectors(read.records, [True] * len(read.records), read.at_us)
+
+    def table(self, read: Read) -> pa.Table:
+        """What was read of it, as a training set has it."""
+        rows = self.vectors(read).to_arrow()
+        if not read.nulls:
+            return rows
+        absent = np.zeros(len(rows), dtype=bool)
+        absent[list(read.nulls)] = True
+        kept = [pc.if_else(pa.array(absent), pa.scalar(None, column.type), column) for column in rows.columns]
+        return pa.table(kept, names=rows.column_names)
 
 
 class Lookup:

@@ -32,6 +32,7 @@ class OnnxRuntime(Runtime):
     """An ONNX Runtime session."""
 
     text = True
+    steady = True
 
     def __init__(self, model: Path | bytes, threads: int) -> None:
         """Loads the model, from a file or from memory. Raises `TaskError` where it is not one that can be served."""
