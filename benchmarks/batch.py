@@ -1,31 +1,30 @@
 """Batch predictions beside an endpoint that is asked all the time: what its clients notice, and how fast the batch is.
 
 The endpoint has a gateway and a worker of their own; one client asks it 200 times a second, on the hour (an answer is
-late by its due time, however long the client itself was held up), and the 99th percentile counts. A batch goes through a
-worker of its own at idle priority, or through the endpoint's queue. The three turns (nothing else, own, through) come one
-after the other, ROUNDS times; ratios are within a round. The batch's Pod is the real one, its status alone goes nowhere.
-About two minutes.
-
-`python -m benchmarks.batch POD FILE` is that Pod, for a task in a file.
+late by its due time, however long the client itself was held up) and compares each answer. A batch goes through a worker
+of its own at idle priority, or through the endpoint's queue. Turns of two seconds alternate (idle, own, idle, through, and
+again, ROUNDS times), so that what else happens on the machine happens to all: a batch is stopped (SIGSTOP) when its turn
+is over and goes on in its next, a run that ends is followed by another, and so starts, reads and commits are in it. The
+ratio is that of the percentiles of all turns together. About two minutes. The batch's Pod is the real one, its status
+alone goes nowhere (`batch_pod.py`).
 """
 
-import asyncio
 import hashlib
 import http.client
 import json
 import os
-import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -36,26 +35,33 @@ from benchmarks.small_model import small_model
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.parts import PartWriter
 from mizzen.data.lake.tables import Table
-from mizzen.kinds.batch import BatchResult, BatchShard
-from mizzen.kinds.data import LoadReport
-from mizzen.serving.batch.__main__ import step_back, ways_of
-from mizzen.serving.batch.running import BatchPod
-from mizzen.serving.batch.task import BatchTask
 
-ROUNDS = 3
+ROUNDS = 6
 ROWS, FEATURES = 1_000_000, 20
-RATE_PER_S, SECONDS = 200, 8.0
+GROUP_ROWS = 16384
+RATE_PER_S, SECONDS = 200, 2.0
+SETTLE_S = 0.1
+"""After a batch was stopped: what the endpoint had of it is answered."""
 BATCH_KEY = "the-batch's-key"
-WAYS = ("own", "endpoint")
+WAYS = {"own": "a worker of its own", "endpoint": "the endpoint"}
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One turn: the endpoint's latencies, and the rows that the batch did meanwhile."""
+@dataclass(slots=True)
+class Turns:
+    """All turns of one kind."""
 
-    p50_ms: float
-    p99_ms: float
-    rows_per_s: float
+    latencies_ms: list[float] = field(default_factory=list)
+    by_turn_p99_ms: list[float] = field(default_factory=list)
+    failed: int = 0
+    """Requests without an answer, or with a wrong one."""
+
+    def add(self, latencies_ms: list[float], failed: int) -> None:
+        self.latencies_ms += latencies_ms
+        self.by_turn_p99_ms.append(float(np.percentile(latencies_ms, 99)))
+        self.failed += failed
+
+    def percentile_ms(self, percent: float) -> float:
+        return float(np.percentile(self.latencies_ms, percent))
 
 
 def run() -> list[dict[str, Any]]:
@@ -68,14 +74,17 @@ def run() -> list[dict[str, Any]]:
         _await_answer(system, body)
         store = Store.open((folder / "plain" / "store").as_uri())
         _put_rows(store, folder)
-        alone = {way: statistics.median(_alone(store, folder, way, system.port) for _ in range(ROUNDS)) for way in WAYS}
-        turns: dict[str, list[Turn]] = {"idle": [], "own": [], "endpoint": []}
-        _asked(system.port, body, 1.0)
+        alone = {way: _alone(store, folder, way, system.port) for way in WAYS}
+        batches = {way: stack.enter_context(Batch(store, folder, way, system.port)) for way in WAYS}
+        client = Client(system.port, body)
+        client.ask(1.0)
+        turns: dict[str, Turns] = {"idle": Turns(), **{way: Turns() for way in WAYS}}
         for _ in range(ROUNDS):
-            turns["idle"].append(_asked(system.port, body, SECONDS))
-            for way in WAYS:
-                turns[way].append(_beside(store, folder, way, system.port, body))
-        return _rows(alone, turns)
+            for way, batch in batches.items():
+                turns["idle"].add(*client.ask(SECONDS))
+                with batch.at_work():
+                    turns[way].add(*client.ask(SECONDS))
+        return _rows(alone, {way: batch.rows_per_s for way, batch in batches.items()}, turns)
 
 
 def _add_key(directory: Path) -> None:
@@ -98,8 +107,13 @@ def _put_rows(store: Store, folder: Path) -> None:
     Table(store, "default", "rows").commit(writer.close(), schema, "load")
 
 
+@cache
+def _digest() -> str:
+    """Of the model, which is trained once: runs begin while the client measures."""
+    return f"sha256:{hashlib.sha256(small_model()).hexdigest()}"
+
+
 def _task(store: Store, way: str, port: int) -> dict[str, Any]:
-    digest = f"sha256:{hashlib.sha256(small_model()).hexdigest()}"
     outputs = [
         {"name": "label", "datatype": "INT64", "shape": [-1]},
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]},
@@ -107,7 +121,7 @@ def _task(store: Store, way: str, port: int) -> dict[str, Any]:
     return {
         "namespace": "default", "name": "bench", "run": f"bench-{way}-{time.monotonic_ns()}", "storeUrl": store.url,
         "input": {"name": "rows", "version": 1},
-        "model": {"name": "bench-1", "model": "bench", "version": 1, "digest": digest},
+        "model": {"name": "bench-1", "model": "bench", "version": 1, "digest": _digest()},
         "signature": {
             "inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, FEATURES]}], "outputs": outputs,
             "columns": [f"x{index}" for index in range(FEATURES)],
@@ -118,128 +132,154 @@ def _task(store: Store, way: str, port: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pod(stack: ExitStack, store: Store, folder: Path, way: str, port: int) -> tuple[subprocess.Popen[bytes], Path]:
-    """A run, begun; and where it keeps its groups."""
-    task = _task(store, way, port)
-    path = folder / f"{task['run']}.json"
-    path.write_text(json.dumps(task))
-    command = [sys.executable, "-m", "benchmarks.batch", "POD", str(path)]
-    process = subprocess.Popen(command, env={**os.environ, "MIZZEN_API_KEY": BATCH_KEY}, start_new_session=True)
+class Batch:
+    """Runs one after the other, each at work only while it is its turn."""
 
-    def end() -> None:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    def __init__(self, store: Store, folder: Path, way: str, port: int) -> None:
+        self._store, self._folder, self._way, self._port = store, folder, way, port
+        self._process: subprocess.Popen[bytes] | None = None
+        self._groups = folder
+        self._over = threading.Event()
+        self._rows = 0
+        self._worked_s = 0.0
 
-    stack.callback(end)
-    return process, folder / "plain" / "store" / "runs" / "default" / "bench" / task["run"] / "groups"
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    @property
+    def rows_per_s(self) -> float:
+        """While it was at work, starts and commits counted."""
+        return self._rows / self._worked_s
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """It works until the end of the block."""
+        self._over.clear()
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGCONT)
+        keeper = threading.Thread(target=self._keep)
+        keeper.start()
+        began_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._over.set()
+            keeper.join()
+            assert self._process is not None, "the keeper began one"
+            with suppress(ProcessLookupError):  # it may have ended just now
+                os.killpg(self._process.pid, signal.SIGSTOP)
+            self._worked_s += time.perf_counter() - began_s
+            time.sleep(SETTLE_S)
+
+    def wait(self) -> None:
+        """Begins one, and sees it to its end."""
+        self._begin()
+        assert self._process is not None, "it was begun"
+        if self._process.wait() != 0:
+            raise SystemExit(f"the batch through {WAYS[self._way]} failed")
+
+    def _keep(self) -> None:
+        """Counts what it has done, and begins the next run when one has ended."""
+        before = self._kept()
+        while not self._over.wait(0.1):
+            if self._process is None or self._process.poll() is not None:
+                self._rows += ROWS - before * GROUP_ROWS if self._process is not None else 0
+                self._begin()
+                before = 0
+        self._rows += (self._kept() - before) * GROUP_ROWS
+
+    def _kept(self) -> int:
+        return len(list(self._groups.glob("*.arrow")))
+
+    def _begin(self) -> None:
+        task = _task(self._store, self._way, self._port)
+        path = self._folder / f"{task['run']}.json"
+        path.write_text(json.dumps(task))
+        command = [sys.executable, "-m", "benchmarks.batch_pod", str(path)]
+        environment = {**os.environ, "MIZZEN_API_KEY": BATCH_KEY}
+        with (self._folder / "batches.log").open("a") as log:
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        self._groups = self._folder / "plain" / "store" / "runs" / "default" / task["name"] / task["run"] / "groups"
 
 
 def _alone(store: Store, folder: Path, way: str, port: int) -> float:
     """Rows a second of a whole run, its start and its commit counted."""
-    with ExitStack() as stack:
-        began_s = time.perf_counter()
-        process, _ = _pod(stack, store, folder, way, port)
-        if process.wait() != 0:
-            raise SystemExit(f"the batch through {way} failed")
-        return ROWS / (time.perf_counter() - began_s)
+    began_s = time.perf_counter()
+    with Batch(store, folder, way, port) as batch:
+        batch.wait()
+    return ROWS / (time.perf_counter() - began_s)
 
 
-def _beside(store: Store, folder: Path, way: str, port: int, body: bytes) -> Turn:
-    """The endpoint's latencies while runs follow each other; rows by the groups that were kept meanwhile."""
-    with ExitStack() as stack:
-        process, groups = _pod(stack, store, folder, way, port)
-        while _kept(groups) < 1 and process.poll() is None:
-            time.sleep(0.01)
-        before, began_s = _kept(groups), time.perf_counter()
-        answered: list[float] = []
-        done = last = 0
-        while time.perf_counter() - began_s < SECONDS:
-            answered += _latencies_ms(port, body, 0.25)
-            now = _kept(groups)
-            done, last = done + max(0, now - max(last, before if not done else 0)), now
-            if process.poll() is not None:
-                process, groups = _pod(stack, store, folder, way, port)
-                last = before = 0
-        took_s = time.perf_counter() - began_s
-        shutil.rmtree(groups.parent, ignore_errors=True)
-        return _turn(answered, done * 16384 / took_s)
+class Client:
+    """One client that asks on the hour."""
+
+    def __init__(self, port: int, body: bytes) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._body = body
+        self._right: Any = None
+
+    def ask(self, seconds: float) -> tuple[list[float], int]:
+        """From when each request was due to its answer; and how many were not answered, or wrongly."""
+        found, failed = [], 0
+        due_s = time.perf_counter()
+        end_s = due_s + seconds
+        while due_s < end_s:
+            if (early_s := due_s - time.perf_counter()) > 0:
+                time.sleep(early_s)
+            failed += not self._is_right()
+            found.append(1000 * (time.perf_counter() - due_s))
+            due_s += 1 / RATE_PER_S
+        return found, failed
+
+    def _is_right(self) -> bool:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+        try:
+            self._connection.request("POST", PATH, self._body, headers)
+            response = self._connection.getresponse()
+            said = response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            return False
+        if response.status != http.HTTPStatus.OK:
+            return False
+        outputs = json.loads(said)["outputs"]
+        self._right = self._right or outputs
+        return bool(outputs == self._right)
 
 
-def _kept(groups: Path) -> int:
-    return len(list(groups.glob("*.arrow")))
-
-
-def _asked(port: int, body: bytes, seconds: float) -> Turn:
-    return _turn(_latencies_ms(port, body, seconds), 0.0)
-
-
-def _turn(latencies_ms: list[float], rows_per_s: float) -> Turn:
-    p50, p99 = np.percentile(latencies_ms, [50, 99])
-    return Turn(float(p50), float(p99), rows_per_s)
-
-
-def _latencies_ms(port: int, body: bytes, seconds: float) -> list[float]:
-    """One client on the hour: from when each request was due to its answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
-    found = []
-    due_s = time.perf_counter()
-    end_s = due_s + seconds
-    while due_s < end_s:
-        if (early_s := due_s - time.perf_counter()) > 0:
-            time.sleep(early_s)
-        connection.request("POST", PATH, body, headers)
-        response = connection.getresponse()
-        response.read()
-        assert response.status == 200, response.status
-        found.append(1000 * (time.perf_counter() - due_s))
-        due_s += 1 / RATE_PER_S
-    connection.close()
-    return found
-
-
-def _rows(alone: dict[str, float], turns: dict[str, list[Turn]]) -> list[dict[str, Any]]:
+def _rows(alone: dict[str, float], beside: dict[str, float], turns: dict[str, Turns]) -> list[dict[str, Any]]:
     conditions = (
-        f"{ROWS} rows of {FEATURES} features, small model; {RATE_PER_S} requests/s of 1 row, median of {ROUNDS} rounds of "
-        f"{SECONDS:g} s each; gateway, worker, batch and client on one machine"
+        f"{ROWS} rows of {FEATURES} features, small model; {RATE_PER_S} requests/s of 1 row; {ROUNDS} rounds of turns of "
+        f"{SECONDS:g} s (idle, own, idle, through); gateway, worker, batch and client on one machine"
     )
-    idle = turns["idle"]
 
     def row(what: str, unit: str, value: float) -> dict[str, Any]:
         return {"system": "mizzen", "version": mizzen.__version__, "what": what, "unit": unit, "value": value,
                 "conditions": conditions}  # fmt: skip
 
-    rows = [row("endpoint, nothing else: p99", "ms", statistics.median(turn.p99_ms for turn in idle))]
-    for way in WAYS:
-        name = f"batch through {'a worker of its own' if way == 'own' else 'the endpoint'}"
-        mine = turns[way]
-        ratios = [turn.p99_ms / before.p99_ms for turn, before in zip(mine, idle, strict=True)]
+    idle = turns["idle"]
+    rows = [row(f"endpoint, nothing else: p{percent}", "ms", idle.percentile_ms(percent)) for percent in (50, 90, 99)]
+    low, high = np.percentile(idle.by_turn_p99_ms, [10, 90])
+    rows += [
+        row("endpoint, nothing else: p99 of single turns, the lowest tenth", "ms", float(low)),
+        row("endpoint, nothing else: p99 of single turns, the highest tenth", "ms", float(high)),
+    ]
+    for way, through in WAYS.items():
+        name, mine = f"batch through {through}", turns[way]
         rows += [
             row(f"{name}: rows, alone", "1/s", alone[way]),
-            row(f"{name}: rows, beside clients", "1/s", statistics.median(turn.rows_per_s for turn in mine)),
-            row(f"{name}: p99 of clients", "ms", statistics.median(turn.p99_ms for turn in mine)),
-            row(f"{name}: p99 of clients, times that of idle", "", statistics.median(ratios)),
+            row(f"{name}: rows, beside clients", "1/s", beside[way]),
+            *(row(f"{name}: p{percent} of clients", "ms", mine.percentile_ms(percent)) for percent in (50, 90, 99)),
+            row(f"{name}: p99 of clients, times that of idle", "", mine.percentile_ms(99) / idle.percentile_ms(99)),
+            row(f"{name}: requests failed or wrong", "", mine.failed),
         ]
     return rows
 
 
-class _Deaf:
-    """A reporter that tells nobody."""
-
-    def progress(self, shard: BatchShard) -> None: ...
-    def loaded(self, report: LoadReport) -> None: ...
-    def finish(self, result: BatchResult) -> None: ...
-
-
-def _run_pod(path: Path) -> None:
-    task = BatchTask.model_validate_json(path.read_text())
-    step_back()
-    asyncio.run(BatchPod(task, 0, _Deaf(), ways_of(task), lambda: datetime.now(UTC)).run())
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["POD"]:
-        _run_pod(Path(sys.argv[2]))
-    else:
-        print(json.dumps(run(), indent=1))
+    print(json.dumps(run(), indent=1))

@@ -173,6 +173,9 @@ async def test_a_ready_worker_is_asked_once_for_each_start_and_the_endpoint_is_q
     while reports._asking:
         await asyncio.sleep(0)
     assert told.empty()
+    reports.seen(pod(), None)
+    assert not reports._known
+    assert not reports._asked
 
 
 def test_what_a_worker_is_said_to_be() -> None:

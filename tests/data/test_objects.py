@@ -42,6 +42,30 @@ def test_a_file_is_put_and_downloaded_whole(store: Store, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
+@given(size=st.integers(0, 100), part=st.integers(1, 40))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_parts_that_are_fetched_side_by_side_are_the_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch, size: int, part: int
+) -> None:
+    """Whatever their size, and whichever comes first."""
+    monkeypatch.setattr("mizzen.data.lake.objects._PART_BYTES", part)
+    store.put("parts.bin", bytes(range(size)))
+    assert b"".join(store.stream("parts.bin")) == bytes(range(size))
+
+
+def test_parts_of_an_object_that_has_changed_are_refused(s3: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of one and half of another would be neither."""
+    monkeypatch.setattr("mizzen.data.lake.objects._PART_BYTES", 10)
+    monkeypatch.setattr("mizzen.data.lake.objects._PARTS_AT_ONCE", 1)
+    remote = Store.open("s3://lake/changing")
+    remote.put("parts.bin", b"a" * 40)
+    pieces = remote.stream("parts.bin")
+    assert next(pieces) == b"a" * 10
+    remote.put("parts.bin", b"b" * 40)
+    with pytest.raises(StoreUnavailable, match=r"parts\.bin"):
+        list(pieces)
+
+
 def test_by_digest_is_idempotent_and_verified(store: Store) -> None:
     """The same bytes have one name; damaged bytes are refused until they are put anew."""
     digest = store.put_by_digest("models", b"weights", ".onnx")

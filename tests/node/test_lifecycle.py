@@ -225,6 +225,20 @@ def test_liveness_waits_for_the_startup_probe() -> None:
     assert 100 <= simulation.times("started main")[0] <= 111
 
 
+def test_readiness_that_asks_what_startup_asked_is_not_asked_again() -> None:
+    """The one answer is both's: the Pod is started and ready at the same moment. Another question is asked first."""
+    startup = {"startupProbe": {"tcpSocket": {"port": 1}, "periodSeconds": 1, "failureThreshold": 30}}
+    answers = lambda name, kind, age_s: kind == "startup" and age_s > 1
+    same = Simulation(pod(container(**startup, readinessProbe={"tcpSocket": {"port": 1}})), answers=answers).run(3)
+    assert same.times("ready main") == same.times("started main") != []
+    other = Simulation(pod(container(**startup, readinessProbe={"tcpSocket": {"port": 2}})), answers=answers).run(3)
+    assert other.times("started main") == same.times("started main")
+    assert other.times("ready main") == []
+    late = {"tcpSocket": {"port": 1}, "initialDelaySeconds": 60}
+    later = Simulation(pod(container(**startup, readinessProbe=late)), answers=answers).run(3)
+    assert later.times("ready main") == []
+
+
 def test_a_container_that_never_starts_up_is_restarted_after_threshold_times_period() -> None:
     """Eager tries do not use up `failureThreshold`."""
     probe = {"tcpSocket": {"port": 1}, "periodSeconds": 10, "failureThreshold": 3}

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from mizzen.policy.queue import Rules
+from mizzen.policy.queue import BACKGROUND, Rules
 
 from .simulated import Call, Simulation, arrivals
 
@@ -42,7 +42,7 @@ def schedule(seed: int) -> Simulation:
     def call(now: float) -> Call:
         return Call(
             now, rows=random.choice([1, 1, 1, 2, 5, 90]), timeout_s=random.choice([0.01, 0.05] if hurried else [0.5, 5]),
-            tenant=random.choice("aab"), priority=random.randint(0, 3), group=random.choice([None, None, "g"]),
+            tenant=random.choice("aab"), priority=random.choice([0, 1, 2, 3, BACKGROUND]), group=random.choice([None, None, "g"]),
             leaves_after_s=random.choice([0.0, 0.004, 0.02]) if random.random() < 0.1 else None,
             bad=random.random() < evil, kills=random.random() < evil / 2,
         )  # fmt: skip

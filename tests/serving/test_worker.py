@@ -5,6 +5,7 @@ import hashlib
 import json
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import onnx
@@ -88,15 +89,23 @@ def test_the_surroundings_are_those_of_the_node_or_of_a_cluster():
 # The bytes
 
 
+def bytes_of(artifacts: Artifacts) -> bytes:
+    with artifacts.model() as model:
+        return model if isinstance(model, bytes) else model.read_bytes()
+
+
 def test_bytes_are_verified_before_they_are_used(stack, tmp_path):
     digest = stack.put(b"the model")
     url = f"file://{stack.root}/store"
-    assert Artifacts(task(store_url=url, digest=digest), tmp_path).model() == b"the model"
-    (stack.root / "store/models/sha256" / f"{digest[7:]}.onnx").write_bytes(b"another model")
+    stored = stack.root / "store/models/sha256" / f"{digest[7:]}.onnx"
+    with Artifacts(task(store_url=url, digest=digest), tmp_path).model() as model:
+        stored.unlink()
+        stored.write_bytes(b"another model")
+        assert model.read_bytes() == b"the model", "what was verified is what is read, whatever has its name by then"
     with pytest.raises(TaskError, match=r"model m:3 is corrupt: .* found sha256:.*; register it again"):
-        Artifacts(task(store_url=url, digest=digest), tmp_path).model()
+        bytes_of(Artifacts(task(store_url=url, digest=digest), tmp_path))
     with pytest.raises(TaskError, match=r"model m:3: .*: nothing is stored there"):
-        Artifacts(task(store_url=url), tmp_path).model()
+        bytes_of(Artifacts(task(store_url=url), tmp_path))
     with pytest.raises(TaskError, match=r"MIZZEN_TASK.storeUrl: expected a store URL"):
         Artifacts(task(store_url="ftp://x"), tmp_path)
 
@@ -107,12 +116,40 @@ def test_a_cached_file_is_used_where_it_is_right_and_replaced_where_it_is_not(tm
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     artifacts = Artifacts(task(store_url="s3://bucket/p", digest=digest), tmp_path)
     fetched = []
-    monkeypatch.setattr(artifacts._store, "get_by_digest", lambda *_: fetched.append(1) or data, raising=False)
+    monkeypatch.setattr(artifacts._store, "stream", lambda _: fetched.append(1) or iter([data]), raising=False)
     cached = tmp_path / "models" / f"{digest[7:]}.onnx"
-    assert (artifacts.model(), cached.read_bytes(), len(fetched)) == (data, data, 1)
-    assert (artifacts.model(), len(fetched)) == (data, 1), "from the cache"
+    assert (bytes_of(artifacts), cached.read_bytes(), len(fetched)) == (data, data, 1)
+    assert (bytes_of(artifacts), len(fetched)) == (data, 1), "from the cache"
     cached.write_bytes(b"half of")
-    assert (artifacts.model(), cached.read_bytes(), len(fetched)) == (data, data, 2)
+    assert (bytes_of(artifacts), cached.read_bytes(), len(fetched)) == (data, data, 2)
+
+
+def test_workers_that_start_at_once_fetch_a_model_once(tmp_path, monkeypatch):
+    data = b"the model"
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    every = [Artifacts(task(store_url="s3://bucket/p", digest=digest), tmp_path) for _ in range(8)]
+    fetched, together = [], threading.Barrier(8)
+    for artifacts in every:
+        monkeypatch.setattr(artifacts._store, "stream", lambda _: fetched.append(1) or iter([data]), raising=False)
+
+    def start(artifacts):
+        together.wait(timeout=30)
+        return bytes_of(artifacts)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(start, every)) == [data] * 8
+    assert len(fetched) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_no_reason_not_to_serve(tmp_path, monkeypatch):
+    data = b"the model"
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    (tmp_path / "models").write_text("a file where the folder would be")
+    artifacts = Artifacts(task(store_url="s3://bucket/p", digest=digest), tmp_path)
+    monkeypatch.setattr(artifacts._store, "get_by_digest", lambda *_: data, raising=False)
+    assert bytes_of(artifacts) == data
 
 
 # The model

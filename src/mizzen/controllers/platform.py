@@ -107,9 +107,10 @@ class Platform:
         if not change:
             return
         body = {"metadata": {"resourceVersion": obj.metadata.resource_version}, "status": change}
-        await self.client.patch(
+        written = await self.client.patch(
             type(obj), obj.name, body, namespace=obj.namespace, subresource="status", field_manager=FIELD_MANAGER
         )
+        self.informers.of(type(obj)).wrote(written)  # or the next decision is made on the state before, and refused
 
     def tell(self, obj: Resource, events: Iterable[Happened]) -> None:
         """Records what happened."""

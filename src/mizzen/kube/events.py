@@ -8,8 +8,8 @@ notes, and `Correlator`, which is pure, decides what is worth writing:
   events)`;
 * an object that is talked about more than 25 times is held to one Event in 5 minutes.
 
-These are the rules and numbers of client-go (`tools/record/events_cache.go`). Events are core/v1, which every kubectl
-reads and a server shows under events.k8s.io too.
+These are the rules and, but for how much is remembered, the numbers of client-go (`tools/record/events_cache.go`).
+Events are core/v1, which every kubectl reads and a server shows under events.k8s.io too.
 """
 
 import asyncio
@@ -38,7 +38,8 @@ _SIMILAR_MAX = 10
 _SIMILAR_WITHIN_S = 600.0
 _BURST_PER_OBJECT = 25
 _RATE_PER_OBJECT_PER_S = 1.0 / 300.0
-_REMEMBERED = 4096
+_REMEMBERED = 512
+"""client-go's is 4096, for all of a cluster's nodes; what is forgotten is told in a new Event where it comes again."""
 _WAITING_MAX = 1000
 _COMBINED = "(combined from similar events): "
 

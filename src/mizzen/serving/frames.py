@@ -50,6 +50,7 @@ another version of it), and the connection is of no more use.
 """
 
 import enum
+import struct
 from collections.abc import Sequence
 
 import msgspec
@@ -61,6 +62,10 @@ PROTOCOL_VERSION = 1
 FRAME_BYTES_MAX = 1 << 30
 HEADER_BYTES_MAX = (1 << 24) - 1
 _PREFIX_BYTES = 8
+_PREFIX = struct.Struct("<II")
+"""The whole frame's bytes; the kind, and above it the header's bytes."""
+TOGETHER_BYTES_MAX = 64 << 10
+"""Up to here it is cheaper to copy the data of a batch's requests into one piece than to hand the system each."""
 _PADDING = tuple(bytes(-size % 8) for size in range(8))
 
 
@@ -216,7 +221,7 @@ class End(msgspec.Struct, array_like=True, frozen=True):
 
 
 Header = Hello | Grant | Run | Result | Failure | Cancel | Drain | Generate | Part | More | End
-_KINDS: dict[type[Header], Kind] = {
+_KINDS: dict[type[Header], int] = {
     Hello: Kind.HELLO,
     Grant: Kind.GRANT,
     Run: Kind.RUN,
@@ -230,12 +235,13 @@ _KINDS: dict[type[Header], Kind] = {
     End: Kind.END,
 }
 _WITH_TENSORS = (Run, Result, Generate, Part)
-_DECODERS = {int(kind): msgspec.msgpack.Decoder(type_) for type_, kind in _KINDS.items()}
+_DECODERS = {kind: msgspec.msgpack.Decoder(type_) for type_, kind in _KINDS.items()}
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def write_frame(header: Header, data: Sequence[Buffer] = ()) -> list[Buffer]:
-    """The frame as buffers to be written one after the other; `data` in the order of the header's tensors.
+    """The frame as buffers to be written one after the other, a small one as one buffer; `data` in the order of the
+    header's tensors.
 
     A tensor may be given as several buffers (the rows of several requests): their sizes add up to the header's.
     Raises `FrameError` where the frame would be longer than the protocol allows.
@@ -261,8 +267,8 @@ def write_frame(header: Header, data: Sequence[Buffer] = ()) -> list[Buffer]:
             total += written + (-written & 7)
     if total > FRAME_BYTES_MAX or size > HEADER_BYTES_MAX:
         raise FrameError(f"expected a frame of at most {FRAME_BYTES_MAX} bytes, got {total} with a header of {size}")
-    parts[0] = total.to_bytes(4, "little") + bytes((_KINDS[type(header)],)) + size.to_bytes(3, "little")
-    return parts
+    parts[0] = _PREFIX.pack(total, size << 8 | _KINDS[type(header)])
+    return [b"".join(parts)] if total <= TOGETHER_BYTES_MAX else parts
 
 
 class Frame(msgspec.Struct):

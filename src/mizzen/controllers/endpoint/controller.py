@@ -69,6 +69,7 @@ class EndpointController(ResourceController):
         self._reports = Reports(time.monotonic, self._look_again)
         self._starts = Starts(time.monotonic)
         platform.pods.subscribe(self._starts.seen)
+        platform.pods.subscribe(self._reports.seen)
 
     def watches(self) -> Sequence[Watch[Any]]:
         return (
@@ -124,7 +125,7 @@ class EndpointController(ResourceController):
         """Raises `Conflict` where it is not as it was seen: `controllers/scaling` may have set another number."""
         if there is not None and deployment.metadata is not None:
             deployment.metadata.resourceVersion = meta_of(there).resource_version
-        await self.platform.client.apply(deployment, field_manager=FIELD_MANAGER, force=True)
+        self._deployments.wrote(await self.platform.client.apply(deployment, field_manager=FIELD_MANAGER, force=True))
 
     def _peak_bytes(self, version: Version) -> int | None:
         """The most that a worker of the same bytes took anywhere."""

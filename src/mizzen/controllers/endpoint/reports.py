@@ -20,7 +20,6 @@ from mizzen.kube.resources import Key, meta_of
 
 log = logging.getLogger(__name__)
 TIMEOUT_S, ASK_AGAIN_S = 2.0, 60.0
-KEPT_MAX = 10_000
 ANSWER_BYTES_MAX = 64 * 1024
 HEALTH_PORT = 7091
 
@@ -40,43 +39,52 @@ class Report:
 
 
 class Reports:
-    """What was told, by Pod and start of its container."""
+    """What was told of the last start of each Pod's container, while the Pod is there. `seen` is for an informer to
+    call.
+    """
 
     def __init__(self, clock: Callable[[], float], told: Callable[[Key], None]) -> None:
         """`told` is called with the key that a report was asked for, when it has come."""
         self._clock, self._told = clock, told
-        self._known: dict[tuple[str, int], Report] = {}
-        self._asked_s: dict[tuple[str, int], float] = {}
+        self._known: dict[str, tuple[int, Report]] = {}
+        self._asked: dict[str, tuple[int, float]] = {}
+        """By the Pod's uid: after which restart, and the report or when it was asked for."""
         self._asking: set[asyncio.Task[None]] = set()
 
     def of(self, pod: Pod, key: Key) -> Report:
         """What is known of a ready worker; it is asked for where nothing is."""
-        name = _name(pod)
-        found = self._known.get(name)
-        address = _address(pod)
-        if found is None and address is not None and self._is_due(name):
-            self._asked_s[name] = self._clock()
-            for old in [*self._asked_s][:-KEPT_MAX]:  # of Pods long gone
-                del self._asked_s[old]
-                self._known.pop(old, None)
-            task = asyncio.get_running_loop().create_task(self._ask(name, *address, key))
+        uid, start, address = meta_of(pod).uid, restarts(pod), _address(pod)
+        known_start, found = self._known.get(uid, (None, Report()))
+        if known_start == start:
+            return found
+        if address is not None and self._is_due(uid, start):
+            self._asked[uid] = start, self._clock()
+            task = asyncio.get_running_loop().create_task(self._ask(uid, start, *address, key))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
-        return found or Report()
+        return Report()
 
-    def _is_due(self, name: tuple[str, int]) -> bool:
-        asked_s = self._asked_s.get(name)
-        return asked_s is None or self._clock() - asked_s >= ASK_AGAIN_S
+    def seen(self, old: Pod | None, new: Pod | None) -> None:
+        """A Pod has come, changed or gone."""
+        if old is not None and new is None:
+            uid = meta_of(old).uid
+            self._known.pop(uid, None)
+            self._asked.pop(uid, None)
 
-    async def _ask(self, name: tuple[str, int], host: str, port: int, key: Key) -> None:
+    def _is_due(self, uid: str, start: int) -> bool:
+        asked_start, asked_s = self._asked.get(uid, (None, 0.0))
+        return asked_start != start or self._clock() - asked_s >= ASK_AGAIN_S
+
+    async def _ask(self, uid: str, start: int, host: str, port: int, key: Key) -> None:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 document = await _get(host, port)
         except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
             log.debug("%s: no report from %s:%s: %s", key, host, port, error)
             return
-        self._known[name] = report_of(document)
-        self._told(key)
+        if uid in self._asked:  # or the Pod is gone meanwhile
+            self._known[uid] = start, report_of(document)
+            self._told(key)
 
 
 def report_of(document: Any) -> Report:
@@ -113,10 +121,6 @@ async def _get(host: str, port: int) -> Any:
         return json.loads(await reader.read(ANSWER_BYTES_MAX))
     finally:
         writer.close()
-
-
-def _name(pod: Pod) -> tuple[str, int]:
-    return meta_of(pod).uid, restarts(pod)
 
 
 def _address(pod: Pod) -> tuple[str, int] | None:

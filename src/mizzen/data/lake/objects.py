@@ -18,7 +18,9 @@ import hashlib
 import os
 import re
 import tempfile
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +39,8 @@ _OTHERS: dict[str, Any] = {"gs": GCSStore, "az": AzureStore}
 _RETRIES: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 """Of one request, while the store answers 5xx or not at all: with growing pauses, together at most half a minute."""
 _REQUEST = re.compile(r"Error performing ([A-Z]+) \S+ in .*? - ")
-_CHUNK_BYTES = 4 * 1024 * 1024
+_PART_BYTES, _PARTS_AT_ONCE = 4 * 1024 * 1024, 8
+"""How a large object of a remote store is fetched: one connection to it is slower than the network."""
 
 
 def digest_of(data: bytes) -> str:
@@ -152,10 +155,30 @@ class Store:
             return bytes(obstore.get(self._backend, path).bytes())
 
     def stream(self, path: str) -> Iterator[bytes]:
-        """The object's bytes in pieces of some megabytes."""
+        """The object's bytes in pieces of some megabytes; from a remote store, several are fetched at a time."""
         with self._errors_of(path):
-            for piece in obstore.get(self._backend, path).stream(min_chunk_size=_CHUNK_BYTES):
-                yield bytes(piece)
+            found = obstore.get(self._backend, path)
+            if self.url.startswith("file:") or found.meta["size"] <= _PART_BYTES:
+                for piece in found.stream(min_chunk_size=_PART_BYTES):
+                    yield bytes(piece)
+            else:
+                yield from self._parts(path, found.meta["size"], found.meta.get("e_tag"))
+
+    def _parts(self, path: str, size: int, tag: str | None) -> Iterator[bytes]:
+        """In order. A part of what another object has become meanwhile is refused by the store."""
+
+        def part(start: int) -> bytes:
+            options: Any = {"range": (start, min(start + _PART_BYTES, size))} | ({"if_match": tag} if tag else {})
+            return bytes(obstore.get(self._backend, path, options=options).bytes())
+
+        coming: deque[Future[bytes]] = deque()
+        with ThreadPoolExecutor(_PARTS_AT_ONCE, "part") as pool:
+            for start in range(0, size, _PART_BYTES):
+                coming.append(pool.submit(part, start))
+                if len(coming) == _PARTS_AT_ONCE:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
 
     def stat(self, path: str) -> Stored | None:
         """What is at the path; `None` where nothing is."""

@@ -27,7 +27,7 @@ from mizzen.local.apiserver.verbs.context import Context
 logger = logging.getLogger(__name__)
 
 EVENT_LIFETIME = timedelta(hours=1)
-EVENTS_MAX = 2000
+EVENTS_MAX = 1000
 _SWEEP_S = 300.0
 _SWEEP_AFTER = EVENTS_MAX // 10
 """New events after which it is looked whether there are too many."""

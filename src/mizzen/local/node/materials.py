@@ -96,14 +96,13 @@ class Materials:
             tokens = await self._tokens.get(pod, tokens_wanted(pod))
             facts = self._host.facts
             volumes = pod.spec.get("volumes") or ()
-            found = {volume["name"]: payload(pod, volume, sources, tokens, facts) for volume in volumes}
-            if self._open:
+            payloads = {volume["name"]: payload(pod, volume, sources, tokens, facts) for volume in volumes}
+            found = {name: files for name, files in payloads.items() if files is not None}
+            if self._open and found:
                 await asyncio.to_thread(self._write, found)
 
-    def _write(self, found: dict[str, Payload | None]) -> None:
+    def _write(self, found: dict[str, Payload]) -> None:
         for name, files in found.items():
-            if files is None:
-                continue
             try:
                 mounts.write_files(self._folder.volume(name), files)
             except OSError as error:

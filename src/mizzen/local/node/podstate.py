@@ -234,7 +234,18 @@ def probed(
     """A probe answered."""
     if kind not in state.probes:
         return state  # the attempt belonged to a run that has ended
-    return _with_probe(state, spec, kind, answered(spec.probes[kind], state.probes[kind], ok, now, message), now)
+    state = _with_probe(state, spec, kind, answered(spec.probes[kind], state.probes[kind], ok, now, message), now)
+    return _heard(state, spec, now) if kind == "startup" and state.probes[kind].passing else state
+
+
+def _heard(state: ContainerState, spec: ContainerSpec, now: float) -> ContainerState:
+    """A probe that asks just what the startup probe has asked need not ask again: it was answered a moment ago."""
+    startup = spec.probes["startup"]
+    probes = dict(state.probes)
+    for kind, probe in spec.probes.items():
+        if kind != "startup" and probe.action == startup.action and not probe.initial_delay_s:
+            probes[kind] = answered(probe, probes[kind], True, now)
+    return replace(state, probes=MappingProxyType(probes))
 
 
 def confirm(state: ContainerState, spec: ContainerSpec, kind: ProbeKind, now: float) -> ContainerState:

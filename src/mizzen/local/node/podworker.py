@@ -114,7 +114,7 @@ class PodWorker:
             self.state = replace(self.state, started=first)
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                await self._take_back()
+                await self._take_back(known=first is not None)
                 self._introduce(known=first is not None)
                 support = [
                     self._tasks.create_task(self.writer.run(), name=f"status of {self.pod.key}"),
@@ -181,9 +181,10 @@ class PodWorker:
 
     # -- taking back
 
-    async def _take_back(self) -> None:
-        """What runs or ran here before this worker was made."""
-        found = await asyncio.to_thread(adoption.take_back, self.containers, self.pod, self.state)
+    async def _take_back(self, *, known: bool) -> None:
+        """What runs or ran here before this worker was made; of a Pod that is not known there is nothing to read."""
+        what = (self.containers, self.pod, self.state)
+        found = await asyncio.to_thread(adoption.take_back, *what) if known else adoption.take_back(*what)
         self.state = found.state
         self._attempts |= found.attempts
         if found.adopted:

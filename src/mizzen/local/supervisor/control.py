@@ -6,6 +6,7 @@ They share the loop and nothing else: each speaks to the API server over the net
 
 import argparse
 import asyncio
+import gc
 import socket
 import sys
 from contextlib import AsyncExitStack
@@ -26,6 +27,7 @@ from mizzen.local.cluster.composition import runtime_of as cluster_runtime_of
 from mizzen.local.node.host import NodeOptions
 from mizzen.local.node.node import Node
 from mizzen.local.node.orphans import NodeRunningError
+from mizzen.local.supervisor.heap import give_back_freed_memory
 from mizzen.local.supervisor.home import Home
 
 HISTORY = Limits(superseded_bytes=8 << 20)
@@ -70,15 +72,19 @@ async def _run(runtimes: list[Runtime], node: Node, stop: asyncio.Event) -> None
     node_running = asyncio.create_task(node.wait())
     started = asyncio.create_task(_all_started(runtimes))
     stopped = asyncio.create_task(_set(stop))
+    tidying = asyncio.create_task(give_back_freed_memory())
     try:
         await asyncio.wait([started, stopped, node_running, *running], return_when=asyncio.FIRST_COMPLETED)
         if started.done():
             notify_ready()
+            # A full collection of what is there by now stops the machine for a tenth of a second, and finds nothing.
+            gc.freeze()
         await asyncio.wait([stopped, node_running, *running], return_when=asyncio.FIRST_COMPLETED)
         if node_running.done():
             node_running.result()
     finally:
         node_running.cancel()
+        tidying.cancel()
         for runtime in runtimes:
             runtime.stop()
         started.cancel()

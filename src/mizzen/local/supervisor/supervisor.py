@@ -22,6 +22,10 @@ from mizzen.local.supervisor.processes import Part, PartState, SupervisedPart, e
 PARTS = ("gateway", "predictions", "control")
 """In the order in which they are ended: requests first, then what is logged of them."""
 STATE_FILE = "supervisor.json"
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+"""glibc gives each thread a heap of its own, and what is freed in one is not used by others; threads of Python seldom
+allocate at the same time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ def down(home: Home, grace_s: float = 30.0) -> list[str]:
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:
-    return {**os.environ, "MIZZEN_HOME": str(settings.home.root), "PYTHONUNBUFFERED": "1"}
+    return {**ONE_ARENA, **os.environ, "MIZZEN_HOME": str(settings.home.root), "PYTHONUNBUFFERED": "1"}
 
 
 def _control(settings: Settings) -> Part:

@@ -13,7 +13,8 @@ comes back as commands (`commands`): the gateway's shell performs them.
 **Order.** Of several priorities the most urgent is first, but a lower one in which something waits heads one batch of
 every `PASSED_MAX + L` at least, where L is the number of priorities: nothing starves. Below all priorities is the
 background (`rules.BACKGROUND`), where batch predictions are: its batches are kept short in time, wait for an idle
-worker and take nobody else's place in a batch, so that whoever else comes waits for one such batch at most. Within a
+worker and take nobody else's place in a batch, so that whoever else comes waits for one such batch at most; and while
+others come they leave the workers alone for most of the time (`yielding`). Within a
 priority tenants share by weight, within a tenant the earliest deadline is first (`fairness`).
 
 **Batches** are formed per lane (one model version) and group (what makes requests fit together: the shape of a row), up

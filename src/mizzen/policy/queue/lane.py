@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from mizzen.policy.queue.fairness import STALE_MIN, Band, Flow, Group, Line
 from mizzen.policy.queue.forecast import Forecast
 from mizzen.policy.queue.forming import Forming, Late
 from mizzen.policy.queue.request import GONE, WAITING, Batch, Request, order
-from mizzen.policy.queue.rules import BACKGROUND_S, Rules
+from mizzen.policy.queue.rules import BACKGROUND_S, BACKGROUND_SHARE, Rules
+from mizzen.policy.queue.yielding import Yielding
 
 PASSED_MAX = 15
 """So many batches in a row may pass a band over in which something waits; then one is headed by it."""
@@ -42,6 +44,10 @@ class Lane:
         self.spare: dict[Hashable, None] = {}
         """Workers that are busy and have a credit left."""
         self.forecast = Forecast()
+        self.yielding: Yielding | None = None
+        """Where there ever was something of the background."""
+        self.resting = False
+        """Whether the background is passed over just now."""
         self._bands: list[Band] = [Band()]
         """The most urgent first."""
         self._groups: dict[Hashable, Group] = {}
@@ -243,7 +249,7 @@ class Lane:
         if len(self._bands) == 1:
             return self._bands[0] if self._bands[0].count else None
         chosen: Band | None = None
-        for band in self._bands:
+        for band in self._bands[: self.rules.priority_levels] if self.resting else self._bands:
             if band.count and (chosen is None or (band.passed >= PASSED_MAX and band.passed > chosen.passed)):
                 chosen = band
         return chosen
@@ -255,7 +261,7 @@ class Lane:
 
     def _headed_by(self, chosen: Band) -> None:
         if len(self._bands) > 1:
-            for band in self._bands:
+            for band in self._bands[: self.rules.priority_levels] if self.resting else self._bands:
                 band.passed = band.passed + 1 if band.count and band is not chosen else 0
 
     def batch_max(self, request: Request) -> tuple[float, float]:
@@ -263,7 +269,8 @@ class Lane:
         rules = self.rules
         target_s = None if rules.latency_target_s is None else rules.latency_target_s / 2
         if request.priority > rules.priority_levels:
-            target_s = BACKGROUND_S if target_s is None else min(target_s, BACKGROUND_S)
+            short_s = BACKGROUND_S if self.yielding is None else self.yielding.batch_s
+            target_s = min(short_s, BACKGROUND_SHARE * (rules.latency_target_s or math.inf))
         if target_s is None:
             return rules.batch_rows_max, rules.batch_bytes_max
         cost_max = self.forecast.durations.cost_max(target_s)
@@ -286,14 +293,19 @@ class Lane:
     def held_until_s(self) -> float | None:
         """Until when an idle worker waits for what waits to become a full batch; `None`: it does not wait.
 
-        Never so long that what is first would be late.
+        Never so long that what is first would be late. Where nothing but the background waits: until that has rested.
         """
+        if self.yielding is not None and self.count and self.count == self._background_count():
+            return self.yielding.resume_s
         delay_s = self.rules.batch_delay_s
         head = self._first()
         if not delay_s or head is None or self._again or self.has_full_batch():
             return None
         needed_s = self.forecast.durations.upper_s(head.cost)
         return min(self._held_since_s + delay_s, head.deadline_s - max(delay_s, needed_s))
+
+    def _background_count(self) -> int:
+        return sum([band.count for band in self._bands[self.rules.priority_levels :]])
 
     # How long it will take
 

@@ -8,6 +8,7 @@ from mizzen.policy.queue.forming import Late
 from mizzen.policy.queue.lane import Lane, Worker, lane_statistics
 from mizzen.policy.queue.request import GONE, RUNNING, WAITING, Batch, Request
 from mizzen.policy.queue.rules import BACKGROUND, Rules
+from mizzen.policy.queue.yielding import Yielding
 
 SPARE_S = 0.005
 """A second batch is sent ahead to a worker that is expected to be free in this time: sooner it is worth more to decide
@@ -26,9 +27,11 @@ class Queue:
         self._lanes: dict[str, Lane] = {}
         self._lane_of: dict[Hashable, Lane] = {}
         """By worker."""
-        self._arrivals = 0
+        self._arrivals = 0.0
         self._batches_running = 0
         self._batches_halved = 0
+        self._yields = False
+        """Whether there ever was something of the background."""
         self.workers_lost = 0
         """While they ran something."""
         self._pushed_out = 0
@@ -72,6 +75,7 @@ class Queue:
         request.priority = rules.priority(request.priority, request.tenant) if known else 1
         self._arrivals += 1
         request.arrival = self._arrivals
+        request.came_s = now
         if found.count or not found.idle or len(lanes) > 1:
             if not found.forecast.enough_time(found.cost + request.cost, request.deadline_s - now):
                 refused = too_late(request, found, now)
@@ -103,7 +107,7 @@ class Queue:
 
     def held_until_s(self) -> float | None:
         """When `assign` will have something to do though nothing happens; `None`: it will not."""
-        if not self._rules.batch_delay_s:
+        if not self._rules.batch_delay_s and not self._yields:
             return None
         times = (lane.held_until_s() for lane in self._lanes.values() if lane.idle)
         return min((time_s for time_s in times if time_s is not None), default=None)
@@ -173,6 +177,8 @@ class Queue:
             return []
         running = lane.workers.pop(worker).running
         lane.place(worker)
+        for batch in running:
+            self._ended(lane, batch, now)
         commands: list[Command] = []
         self.workers_lost += bool(running)
         self._batches_running -= len(running)
@@ -212,11 +218,13 @@ class Queue:
 
     def _assign_of(self, lane: Lane, now: float, commands: list[Command]) -> None:
         late: list[Late] = []
-        held_until_s = lane.held_until_s() if self._rules.batch_delay_s else None
+        lane.resting = lane.yielding is not None and now < lane.yielding.resume_s
+        may_hold = self._yields or bool(self._rules.batch_delay_s)
+        held_until_s = lane.held_until_s() if may_hold else None
         while lane.idle and lane.count and (held_until_s is None or held_until_s <= now):
             if requests := lane.take(now, now, late):
                 commands.append(self._start(lane, next(iter(lane.idle)), requests, now))
-            if self._rules.batch_delay_s:
+            if may_hold:
                 held_until_s = lane.held_until_s()
         while not lane.idle and lane.spare and lane.has_full_batch():
             worker = next((key for key in lane.spare if lane.workers[key].free_s - now <= SPARE_S), None)
@@ -250,6 +258,9 @@ class Queue:
                     if not whole.left:
                         whole.phase = GONE
                         whole.unite()
+        if lane.yielding is not None and not batch.background:
+            for request in wanted:
+                lane.yielding.answered(request.came_s, now)
         return commands
 
     def failed(self, batch: Batch, message: str, now: float, *, invalid: bool = False) -> list[Command]:
@@ -298,6 +309,8 @@ class Queue:
         if request.priority > rules.priority_levels:
             rows_max, size_max = lane.batch_max(request)
             request.split(max(1, int(rows_max)), max(1, int(size_max)))
+            if lane.yielding is None:
+                lane.yielding, self._yields = Yielding(), True
         elif request.rows > rules.batch_rows_max or request.size > rules.batch_bytes_max:
             request.split(rules.batch_rows_max, rules.batch_bytes_max)
         if request.parts is None:
@@ -365,6 +378,9 @@ class Queue:
 
     def _start(self, lane: Lane, key: Hashable, requests: list[Request], now: float) -> Batch:
         batch = Batch(lane.key, key, requests, now)
+        if lane.yielding is not None and requests[0].priority > self._rules.priority_levels:
+            batch.background = True
+            lane.yielding.began()
         for request in requests:
             request.phase, request.batch = RUNNING, batch
         worker = lane.workers[key]
@@ -383,4 +399,11 @@ class Queue:
         worker.free_s = now + sum([lane.forecast.durations.likely_s(other.cost) for other in worker.running])
         self._batches_running -= 1
         lane.place(batch.worker)
+        self._ended(lane, batch, now)
         return lane, batch.close()
+
+    @staticmethod
+    def _ended(lane: Lane, batch: Batch, now: float) -> None:
+        """A worker has that batch no more; the background rests after each of its own."""
+        if batch.background and lane.yielding is not None:
+            lane.yielding.ended(now, now - batch.sent_s, len(lane.workers))

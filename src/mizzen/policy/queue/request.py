@@ -30,7 +30,7 @@ class Request:
     """
 
     __slots__ = (
-        "alone", "arrival", "batch", "by_size", "cost", "deadline_s", "group", "home", "index", "lane",
+        "alone", "arrival", "batch", "by_size", "came_s", "cost", "deadline_s", "group", "home", "index", "lane",
         "left", "lost", "parts", "payload", "phase", "priority", "rows", "size", "tenant", "whole",
     )  # fmt: skip
 
@@ -53,6 +53,8 @@ class Request:
         self.phase = WAITING
         self.arrival = 0.0
         """Its number among those that came; of parts with a fraction, so that they are in order."""
+        self.came_s = 0.0
+        """When it was offered."""
         self.lane = ""
         self.home: Line | None = None
         """Where it waits to be put together with others; `None` where it waits as part of a batch to be run again."""
@@ -85,6 +87,7 @@ class Request:
                 tenant=self.tenant, priority=self.priority,
             )  # fmt: skip
             part.whole, part.index, part.arrival = self, index, self.arrival + index / count
+            part.came_s = self.came_s
             parts.append(part)
             row = end
         self.parts, self.left = parts, count
@@ -102,7 +105,7 @@ class Request:
 class Batch:
     """What one worker is given at once: all rows of its requests, in their order."""
 
-    __slots__ = ("called_back", "cost", "lane", "requests", "rows", "sent_s", "suspect", "worker")
+    __slots__ = ("background", "called_back", "cost", "lane", "requests", "rows", "sent_s", "suspect", "worker")
 
     def __init__(self, lane: str, worker: Hashable, requests: list[Request], sent_s: float = 0.0) -> None:
         self.lane = lane
@@ -116,6 +119,8 @@ class Batch:
         self.suspect = requests[0].lost
         """Whether it is a request with which a worker was lost: it has its worker for itself."""
         self.called_back = False
+        self.background = False
+        """Whether it is headed by a request of the background."""
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self.requests)} requests, {self.rows} rows, for {self.worker!r}>"

@@ -7,7 +7,9 @@ PRIORITY_LEVELS_MAX = 10
 BACKGROUND = 255
 """The priority that who is in no hurry asks for: behind all levels there are."""
 BACKGROUND_S = 0.001
-"""How long a batch of such requests is to take: what anybody else's may have to wait for it."""
+"""How long a batch of such requests is to take at most: what anybody else's may have to wait for it."""
+BACKGROUND_SHARE = 0.1
+"""And so much of the latency target at most, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ one event: what ran there is lost. The same worker that comes back is a new one 
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 from typing import Protocol, cast
@@ -79,7 +80,7 @@ class Link:
         self._number = 0
         self._failures = 0
         self._disconnected = asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"link {worker.uid}")
+        self._task = asyncio.get_running_loop().create_task(self._until_retired(), name=f"link {worker.uid}")
 
     def __repr__(self) -> str:
         state = "away" if self.hello is None else "draining" if self.draining else "connected"
@@ -142,6 +143,11 @@ class Link:
     def _send(self, header: Header) -> None:
         if self._transport is not None:
             self._transport.writelines(write_frame(header))
+
+    async def _until_retired(self) -> None:
+        # A task that ends by being cancelled keeps its frames, and they the link, and that the task: a cycle a worker.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._keep()
 
     async def _keep(self) -> None:
         """Connects, waits until the connection is gone, connects again: with growing waits while no worker greets."""

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -120,12 +119,13 @@ def _facts(
     def spread(values: pa.Array) -> pa.Array:
         return values if len(of_record) == len(records) else values.take(pa.array(of_record))
 
-    values = dict(zip(Record.__struct_fields__, zip(*map(msgspec.structs.astuple, records), strict=True), strict=True))
+    def values(name: str) -> list[Any]:
+        return list(map(attrgetter(name), records))
 
     def fact(name: str, type_: pa.DataType) -> pa.Array:
-        return spread(pa.array(values[name], type_))
+        return spread(pa.array(values(name), type_))
 
-    times = pa.array(np.round((epochs + values["came_s"]) * 1e6).astype(np.int64)).cast(_TIME)
+    times = pa.array(np.round((epochs + values("came_s")) * 1e6).astype(np.int64)).cast(_TIME)
 
     def same(value: Any, type_: pa.DataType) -> pa.Array:
         return pa.repeat(pa.scalar(value, type_), len(of_record))

@@ -214,7 +214,7 @@ class Journal:
 
     def _done(self, segments: list[Segment]) -> None:
         for segment in segments:
-            if _has_sink(segment):
+            if spools.has_sink(segment):
                 spools.move(segment, "sent")
             else:
                 spools.remove(segment)
@@ -297,10 +297,6 @@ def _records_in(segment: Segment) -> int:
             except msgspec.MsgspecError:
                 count += 1
     return count
-
-
-def _has_sink(segment: Segment) -> bool:
-    return any(stream.sink for stream in spools.read(segment).streams.values())
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -193,13 +193,18 @@ def read(segment: Segment) -> Contents:
     for ring, _, payload in entries(segment.path):
         size += _ENTRY.size + len(payload)
         if ring == _MEANING:
-            meaning = json.loads(payload)
-            streams[meaning["id"]] = msgspec.convert(meaning["stream"], Stream)
+            id_, stream = _meant(payload)
+            streams[id_] = stream
         else:
             chunks.append(decode_chunk(payload))
     if size != segment.bytes:
         raise ValueError(f"{segment.path}: expected whole entries, found damage at byte {size} of {segment.bytes}")
     return Contents(streams, chunks)
+
+
+def has_sink(segment: Segment) -> bool:
+    """Whether any of its records is to be told as an event."""
+    return any(_meant(payload)[1].sink for ring, _, payload in entries(segment.path) if ring == _MEANING)
 
 
 def meaning(id_: str, stream: bytes) -> bytes:
@@ -218,6 +223,12 @@ def entries(path: Path) -> Iterator[tuple[int, int, bytes]]:
             return
         yield ring, position, payload
         at += _ENTRY.size + size
+
+
+def _meant(payload: bytes) -> tuple[str, Stream]:
+    """A stream's id, and what it means."""
+    found = json.loads(payload)
+    return found["id"], msgspec.convert(found["stream"], Stream)
 
 
 def _entry(ring: int, position: int, payload: bytes) -> bytes:

@@ -40,7 +40,8 @@ def _serve(surroundings: Surroundings) -> None:
     artifacts = Artifacts(task, surroundings.cache)
 
     def load() -> Model:
-        runtime = OnnxRuntime(artifacts.model(), task.threads or processors())
+        with artifacts.model() as model:
+            runtime = OnnxRuntime(model, task.threads or processors())
         return Model(runtime if task.explain is None else explainer_of(runtime, artifacts, task.explain))
 
     uvloop.run(Worker(task, surroundings, load, artifacts.example, lambda: artifacts.fetch_s).run())

@@ -28,6 +28,7 @@ class Model:
         self.runtime = runtime
         self.signature = runtime.signature
         self.streams = runtime.streams
+        self.steady = runtime.steady
         self._outputs = runtime.signature.outputs
 
     def run(self, tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -1,8 +1,13 @@
-"""The thread that computes: batches and parts of streams one after the other, in the order in which they came.
+"""Who computes: batches and parts of streams one after the other, in the order in which they came.
 
-The event loop hands work over and gets it back with its answer; the thread touches nothing else. While the runtime is
-in native code it lets other threads run, so sockets and probes stay live; when it never comes back, `busy_s` grows,
-which the liveness probe sees.
+A thread does. The event loop hands work over and gets it back with its answer; the thread touches nothing else. While
+the runtime is in native code it lets other threads run, so sockets and probes stay live; when it never comes back,
+`busy_s` grows, which the liveness probe sees.
+
+To hand a batch over and back costs two wake-ups, some 60 us, which is more than a small model computes. So a batch is
+computed at once, on the event loop's own thread, where nothing is with the other thread and batches of its size have
+long taken less than `AT_ONCE_S`; and only by a runtime that says that this can be told from its size (`steady`: none
+runs a user's code). Should one of those hang after all, probes are not answered any more, which they fail by, too.
 
 A stream is handed over once for each part, so that several streams, and batches between them, take turns, and one that
 nobody reads on from costs no time. Only this thread touches a model's iterator, to its end.
@@ -17,6 +22,13 @@ from typing import Protocol
 from mizzen.serving.frames import Parameter
 from mizzen.serving.tensors import Tensor
 from mizzen.serving.worker.errors import BatchError
+
+AT_ONCE_S = 0.0002
+"""What the event loop may be kept from its sockets: about what handing over costs there and back, a few times."""
+LONG_ENOUGH = 32
+"""Batches of a size that are measured before the first is computed at once."""
+KEEP = 1 - 1 / 8
+"""What a batch leaves of what was known of its size: one of 5 ms sends the next ten to the thread."""
 
 
 class Runtime(Protocol):
@@ -42,6 +54,11 @@ class Job:
         self.compute_s = 0.0
         self.outputs: list[Tensor] = []
         self.error: BatchError | None = None
+
+    @property
+    def rows(self) -> int:
+        """1 where the model takes no rows."""
+        return self.inputs[0].shape[0] if self.inputs and self.inputs[0].shape else 1
 
 
 class Stream:
@@ -81,9 +98,15 @@ class Runner:
     and once more at its end.
     """
 
-    def __init__(self, runtime: Runtime, done: Callable[[Job | Stream], None]) -> None:
+    def __init__(self, runtime: Runtime, done: Callable[[Job | Stream], None], *, steady: bool = False) -> None:
+        """`steady`: whether a batch's size tells how long it takes."""
         self._runtime = runtime
         self._done = done
+        self._steady = steady
+        self._handed_over = 0
+        """Work that is with the thread, or back from it and not yet `returned`."""
+        self._measured: dict[int, tuple[int, float]] = {}
+        """By octaves of rows: how many batches, and how long they take, lately."""
         self._work_waiting: queue.SimpleQueue[Job | Stream | None] = queue.SimpleQueue()
         self._began_s: float | None = None
         self._thread = threading.Thread(target=self._work, name="runner", daemon=True)
@@ -92,7 +115,26 @@ class Runner:
         self._thread.start()
 
     def put(self, work: Job | Stream) -> None:
+        """Hands it to the thread. Who does says so (`returned`) when it is back."""
+        self._handed_over += 1
         self._work_waiting.put(work)
+
+    def returned(self, work: Job | Stream) -> None:
+        """It is back on the event loop."""
+        self._handed_over -= 1
+        if self._steady and isinstance(work, Job) and work.began_s is not None:
+            self._measure(work)
+
+    def run_at_once(self, job: Job) -> bool:
+        """Computes the batch here and now, if that is sure to be quick; else it is to be `put`."""
+        if not self._steady or self._handed_over:
+            return False
+        count, likely_s = self._measured.get(job.rows.bit_length(), (0, 0.0))
+        if count < LONG_ENOUGH or likely_s > AT_ONCE_S:
+            return False
+        self._run(job)
+        self._measure(job)
+        return True
 
     def stop(self, timeout_s: float) -> None:
         """Ends the thread after what it has; one that does not come back is left behind with the process."""
@@ -109,14 +151,22 @@ class Runner:
             if isinstance(work, Stream):
                 self._advance(work)
             elif not work.cancelled:
-                work.began_s = self._began_s = time.monotonic()
-                try:
-                    work.outputs = self._runtime.run(work.inputs)
-                except BatchError as error:
-                    work.error = error
-                self._began_s = None
-                work.compute_s = time.monotonic() - work.began_s
+                self._run(work)
             self._done(work)
+
+    def _run(self, job: Job) -> None:
+        began_s = job.began_s = self._began_s = time.monotonic()
+        try:
+            job.outputs = self._runtime.run(job.inputs)
+        except BatchError as error:
+            job.error = error
+        self._began_s = None
+        job.compute_s = time.monotonic() - began_s
+
+    def _measure(self, job: Job) -> None:
+        octave = job.rows.bit_length()
+        count, likely_s = self._measured.get(octave, (0, job.compute_s))
+        self._measured[octave] = count + 1, KEEP * likely_s + (1 - KEEP) * job.compute_s
 
     def _advance(self, stream: Stream) -> None:
         """The next part, or the end."""

@@ -59,7 +59,7 @@ class WorkerServer:
         self._links: set[_Link] = set()
         self._gone = asyncio.Event()
         self._server: asyncio.Server | None = None
-        self.runner = Runner(model, self._done)
+        self.runner = Runner(model, self._done, steady=model.steady)
 
     async def start(self, path: Path | None, port: int) -> None:
         """Listens on the Unix socket, or where there is none on TCP. Raises `OSError` where it cannot."""
@@ -101,13 +101,24 @@ class WorkerServer:
         self.statistics.gateways -= 1
         self._gone.set()
 
+    def run(self, job: Job) -> None:
+        """Has a batch computed, and answered: before this returns, or later."""
+        if self.runner.run_at_once(job):
+            self._answer(job)
+        else:
+            self.runner.put(job)
+
     # What the runner tells
 
     def _done(self, work: Job | Stream) -> None:
+        self._loop.call_soon_threadsafe(self._returned, work)
+
+    def _returned(self, work: Job | Stream) -> None:
+        self.runner.returned(work)
         if isinstance(work, Stream):
-            self._loop.call_soon_threadsafe(self._advanced, work)
+            self._advanced(work)
         else:
-            self._loop.call_soon_threadsafe(self._answer, work)
+            self._answer(work)
 
     def _answer(self, job: Job) -> None:
         link = cast("_Link", job.owner)
@@ -119,7 +130,7 @@ class WorkerServer:
             return
         wait_s = job.began_s - job.came_s
         statistics.batches += 1
-        statistics.rows += job.inputs[0].shape[0] if job.inputs and job.inputs[0].shape else 1
+        statistics.rows += job.rows
         statistics.compute_s += job.compute_s
         statistics.wait_s += wait_s
         if job.error is not None:
@@ -228,7 +239,7 @@ class _Link(asyncio.Protocol):
         if isinstance(header, Run):
             self._check_new(header.batch, len(self.jobs), self._server.credits, "batches")
             job = self.jobs[header.batch] = Job(self, header.batch, frame.tensors)
-            self._server.runner.put(job)
+            self._server.run(job)
         elif isinstance(header, Generate):
             self._check_new(header.stream, len(self.streams), self._server.streams, "streams")
             if header.window < 1:

@@ -16,6 +16,8 @@ from mizzen.serving.worker.runtimes.tabular import TabularRuntime, model_file, r
 class LightgbmRuntime(TabularRuntime):
     """A booster."""
 
+    steady = True
+
     def __init__(self, package: Package, folder: Path, threads: int) -> None:
         """Raises `TaskError` where LightGBM does not load it."""
         path = folder / FILES / model_file(package)

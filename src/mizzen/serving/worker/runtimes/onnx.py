@@ -1,6 +1,7 @@
 """ONNX models, by ONNX Runtime: on a CUDA device where this build of it has one, else on the CPU."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import onnxruntime
 
@@ -31,9 +32,10 @@ class OnnxRuntime(Runtime):
     """An ONNX Runtime session."""
 
     text = True
+    steady = True
 
-    def __init__(self, data: bytes, threads: int) -> None:
-        """Loads the model. Raises `TaskError` where it is not one that can be served."""
+    def __init__(self, model: Path | bytes, threads: int) -> None:
+        """Loads the model, from a file or from memory. Raises `TaskError` where it is not one that can be served."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -41,7 +43,7 @@ class OnnxRuntime(Runtime):
         # An idle worker shall cost nothing, and its neighbours need the processors: threads wait and do not spin.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._threads = threads
-        self._session = _session(data, options)
+        self._session = _session(model, options)
         self.signature = Signature(
             tuple(_spec(node, "input") for node in self._session.get_inputs()),
             tuple(_spec(node, "output") for node in self._session.get_outputs()),
@@ -62,13 +64,14 @@ class OnnxRuntime(Runtime):
             raise BatchError(f"ONNX Runtime: {first_line(error)}") from error
 
 
-def _session(data: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def _session(model: Path | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     """On the device where there is one. A build with CUDA on a machine without it falls back to the CPU by itself;
     `get_providers` tells which it was.
     """
     there = onnxruntime.get_available_providers()
+    given = model if isinstance(model, bytes) else str(model)
     try:
-        return onnxruntime.InferenceSession(data, options, providers=[one for one in (CUDA, CPU) if one in there])
+        return onnxruntime.InferenceSession(given, options, providers=[one for one in (CUDA, CPU) if one in there])
     except Exception as error:
         raise TaskError(f"ONNX Runtime cannot load the model: {first_line(error)}") from error
 

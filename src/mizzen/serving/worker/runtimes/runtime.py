@@ -21,6 +21,8 @@ class Runtime:
     signature: Signature
     streams = False
     """Whether `generate` is there."""
+    steady = False
+    """Whether a batch's size tells how long it takes: no code of a user's runs in it."""
     text = False
     """Whether `BYTES` come as text and not as bytes."""
 

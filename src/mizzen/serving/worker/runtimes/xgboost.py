@@ -17,6 +17,8 @@ from mizzen.serving.worker.runtimes.tabular import TabularRuntime, model_file, r
 class XgboostRuntime(TabularRuntime):
     """A booster."""
 
+    steady = True
+
     def __init__(self, package: Package, folder: Path, threads: int) -> None:
         """Raises `TaskError` where XGBoost does not load it."""
         path = folder / FILES / model_file(package)
