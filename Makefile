@@ -32,6 +32,16 @@ check: $(VENV)/.installed  ## lint, types, import contracts, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/tidy tests/kinds
 
+native: $(VENV)/.installed  ## compile the request path's hot modules in place (about a minute; needs a C compiler)
+	$(BIN)/python native.py
+
+pure: $(VENV)/.installed  ## take what `make native` made away again
+	$(BIN)/python native.py --remove
+
+test-native: native  ## the tests of what is compiled, and of all that calls it, on native code
+	$(BIN)/python -m pytest -q -m "not slow" tests/policy tests/serving tests/predictionlog tests/tidy/test_native.py; \
+		status=$$?; $(BIN)/python native.py --remove; exit $$status
+
 peers: .peers/kserve/.installed  ## foreign clients in environments of their own, for the tests that talk to them
 
 .peers/kserve/.installed:
@@ -55,8 +65,8 @@ bench-serving: $(VENV)/.installed  ## requests beside FastAPI, Triton, MLServer,
 bench-soak: $(VENV)/.installed  ## memory of gateway and workers over ten million requests
 	$(BIN)/python -m benchmarks.serving.soak
 
-bench-elasticity: $(VENV)/.installed  ## starts, scale-ups, swaps, many endpoints (MIZZEN_BENCH_FULL=1: all of it)
-	$(BIN)/python -m benchmarks elasticity
+bench-elasticity: $(VENV)/.installed  ## starts, scale-ups, swaps, many endpoints, 20 minutes (QUICK=1: six; ONLY="starts peers")
+	$(BIN)/python -m benchmarks.elasticity $(if $(ONLY),--only $(ONLY))
 
 lock:  ## make the lock file anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
@@ -65,4 +75,4 @@ lock:  ## make the lock file anew from pyproject.toml
 clean:  ## remove what was built
 	rm -rf $(VENV) .peers .mizzen dist
 
-.PHONY: help install demo test test-all check peers generate bench bench-elasticity peers-serving bench-serving bench-soak lock clean
+.PHONY: help install demo test test-all test-native check native pure peers generate bench bench-elasticity peers-serving bench-serving bench-soak lock clean

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from mizzen.serving.frames import ErrorCode, FrameError
-from mizzen.serving.gateway.exchange import Exchange
+from mizzen.serving.gateway.exchange import Exchange, HttpExchange
 from mizzen.serving.gateway.traffic import Traffic
 from mizzen.serving.tensors import Tensor
 
@@ -561,15 +561,14 @@ async def test_a_bug_in_one_answer_is_one_answer_of_500(stage, monkeypatch):
     link = stage.worker()
     calls = [stage.call(1.0), stage.call(2.0)]
     await turn()
-    served = stage.gateway.services["default", "m"].choice(Exchange(0.0, 1.0))
-    encode, seen = served.encoder.encode, []
+    write, seen = HttpExchange.write, []
 
-    def encode_but_the_first(request, outputs):
-        seen.append(request)
+    def write_but_the_first(exchange, served, outputs):
+        seen.append(exchange)
         if len(seen) == 1:
             raise RuntimeError("a bug")
-        return encode(request, outputs)
+        write(exchange, served, outputs)
 
-    monkeypatch.setattr(served.encoder, "encode", encode_but_the_first)
+    monkeypatch.setattr(HttpExchange, "write", write_but_the_first)
     link.answer()
     assert (calls[0].reply.status, calls[1].reply.values) == (500, [4.0])

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from mizzen.serving.oip.expected import BadRequestError, InferenceRequest, schedule
+from mizzen.serving.oip.expected import BadRequestError, schedule
+from mizzen.serving.oip.inference import InferenceRequest
 from mizzen.serving.oip.request import decoded_json
 from mizzen.serving.rows import column, row_values, value_type
 from mizzen.serving.tensors import Buffer, Signature, Tensor, TensorSpec

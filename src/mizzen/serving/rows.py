@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from mizzen.serving.oip.expected import BadRequestError, InferenceRequest
+from mizzen.serving.oip.expected import BadRequestError
+from mizzen.serving.oip.inference import InferenceRequest
 from mizzen.serving.oip.request import decoded_json, packed
 from mizzen.serving.tensors import (
     DATATYPES,

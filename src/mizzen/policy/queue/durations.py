@@ -23,6 +23,7 @@ forgotten.
 """
 
 from collections import deque
+from math import fsum
 from statistics import fmean, median
 
 OCTAVE_SAMPLES = 16
@@ -133,14 +134,14 @@ class Durations:
 
 def _line(points: list[tuple[float, float, float]]) -> tuple[float, float]:
     """Intercept and slope, neither negative, with the least weighted squares; points are (x, y, weight)."""
-    total = sum(w for _, _, w in points)
-    x_mean = sum(x * w for x, _, w in points) / total
-    y_mean = sum(y * w for _, y, w in points) / total
+    total = fsum(w for _, _, w in points)
+    x_mean = fsum(x * w for x, _, w in points) / total
+    y_mean = fsum(y * w for _, y, w in points) / total
     if len(points) == 1:
         return y_mean, 0.0
-    covariance = sum((x - x_mean) * (y - y_mean) * w for x, y, w in points)
-    slope = max(0.0, covariance / sum((x - x_mean) ** 2 * w for x, _, w in points))
+    covariance = fsum((x - x_mean) * (y - y_mean) * w for x, y, w in points)
+    slope = max(0.0, covariance / fsum((x - x_mean) ** 2 * w for x, _, w in points))
     intercept = y_mean - slope * x_mean
     if intercept >= 0:
         return intercept, slope
-    return 0.0, sum(x * y * w for x, y, w in points) / sum(x * x * w for x, _, w in points)
+    return 0.0, fsum(x * y * w for x, y, w in points) / fsum(x * x * w for x, _, w in points)

@@ -27,7 +27,7 @@ class Queue:
         self._lanes: dict[str, Lane] = {}
         self._lane_of: dict[Hashable, Lane] = {}
         """By worker."""
-        self._arrivals = 0
+        self._arrivals = 0.0
         self._batches_running = 0
         self._batches_halved = 0
         self._yields = False

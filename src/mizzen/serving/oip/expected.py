@@ -1,4 +1,4 @@
-"""What a model's signature expects of a request, whatever protocol it comes by, and the request that fits it.
+"""What a model's signature expects of a request, whatever protocol it comes by.
 
 All that follows from the signature is worked out beforehand. Each error names the place as the client wrote it:
 `inputs[0].shape: expected [-1, 20], got [3, 19]`.
@@ -7,8 +7,7 @@ All that follows from the signature is worked out beforehand. Each error names t
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-import msgspec
-
+from mizzen.serving.oip.inference import InferenceRequest, WantedOutput
 from mizzen.serving.tensors import (
     DATATYPES,
     BadTensorError,
@@ -20,7 +19,6 @@ from mizzen.serving.tensors import (
     element_count,
 )
 
-Parameter = bool | int | float | str
 NO_SHARED_MEMORY = "shared memory is not offered"
 NO_CLASSIFICATION = "classification is not offered"
 
@@ -29,34 +27,6 @@ class BadRequestError(ValueError):
     """What the client sent cannot be answered. The message is for the client: path, what was expected, what was
     found.
     """
-
-
-class WantedOutput(msgspec.Struct, frozen=True):
-    """An output the client asked for, and whether as binary."""
-
-    name: str
-    binary: bool
-
-
-class InferenceRequest(msgspec.Struct):
-    """A request that fits the model's signature."""
-
-    inputs: list[Tensor]
-    """In the signature's order."""
-    rows: int
-    """Length of the first dimension where the model is batchable, else 1."""
-    id: str | None = None
-    timeout_us: int | None = None
-    """How long the client will wait, from now; 0 as `None`: as long as the endpoint says."""
-    priority: int = 0
-    """1 is the most urgent, larger is less so; 0: the endpoint's default (Triton's schedule policy)."""
-    outputs: tuple[WantedOutput, ...] | None = None
-    """`None`: all outputs, in `binary` form or not."""
-    binary: bool = False
-    parameters: dict[str, Parameter] | None = None
-    """What else the client said, for a model that reads it."""
-    given: list[Tensor] | None = None
-    """What the client sent, where the inputs were made of it: keys, whose features were looked up."""
 
 
 class ExpectedInput:

@@ -19,12 +19,10 @@ from mizzen.serving.oip.expected import (
     BadRequestError,
     Expectations,
     ExpectedInput,
-    InferenceRequest,
-    Parameter,
-    WantedOutput,
     names,
     schedule,
 )
+from mizzen.serving.oip.inference import InferenceRequest, Parameter, WantedOutput
 from mizzen.serving.tensors import (
     DATATYPES,
     Buffer,

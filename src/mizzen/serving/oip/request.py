@@ -23,17 +23,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mizzen.serving.oip.envelope import Input, Output, decode_envelope
 from mizzen.serving.oip.expected import (
     NO_CLASSIFICATION,
     NO_SHARED_MEMORY,
     BadRequestError,
     Expectations,
     ExpectedInput,
-    InferenceRequest,
-    WantedOutput,
     names,
     schedule,
 )
+from mizzen.serving.oip.inference import InferenceRequest, WantedOutput
 from mizzen.serving.tensors import (
     DATATYPES,
     Buffer,
@@ -46,44 +46,7 @@ from mizzen.serving.tensors import (
 )
 
 T = TypeVar("T")
-_ABSENT = msgspec.Raw()
 _NOTHING = memoryview(b"")
-
-
-class _TensorParameters(msgspec.Struct):
-    binary_data_size: int | None = None
-    binary_data: bool | None = None
-    classification: msgspec.Raw = _ABSENT
-    shared_memory_region: msgspec.Raw = _ABSENT
-
-
-class _Input(msgspec.Struct):
-    name: str
-    shape: tuple[int, ...]
-    datatype: str
-    parameters: _TensorParameters | None = None
-    data: msgspec.Raw = _ABSENT
-
-
-class _Output(msgspec.Struct):
-    name: str
-    parameters: _TensorParameters | None = None
-
-
-class _RequestParameters(msgspec.Struct):
-    timeout: int | None = None
-    priority: int = 0
-    binary_data_output: bool = False
-
-
-class _Request(msgspec.Struct):
-    inputs: list[_Input]
-    id: str | None = None
-    parameters: _RequestParameters | None = None
-    outputs: list[_Output] | None = None
-
-
-_decode_envelope = msgspec.json.Decoder(_Request).decode
 _ELEMENT: dict[str, Any] = {"number": float | None, "integer": int, "boolean": bool, "string": str}
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _decoders: dict[tuple[str, int], Callable[[msgspec.Raw], list[Any]]] = {}
@@ -112,7 +75,7 @@ class RequestDecoder:
             raise BadRequestError(
                 f"Inference-Header-Content-Length: expected at most the body's {len(body)} bytes, got {json_size}"
             )
-        envelope = decoded_json(_decode_envelope, text)
+        envelope = decoded_json(decode_envelope, text)
         request = expected.request(self._inputs(envelope.inputs, binary), envelope.id)
         parameters = envelope.parameters
         if parameters is not None:
@@ -122,7 +85,7 @@ class RequestDecoder:
             request.outputs = self._wanted(envelope.outputs, request.binary)
         return request
 
-    def _inputs(self, given: list[_Input], binary: memoryview) -> list[Tensor | None]:
+    def _inputs(self, given: list[Input], binary: memoryview) -> list[Tensor | None]:
         expected = self.expected
         tensors: list[Tensor | None] = [None] * len(expected.inputs)
         position = 0
@@ -143,7 +106,7 @@ class RequestDecoder:
             raise BadRequestError(f"body: expected {position} bytes of binary data after the JSON, got {len(binary)}")
         return tensors
 
-    def _wanted(self, given: list[_Output], binary: bool) -> tuple[WantedOutput, ...]:
+    def _wanted(self, given: list[Output], binary: bool) -> tuple[WantedOutput, ...]:
         wanted: dict[str, WantedOutput] = {}
         for index, item in enumerate(given):
             self.expected.output(item.name, index, wanted)
@@ -170,7 +133,7 @@ def decoded_json(decode: Callable[[Buffer], T], text: Buffer) -> T:
         raise BadRequestError(f"body: expected JSON: {error}") from error
 
 
-def _json_data(expected: ExpectedInput, item: _Input, index: int) -> bytes:
+def _json_data(expected: ExpectedInput, item: Input, index: int) -> bytes:
     """The elements as they travel. Raises `BadRequestError`."""
     shape, raw, datatype = item.shape, item.data, expected.datatype
     if not raw:
@@ -214,7 +177,7 @@ def located(message: str, base: str) -> str:
     return f"{base + path.strip('.`') or 'body'}: {what[:1].lower()}{what[1:]}"
 
 
-def _binary_data(expected: ExpectedInput, item: _Input, size: int, rest: memoryview, index: int) -> Buffer:
+def _binary_data(expected: ExpectedInput, item: Input, size: int, rest: memoryview, index: int) -> Buffer:
     if item.data:
         raise BadRequestError(f"inputs[{index}]: expected either data or parameters.binary_data_size, got both")
     path = f"inputs[{index}].parameters.binary_data_size"

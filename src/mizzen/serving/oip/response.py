@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mizzen.serving.oip.expected import InferenceRequest
+from mizzen.serving.oip.inference import InferenceRequest
 from mizzen.serving.tensors import (
     DATATYPES,
     BadTensorError,
