@@ -22,8 +22,8 @@ demo: $(VENV)/.installed  ## real flights: dataset, model, endpoint, a month of 
 test: $(VENV)/.installed  ## the tests, without the slow ones
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.installed  ## all tests: chaos runs and long generated cases too
-	$(BIN)/python -m pytest
+test-all: $(VENV)/.installed  ## all tests: chaos runs, long generated cases, and ten million requests through real processes
+	MIZZEN_SOAK_REQUESTS=10000000 $(BIN)/python -m pytest
 
 check: $(VENV)/.installed  ## lint, types, import contracts, generated files
 	$(BIN)/ruff check .
@@ -37,6 +37,10 @@ native: $(VENV)/.installed  ## compile the request path's hot modules in place (
 
 pure: $(VENV)/.installed  ## take what `make native` made away again
 	$(BIN)/python native.py --remove
+
+test-native: native  ## the tests of what is compiled, and of all that calls it, on native code
+	$(BIN)/python -m pytest -q -m "not slow" tests/policy tests/serving tests/predictionlog tests/tidy/test_native.py; \
+		status=$$?; $(BIN)/python native.py --remove; exit $$status
 
 peers: .peers/kserve/.installed  ## foreign clients in environments of their own, for the tests that talk to them
 
@@ -55,14 +59,15 @@ bench: $(VENV)/.installed  ## measure speed and memory beside peers; writes benc
 peers-serving: $(VENV)/.installed  ## the serving benchmark's peers, each in an environment of its own
 	$(BIN)/python -m benchmarks.serving --install
 
-bench-serving: $(VENV)/.installed  ## requests beside FastAPI, Triton, MLServer, KServe, BentoML, LitServe, mosec and Ray Serve (ONLY="mizzen triton")
-	$(BIN)/python -m benchmarks.serving $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH))
+bench-serving: native  ## requests beside FastAPI, Triton, MLServer, KServe, BentoML, LitServe, mosec and Ray Serve (ONLY="mizzen triton")
+	$(BIN)/python -m benchmarks.serving $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)); \
+		status=$$?; $(BIN)/python native.py --remove; exit $$status
 
 bench-soak: $(VENV)/.installed  ## memory of gateway and workers over ten million requests
 	$(BIN)/python -m benchmarks.serving.soak
 
-bench-elasticity: $(VENV)/.installed  ## starts, scale-ups, swaps, many endpoints (MIZZEN_BENCH_FULL=1: all of it)
-	$(BIN)/python -m benchmarks elasticity
+bench-elasticity: $(VENV)/.installed  ## starts, scale-ups, swaps, many endpoints, 20 minutes (QUICK=1: six; ONLY="starts peers")
+	$(BIN)/python -m benchmarks.elasticity $(if $(ONLY),--only $(ONLY))
 
 lock:  ## make the lock file anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
@@ -71,4 +76,4 @@ lock:  ## make the lock file anew from pyproject.toml
 clean:  ## remove what was built
 	rm -rf $(VENV) .peers .mizzen dist
 
-.PHONY: help install demo test test-all check peers generate bench bench-elasticity peers-serving bench-serving bench-soak lock clean
+.PHONY: help install demo test test-all test-native check native pure peers generate bench bench-elasticity peers-serving bench-serving bench-soak lock clean

@@ -28,13 +28,12 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
 NAMES = (
     "startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "feature_server", "backfills",
-    "elasticity",
 )  # fmt: skip
-LONG = ("serving.soak",)
+LONG = ("elasticity", "serving.soak")
 """With a command of their own, and shown with the others."""
 INTRODUCTION = (
-    "Made by `make bench`, `make bench-serving` (beside other model servers: a quarter of an hour) and `make bench-soak`; the "
-    "raw rows are in `benchmarks/results`. Peers are measured in the same run on the same machine. Compare ratios, not "
+    "Made by `make bench`, `make bench-serving` (beside other model servers: a quarter of an hour), `make bench-elasticity` "
+    "(20 minutes) and `make bench-soak`; the raw rows are in `benchmarks/results`. Peers are measured in the same run on the same machine. Compare ratios, not "
     "numbers: machines differ."
 )
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from benchmarks.startup import Home
 from mizzen.kinds import InferenceEndpoint
 from mizzen.kube.client import Client
 
-FULL = os.environ.get("MIZZEN_BENCH_FULL") == "1"
+QUICK = os.environ.get("QUICK") == "1"
 LIMIT_S = 120.0
 LONG_LIVED = {
     "mizzen.local.supervisor": "supervisor",
@@ -28,23 +27,28 @@ LONG_LIVED = {
 }
 
 
-def row(what: str, unit: str, value: float, conditions: str) -> dict[str, Any]:
+def row(
+    what: str, unit: str, value: float, conditions: str, *, system: str = "mizzen", version: str = mizzen.__version__
+) -> dict[str, Any]:
     return {
-        "system": "mizzen", "version": mizzen.__version__, "what": what, "unit": unit, "value": value,
-        "conditions": conditions,
+        "system": system, "version": version, "what": what, "unit": unit, "value": value, "conditions": conditions,
     }  # fmt: skip
 
 
-def distributed(what: str, seconds: Sequence[float], conditions: str) -> list[dict[str, Any]]:
-    """Median and 99th percentile, with the distribution in words."""
+def distributed(what: str, seconds: Sequence[float], conditions: str, **of: str) -> list[dict[str, Any]]:
+    """Median and 99th percentile, with the distribution in words and in numbers; `of`: the system, as for `row`."""
     ordered = sorted(seconds)
 
     def at(share: float) -> float:
         return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
-    spread = ", ".join(f"p{round(100 * q)} {at(q):.3f}" for q in (0.1, 0.5, 0.9, 0.99))
-    told = f"{conditions}; {len(ordered)} times: {spread}, worst {ordered[-1]:.3f}"
-    return [row(f"{what}: median", "s", statistics.median(ordered), told), row(f"{what}: p99", "s", at(0.99), told)]
+    found = {"min": at(0), "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1)}
+    told = f"{conditions}; {len(ordered)} times: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+    numbers = {"distribution": {"count": len(ordered), **found}}
+    return [
+        {**row(f"{what}: median", "s", found["p50"], told, **of), **numbers},
+        {**row(f"{what}: p99", "s", found["p99"], told, **of), **numbers},
+    ]
 
 
 def endpoint(name: str, model: str, cpu: str = "50m", memory: str = "256Mi", **scaling: object) -> InferenceEndpoint:
@@ -79,15 +83,6 @@ class Machine:
     async def patch(self, name: str, spec: Mapping[str, Any]) -> None:
         await self.client.patch(InferenceEndpoint, name, {"spec": spec}, namespace="default")
 
-    async def gone(self, name: str) -> None:
-        """Until no process of the endpoint's workers is left."""
-        async with asyncio.timeout(LIMIT_S):
-            while any(f"/{name}-v" in line or self._is_worker(line) for line in self.commands()):
-                await asyncio.sleep(0.05)
-
-    def _is_worker(self, command: str) -> bool:
-        return "mizzen.serving.worker" in command and "zygote" not in command
-
     def processes(self) -> list[psutil.Process]:
         """All that work for this home, and what they started."""
         home, found = str(self.home.root), {}
@@ -99,15 +94,6 @@ class Machine:
             except psutil.Error:
                 continue
         return list(found.values())
-
-    def commands(self) -> list[str]:
-        found = []
-        for process in self.processes():
-            try:
-                found.append(" ".join(process.cmdline()).strip())
-            except psutil.Error:
-                continue
-        return found
 
     def long_lived(self) -> dict[str, int]:
         """Resident bytes of each process that lives as long as the machine is up."""

@@ -5,11 +5,11 @@ import time
 from typing import Any
 
 from benchmarks.elasticity.asking import timed
-from benchmarks.elasticity.machine import BODY, FULL, LIMIT_S, Machine, endpoint, machine, row
+from benchmarks.elasticity.machine import BODY, LIMIT_S, QUICK, Machine, endpoint, machine, row
 from mizzen.kinds import InferenceEndpoint
 from mizzen.kinds.meta import condition_named
 
-ENDPOINTS = 1000 if FULL else 100
+ENDPOINTS = 100 if QUICK else 1000
 AT_ONCE = 20
 SCALING = {"minReplicas": 0, "maxReplicas": 1, "scaleToZeroAfter": "2s", "stableWindow": "6s"}
 

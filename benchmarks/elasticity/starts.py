@@ -2,16 +2,25 @@
 
 import asyncio
 import json
+import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.elasticity.asking import timed
-from benchmarks.elasticity.machine import FULL, Machine, distributed, endpoint, machine, row
+from benchmarks.elasticity.machine import BODY, QUICK, Machine, distributed, endpoint, machine, row
 from mizzen.kinds import InferenceEndpoint, ModelVersion
+from mizzen.kinds.serve import StartTimes
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "resources.yaml"
-COLD, UPS = (200, 100) if FULL else (30, 20)
+COLD, COLD_SMALL, UPS = (30, 20, 20) if QUICK else (200, 100, 100)
+COLD_ENDPOINTS = 10
+"""That are started in turn: each gives its worker back after some seconds."""
+SCALING = {"minReplicas": 0, "maxReplicas": 1, "scaleToZeroAfter": "1s", "stableWindow": "6s"}
+PARTS = {
+    "schedule_s": "a node", "start_s": "a process", "fetch_s": "the model's bytes", "load_s": "the session",
+    "warm_up_s": "the warm-up", "total_s": "all from the Pod's being there to its being ready",
+}  # fmt: skip
 
 
 def rows() -> list[dict[str, Any]]:
@@ -20,45 +29,53 @@ def rows() -> list[dict[str, Any]]:
 
 async def _rows() -> list[dict[str, Any]]:
     async with machine() as found:
-        cold, parts = await _cold_starts(found)
+        found.home.mizzen("apply", "-f", str(FLIGHTS), timeout_s=300)
+        found.home.mizzen("wait", "ie/late-arrival", "--timeout", "200s", timeout_s=300)
+        await found.patch("late-arrival", {"scaling": {"replicas": 1}})
+        told = "from sending the request, connection included"
+        flights, parts = await _cold_starts(found, "late-arrival@production", await _body(found), COLD)
+        small, _ = await _cold_starts(found, "bench:1", BODY, COLD_SMALL)
         return [
-            *distributed("zero to first answer, flights model", cold, "from sending the request, connection included"),
-            *parts,
+            *distributed("zero to first answer, flights model", flights, told),
+            *_in_words(parts),
+            *distributed("zero to first answer, small model", small, told),
             *distributed("one worker more (1 to 2)", await _scale_ups(found), "from the patch to `readyReplicas: 2`"),
         ]
 
 
-async def _cold_starts(found: Machine) -> tuple[list[float], list[dict[str, Any]]]:
-    """Seconds of each, and what the parts of the last ones took."""
-    found.home.mizzen("apply", "-f", str(FLIGHTS), timeout_s=300)
-    found.home.mizzen("wait", "ie/late-arrival", "--timeout", "200s", timeout_s=300)
-    await found.patch("late-arrival", {"scaling": {"replicas": 1}})
-    scaling = {"minReplicas": 0, "maxReplicas": 1, "scaleToZeroAfter": "1s", "stableWindow": "6s"}
-    await found.client.create(endpoint("cold", "late-arrival@production", **scaling))
-    await found.until("cold", lambda one: bool(one.status.traffic))
-    body = await _body(found)
+async def _cold_starts(found: Machine, model: str, body: bytes, count: int) -> tuple[list[float], list[StartTimes]]:
+    """Seconds of each, and what the parts of each took."""
+    names = [f"cold-{number}" for number in range(COLD_ENDPOINTS)]
+    for name in names:
+        await found.client.create(endpoint(name, model, **SCALING))
+        await found.until(name, lambda one: bool(one.status.traffic))
     seconds, parts = [], []
-    for _ in range(COLD):
-        await found.until("cold", lambda one: one.status.replicas == 0 and not one.status.workers)
+    for number in range(count):
+        name = names[number % COLD_ENDPOINTS]
+        await found.until(name, lambda one: one.status.replicas == 0 and not one.status.workers)
         await asyncio.sleep(0.3)  # what ended has ended
-        seconds.append(await timed(found.inference_port, "cold", body))
-        await found.until("cold", lambda one: bool(one.status.workers and one.status.workers[0].start is not None))
-        known = (await found.client.get(InferenceEndpoint, "cold", "default")).status.last_start
+        seconds.append(await timed(found.inference_port, name, body))
+        await found.until(name, _is_told)
+        known = (await found.client.get(InferenceEndpoint, name, "default")).status.last_start
         if known is not None:
             parts.append(known)
-    names = {"schedule_s": "a node", "start_s": "a process", "fetch_s": "the model's bytes", "load_s": "the session",
-             "warm_up_s": "the warm-up"}  # fmt: skip
-    told = [
-        row(
-            f"of which {words}",
-            "s",
-            sorted(values)[len(values) // 2],
-            f"median of {len(values)}, from status.lastStart",
-        )
-        for name, words in names.items()
+    for name in names:
+        await found.client.delete(InferenceEndpoint, name, "default")
+    return seconds, parts
+
+
+def _is_told(one: InferenceEndpoint) -> bool:
+    """Whether the worker has been asked how long its own parts took."""
+    start = one.status.workers[0].start if one.status.workers else None
+    return start is not None and start.load_s is not None
+
+
+def _in_words(parts: list[StartTimes]) -> list[dict[str, Any]]:
+    return [
+        row(f"of which {words}", "s", statistics.median(values), f"median of {len(values)}, from status.lastStart")
+        for name, words in PARTS.items()
         if (values := [value for part in parts if (value := getattr(part, name)) is not None])
     ]
-    return seconds, told
 
 
 async def _body(found: Machine) -> bytes:

@@ -1,5 +1,6 @@
 """One run from end to end, by its Pods in this process and a real worker in another."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from tests.serving.builders import picky_model
 
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import Table
+from mizzen.data.pod import Failure
+from mizzen.serving.batch import remove
 from mizzen.serving.batch.own_worker import OwnWorker
 from mizzen.serving.batch.running import BatchPod
 
@@ -86,3 +89,53 @@ print(len(os.listdir("/proc/self/task")), *found, subprocess.check_output([sys.e
     threads, *classes = subprocess.check_output([sys.executable, "-c", script], text=True).split()
     assert int(threads) > 1
     assert set(classes) == {str(os.SCHED_IDLE)}
+
+
+async def test_a_run_tells_openlineage_what_its_version_was_made_of(store: Store, tmp_path: Path) -> None:
+    """That it began and how it ended, under one run id: the input's version, the model's digest, where columns come from."""
+    digest = put_model(store, picky_model())
+    put_table(store, tmp_path, numbers([1, 2, 99]))
+    path = tmp_path / "events.jsonl"
+    of = task(store, digest, PICKY, lineageUrl=path.as_uri())
+    await BatchPod(of, 0, Told(), [OwnWorker], clock).run()
+    start, complete = (json.loads(line) for line in path.read_text().splitlines())
+    assert (start["eventType"], complete["eventType"]) == ("START", "COMPLETE")
+    assert start["run"]["runId"] == complete["run"]["runId"]
+    assert complete["job"]["name"] == "batchprediction.nightly"
+    rows, model = complete["inputs"]
+    assert (rows["name"].endswith("tables/ns/in"), rows["facets"]["version"]["datasetVersion"]) == (True, "1")
+    assert (model["name"].endswith(".onnx"), model["facets"]["version"]["datasetVersion"]) == (True, digest)
+    (made,) = complete["outputs"]
+    assert made["facets"]["version"]["datasetVersion"] == "1"
+    assert made["outputFacets"]["outputStatistics"]["rowCount"] == 3
+    origins = made["facets"]["columnLineage"]["fields"]
+    found = {name: [each["field"] for each in field["inputFields"]] for name, field in origins.items()}
+    assert found == {"id": ["id"], "x": ["x"], "y": ["x"], "error": ["x"]}
+    assert "99" not in [str(value) for value in made["facets"].values()]
+
+
+async def test_a_run_that_fails_tells_openlineage_why(store: Store, tmp_path: Path) -> None:
+    digest = put_model(store, picky_model())
+    put_table(store, tmp_path, numbers([1, 2, 99]))
+    path = tmp_path / "events.jsonl"
+    of = task(store, digest, PICKY, lineageUrl=path.as_uri(), errorLimit="0")
+    with pytest.raises(Failure):
+        await BatchPod(of, 0, Told(), [OwnWorker], clock).run()
+    start, fail = (json.loads(line) for line in path.read_text().splitlines())
+    assert (start["eventType"], fail["eventType"]) == ("START", "FAIL")
+    assert "spec.errorLimit" in fail["run"]["facets"]["errorMessage"]["message"]
+
+
+def test_what_the_runs_of_a_deleted_object_have_kept_goes(store: Store) -> None:
+    """Of all its runs; and nothing of other batch predictions, nor of a training job of the same name."""
+    kept = ["runs/ns/nightly/a/groups/1.arrow", "runs/ns/nightly/b/aside/2.arrow"]
+    others = [
+        "runs/ns/nightly/c/checkpoints/1",
+        "runs/ns/nightly-2/a/groups/1.arrow",
+        "runs/other/nightly/a/groups/1.arrow",
+    ]
+    for path in (*kept, *others):
+        store.put(path, b"x")
+    for _ in range(2):
+        remove.run(remove.RemoveTask(namespace="ns", name="nightly", store_url=store.url))
+    assert sorted(stored.path for stored in store.list("runs")) == sorted(others)

@@ -9,6 +9,7 @@ import pytest
 from tests.controllers.builders import SETTINGS, T0, batch, dataset, endpoint, loaded_dataset, model, model_version
 
 from mizzen.controllers.batchprediction.decide import Decision, decide
+from mizzen.controllers.batchprediction.deleting import Departure, depart, removal_job, removal_name
 from mizzen.controllers.batchprediction.inputs import Found
 from mizzen.controllers.batchprediction.runs import job_of, task_of
 from mizzen.controllers.jobs import ABSENT, Outcome
@@ -347,3 +348,25 @@ def test_pods_are_told_all_they_need() -> None:
     assert (job.spec.completionMode, job.spec.completions, job.spec.parallelism) == ("Indexed", 4, 4)
     environment = {value.name: value for value in job.spec.template.spec.containers[0].env}
     assert environment["MIZZEN_API_KEY"].valueFrom.secretKeyRef.name == "batchprediction.nightly.key"
+
+
+@pytest.mark.parametrize(
+    ("at_work", "removal", "expected"),
+    [
+        (True, ABSENT, Departure()),
+        (False, ABSENT, Departure(remove=True)),
+        (False, RUNNING, Departure()),
+        (False, DONE, Departure(let_go=True)),
+        (False, Outcome("Failed", message="no store"), Departure(let_go=True, left="no store")),
+    ],
+)
+def test_a_deleted_one_goes_once_nothing_is_left(at_work: bool, removal: Outcome, expected: Departure) -> None:
+    """Its runs end first, then what they kept is removed; and it never waits for what has failed for good."""
+    assert depart(at_work=at_work, removal=removal) == expected
+
+
+def test_who_removes_has_no_owner_that_goes() -> None:
+    job = removal_job(batch(), SETTINGS)
+    assert job.metadata is not None
+    assert job.metadata.ownerReferences is None
+    assert job.metadata.name == removal_name(batch())

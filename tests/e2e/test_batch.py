@@ -5,7 +5,9 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
+import httpx2
 import psutil
 import pytest
 from tests.e2e.machine import PROJECT, Machine
@@ -114,12 +116,29 @@ def test_what_cannot_be_is_refused_or_said(serving: Machine) -> None:
     serving.kubectl("delete", "bp/bad")
 
 
+def test_one_that_is_deleted_while_it_works_leaves_nothing(serving: Machine, tmp_path: Path) -> None:
+    """Its Pod ends, what it had kept is taken out of the store, and then it is gone; `top` has shown how far it was."""
+    dataset(serving, tmp_path, "many", 200_000)
+    slowly = {"batchRows": 4, "groupRows": 400}
+    serving.apply(batch("abandoned", "many", model="thing@production", **slowly))
+    folder = serving.home / "store" / "runs" / "default" / "abandoned"
+    deadline, pause = time.monotonic() + 90, threading.Event()
+    while len(list(folder.rglob("*.arrow"))) < 20:
+        assert time.monotonic() < deadline, serving.mizzen("describe", "bp/abandoned")
+        pause.wait(0.02)
+    shown = serving.mizzen("top", "--once", "--interval", "0.2")
+    assert "default/abandoned" in shown
+    assert "ROWS/S" in shown
+    serving.kubectl("delete", "bp/abandoned", "--timeout=60s")
+    assert list(folder.rglob("*.arrow")) == []
+
+
 def _processes(machine: Machine, module: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline", "environ"]):
         command, environ = " ".join(process.info["cmdline"] or []), process.info["environ"] or {}
         ours = str(machine.home) in " ".join([command, environ.get("MIZZEN_HOME", ""), environ.get("MIZZEN_TASK", "")])
-        if f"-m {module}" in command and ours:
+        if module in (process.info["cmdline"] or []) and ours:
             found.append(process)
     return found
 
@@ -128,10 +147,53 @@ def _groups_kept(machine: Machine) -> int:
     return len(list((machine.home / "store" / "runs" / "default" / "nightly").glob("*/groups/*.arrow")))
 
 
+class Asking:
+    """A client of the endpoint that compares each answer, for as long as it is open."""
+
+    ROWS = ([2.0, 1.0, 0.0], [-2.0, -1.0, 0.0])
+
+    def __init__(self, machine: Machine) -> None:
+        self._url = f"{machine.endpoints_url}/v2/models/thing"
+        self._headers = {"Authorization": f"Bearer {machine.mizzen('token', 'create', 'asking').strip()}"}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self.right = 0
+        self.wrong: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        number = 0
+        with httpx2.Client(headers=self._headers, timeout=30.0, trust_env=False) as http:
+            tensor = http.get(self._url).json()["inputs"][0]
+            while not self._over.wait(0.02):
+                number += 1
+                wanted = number % 2
+                inputs = [{**tensor, "shape": [1, 3], "data": self.ROWS[1 - wanted]}]
+                try:
+                    answer = http.post(f"{self._url}/infer", json={"inputs": inputs})
+                    outputs = {each["name"]: each["data"] for each in answer.raise_for_status().json()["outputs"]}
+                except (httpx2.HTTPError, ValueError) as error:
+                    self.wrong.append(repr(error))
+                    continue
+                if outputs["label"] == [wanted]:
+                    self.right += 1
+                else:
+                    self.wrong.append(f"{inputs}: {outputs}")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_million_rows_survive_three_kills(tmp_path: Path) -> None:
-    """SIGKILL of the run's Pod, of its worker and of the supervisor with all of its parts: a million results, each once."""
+    """SIGKILL of the run's worker, of its Pod and of the control plane with its node: a million results, each once, and
+    the endpoint beside it answers rightly all the while. And then of the supervisor with all of its parts.
+    """
     count = 1_000_000
     pause = threading.Event()
     with Machine() as machine:
@@ -153,11 +215,16 @@ def test_a_million_rows_survive_three_kills(tmp_path: Path) -> None:
             assert victims, f"{module} is at work"
             victims[0].send_signal(signal.SIGKILL)
 
-        after(1)
-        kill("mizzen.serving.worker")
-        after(30)
-        kill("mizzen.serving.batch")
-        after(60)
+        with Asking(machine) as asking:
+            after(1)
+            kill("mizzen.serving.worker")
+            after(20)
+            kill("mizzen.serving.batch")
+            after(40)
+            kill("mizzen.local.supervisor.control")
+            after(60)
+        assert (asking.wrong, asking.right > 500) == ([], True)
+        after(70)
         kill("mizzen.local.supervisor")
         machine.up()
         machine.mizzen("wait", "bp/nightly", "--timeout", "400s", timeout_s=420)

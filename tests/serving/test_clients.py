@@ -137,7 +137,7 @@ def test_tritons_client_is_told_what_is_wrong(triton):
         (lambda: client.infer("tumour", [tensor(module, "input", "FP32", ROWS)]), "expected an API key"),
         (lambda: client.infer("text", [tensor(module, "input", "FP32", ROWS)]), "inputs[0].name: expected one of"),
         (lambda: client.load_model("tumour", headers=dict(HEADERS)), ""),
-        (lambda: client.update_trace_settings(settings={"trace_rate": "1"}), "trace settings are declared"),
+        (lambda: client.update_trace_settings(settings={"trace_rate": "1"}), "expected an API key"),
     ):
         with pytest.raises(InferenceServerException) as caught:
             asked()

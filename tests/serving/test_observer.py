@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from mizzen.serving.gateway.access import AccessLog
 from mizzen.serving.gateway.gateway import Gateway
 from mizzen.serving.gateway.observer import Observer
+from mizzen.serving.gateway.trace_settings import TraceSettings
 from mizzen.serving.gateway.tracing import SPANS_MAX, Span, Trace, Tracer
 
 from .played import Stage, endpoint, turn
 
 pytestmark = pytest.mark.looptime
+HERE = "default", "m"
 IDS = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
@@ -39,7 +41,7 @@ class Sink:
 
 
 def tracer(ratio: float = 1.0) -> Tracer:
-    return Tracer("http://collector:4318", ratio)
+    return Tracer("http://collector:4318", TraceSettings(ratio))
 
 
 def stage_with(observer: Observer) -> Stage:
@@ -51,11 +53,11 @@ def stage_with(observer: Observer) -> Stage:
 
 def test_a_caller_who_traces_is_followed_and_one_who_does_not_is_not():
     one = tracer(0.0)
-    trace = one.begin(f"00-{IDS[0]}-{IDS[1]}-01")
+    trace = one.begin(f"00-{IDS[0]}-{IDS[1]}-01", HERE)
     assert (trace.trace_id, trace.parent_id) == IDS
     assert trace.context == f"00-{IDS[0]}-{trace.span_id}-01"
     assert trace.span_id != IDS[1]
-    assert tracer(1.0).begin(f"00-{IDS[0]}-{IDS[1]}-00") is None
+    assert tracer(1.0).begin(f"00-{IDS[0]}-{IDS[1]}-00", HERE) is None
 
 
 @pytest.mark.parametrize(
@@ -66,20 +68,20 @@ def test_a_caller_who_traces_is_followed_and_one_who_does_not_is_not():
     ],
 )  # fmt: skip
 def test_what_is_no_context_is_as_none(bad):
-    trace = tracer(1.0).begin(bad)
+    trace = tracer(1.0).begin(bad, HERE)
     assert trace is not None
     assert trace.parent_id == ""
     assert trace.trace_id != IDS[0]
 
 
 def test_a_context_of_a_later_version_is_understood():
-    assert tracer(0.0).begin(f"01-{IDS[0]}-{IDS[1]}-01-what-comes").trace_id == IDS[0]
+    assert tracer(0.0).begin(f"01-{IDS[0]}-{IDS[1]}-01-what-comes", HERE).trace_id == IDS[0]
 
 
 @given(st.floats(0, 1), st.binary(min_size=16, max_size=16))
 def test_drawing_is_by_the_trace_id_alone(ratio, drawn):
     """Whoever draws the same id at the same or a higher ratio takes it too."""
-    taken = Tracer("http://c", ratio, random=lambda n: drawn[:n]).begin(None) is not None
+    taken = Tracer("http://c", TraceSettings(ratio), random=lambda n: drawn[:n]).begin(None, HERE) is not None
     assert taken == (int.from_bytes(drawn[8:], "big") < round(ratio * 2**64))
 
 

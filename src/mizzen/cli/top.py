@@ -1,4 +1,4 @@
-"""`mizzen top`: a live view of endpoints, from the gateway's metrics and the endpoints' status."""
+"""`mizzen top`: a live view of endpoints, by metrics and status, and of the batch predictions that are at work."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import httpx2
 import typer
 from lightkube.resources.core_v1 import ConfigMap
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -17,12 +18,14 @@ from rich.text import Text
 from mizzen.cli import options, output
 from mizzen.cli.failures import NOT_FOUND, UNAVAILABLE, USAGE, CommandError
 from mizzen.cli.scrape import Activity, Endpoint, Series, between, parse
-from mizzen.kinds import InferenceEndpoint
+from mizzen.kinds import BatchPrediction, InferenceEndpoint
+from mizzen.kinds.batch import BatchProgress
 from mizzen.kinds.names import SETTINGS_CONFIG_MAP, SYSTEM_NAMESPACE
 from mizzen.kube.client import Client
 from mizzen.kube.errors import KubeError, NotFound
 
 app = typer.Typer()
+BATCH_HEADERS = ("batch prediction", "phase", "done", "rows/s", "rows", "failed", "waits for")
 HEADERS = ("endpoint", "serving", "ready", "req/s", "err/s", "p50", "p99", "queue", "running", "unlogged")
 QUEUE_LONG_ROWS = 100
 TIMEOUT_S = 5.0
@@ -37,7 +40,10 @@ def top(
     namespace: options.Namespace = None,
     kubeconfig: options.Kubeconfig = None,
 ) -> None:
-    """Watch endpoints: requests and errors a second, latency, queue, replicas. Plain where it is no terminal."""
+    """Watch endpoints (requests and errors a second, latency, queue, replicas) and batch predictions at work.
+
+    Plain where it is no terminal.
+    """
     if form not in {"table", "json"}:
         raise CommandError(f"--output: expected table or json, got {form}", USAGE)
     live = not once and form == "table" and output.is_terminal()
@@ -54,7 +60,7 @@ async def _top(
             await asyncio.sleep(interval_s)
             after, after_s = await _page(http, url), time.monotonic()
             rows = await _rows(client, between(before, after, after_s - before_s), namespace)
-            _print(rows, form)
+            _print(rows, await _batches(client, namespace), form)
             return
         with Live(console=output.console, screen=True, auto_refresh=False) as screen:
             while True:
@@ -62,10 +68,11 @@ async def _top(
                 try:
                     after, after_s = await _page(http, url), time.monotonic()
                     rows = await _rows(client, between(before, after, after_s - before_s), namespace)
+                    batches = await _batches(client, namespace)
                 except (CommandError, KubeError, OSError) as error:  # a part starts again: it will be back
                     screen.update(Text(str(error), style="red"), refresh=True)
                     continue
-                screen.update(_drawn(rows), refresh=True)
+                screen.update(Group(_drawn(rows), *_drawn_batches(batches)), refresh=True)
                 before, before_s = after, after_s
 
 
@@ -96,6 +103,24 @@ async def _rows(client: Client, activities: list[Activity], namespace: str | Non
     active = {(one.namespace, one.name): one for one in activities if namespace in {None, one.namespace}}
     idle = [key for key in declared if key not in active]
     return [_row(key, active.get(key), declared.get(key)) for key in [*active, *sorted(idle)] if key in declared]
+
+
+async def _batches(client: Client, namespace: str | None) -> list[list[str]]:
+    """The cells of each batch prediction that has a run at work."""
+    working = [one for one in await client.list(BatchPrediction, namespace) if one.status.phase == "Running"]
+    return [_batch_cells(one, one.status.progress or BatchProgress()) for one in working]
+
+
+def _batch_cells(batch: BatchPrediction, progress: BatchProgress) -> list[str]:
+    return [
+        f"{batch.namespace}/{batch.name}",
+        batch.status.phase or "",
+        f"{progress.percent}%",
+        f"{progress.rows_per_s:.0f}",
+        f"{progress.rows_done}/{progress.rows_total}",
+        str(progress.failed_rows),
+        progress.waits,
+    ]
 
 
 def _row(key: Endpoint, activity: Activity | None, declared: InferenceEndpoint | None) -> dict[str, Any]:
@@ -130,11 +155,15 @@ def _duration(seconds: float | None) -> str:
     return f"{1000 * seconds:.2f}ms" if seconds < 1 else f"{seconds:.2f}s"
 
 
-def _print(rows: list[dict[str, Any]], form: str) -> None:
+def _print(rows: list[dict[str, Any]], batches: list[list[str]], form: str) -> None:
+    """As JSON, endpoints alone: of batch predictions their status has all there is."""
     if form == "json":
         print(json.dumps(rows))
-    else:
-        output.table(list(HEADERS), [_cells(row) for row in rows])
+        return
+    output.table(list(HEADERS), [_cells(row) for row in rows])
+    if batches:
+        print()
+        output.table(list(BATCH_HEADERS), batches)
 
 
 def _drawn(rows: list[dict[str, Any]]) -> Table:
@@ -148,3 +177,14 @@ def _drawn(rows: list[dict[str, Any]]) -> Table:
         )
         drawn.add_row(*_cells(row), style="red" if amiss else "")
     return drawn
+
+
+def _drawn_batches(batches: list[list[str]]) -> list[Table]:
+    if not batches:
+        return []
+    drawn = Table(title="batch predictions", expand=True, box=None, header_style="bold")
+    for number, header in enumerate(BATCH_HEADERS):
+        drawn.add_column(header.upper(), justify="right" if 2 <= number < 6 else "left")
+    for cells in batches:
+        drawn.add_row(*cells)
+    return [drawn]

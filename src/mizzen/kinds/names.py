@@ -32,6 +32,7 @@ BATCH_KEY_PREFIX = "batchprediction."
 ANNOTATION_MATERIALISE = "mizzen.dev/materialise"
 """On a FeatureView: asks for one run beyond those that its spec and its source ask for, each time its text changes."""
 FINALIZER_ONLINE = "mizzen.dev/online-records"
+FINALIZER_KEPT = "mizzen.dev/kept-answers"
 """On a FeatureView: its records are in the online store, and are taken away before it goes."""
 
 SYSTEM_NAMESPACE = "mizzen-system"

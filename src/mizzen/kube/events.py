@@ -38,7 +38,7 @@ _SIMILAR_MAX = 10
 _SIMILAR_WITHIN_S = 600.0
 _BURST_PER_OBJECT = 25
 _RATE_PER_OBJECT_PER_S = 1.0 / 300.0
-_REMEMBERED = 1024
+_REMEMBERED = 512
 """client-go's is 4096, for all of a cluster's nodes; what is forgotten is told in a new Event where it comes again."""
 _WAITING_MAX = 1000
 _COMBINED = "(combined from similar events): "

@@ -7,6 +7,7 @@ from typing import Any
 from lightkube.resources.batch_v1 import Job
 
 from mizzen.controllers.batchprediction.decide import decide
+from mizzen.controllers.batchprediction.deleting import depart, removal_job, removal_name
 from mizzen.controllers.batchprediction.inputs import Found
 from mizzen.controllers.batchprediction.keys import key_of
 from mizzen.controllers.batchprediction.runs import job_of
@@ -19,12 +20,14 @@ from mizzen.kinds import BatchPrediction, Dataset, InferenceEndpoint, Model, Mod
 from mizzen.kinds.batch import BatchPredictionStatus, BatchRun
 from mizzen.kinds.data import DatasetSource, DatasetSpec
 from mizzen.kinds.meta import ObjectMeta
-from mizzen.kinds.names import LABEL_RUN, ModelReference
-from mizzen.kube.errors import NotFound
+from mizzen.kinds.names import FINALIZER_KEPT, LABEL_RUN, ModelReference
+from mizzen.kube.conditions import add_finalizer, remove_finalizer
+from mizzen.kube.errors import Forbidden, NotFound
 from mizzen.kube.resources import Key
 from mizzen.kube.runtime import Result, Watch, controller_of, labelled
 
 SETTINGS_RETRY_S = 5.0
+DEPART_LOOK_S = 0.5
 
 
 class BatchPredictionController(ResourceController):
@@ -66,11 +69,13 @@ class BatchPredictionController(ResourceController):
 
     async def reconcile(self, key: Key) -> Result | None:
         batch = self._batches.at(key)
-        if batch is None or batch.metadata.deletion_timestamp is not None:
+        if batch is None:
             return None
         settings = self.settings_or_none(batch)
         if settings is None:
             return Result(after_s=SETTINGS_RETRY_S)
+        if batch.metadata.deletion_timestamp is not None:
+            return await self._depart(batch, settings)
         found = self._objects(batch)
         jobs = {
             run.name: outcome(
@@ -80,6 +85,10 @@ class BatchPredictionController(ResourceController):
             if run.active
         }
         decision = decide(batch, found, jobs, self.platform.now())
+        if decision.start and FINALIZER_KEPT not in batch.metadata.finalizers:
+            # Before the first answer is kept, not after it: what is kept is taken away, whatever happens in between.
+            self._batches.wrote(await add_finalizer(self.platform.client, batch, FINALIZER_KEPT))
+            return Result(after_s=0.0)
         # The status goes first: it fixes what a run reads, and a Job made from anything else would lie.
         await self.platform.write_status(batch, batch.status, decision.status)
         self.platform.tell(batch, decision.events)
@@ -88,6 +97,34 @@ class BatchPredictionController(ResourceController):
         for run in decision.start:
             await self._start(batch, decision.status, run, found, settings)
         return Result(after_s=decision.look_again_s) if decision.look_again_s is not None else None
+
+    async def _depart(self, batch: BatchPrediction, settings: PlatformSettings) -> Result | None:
+        if FINALIZER_KEPT not in batch.metadata.finalizers:
+            return None
+        namespace, name = batch.namespace, removal_name(batch)
+        jobs = self.platform.jobs
+        for run in batch.status.runs:
+            await self._end(batch, run.name)
+        at_work = any(
+            jobs.get(namespace, run.name) is not None or list(self.platform.pods_of(namespace, run.name))
+            for run in batch.status.runs
+        )
+        departure = depart(
+            at_work=at_work, removal=outcome(jobs.get(namespace, name), self.platform.pods_of(namespace, name))
+        )
+        left = departure.left
+        if departure.remove:
+            try:
+                await self.platform.create_job(removal_job(batch, settings))
+            except Forbidden as error:  # the namespace goes too
+                left = str(error)
+        if left:
+            said = f"what its runs have kept stays in the store, under runs/{namespace}/{batch.name}: {left}"
+            self.platform.tell(batch, [Happened("Warning", "AnswersLeft", said)])
+        if departure.let_go or left:
+            await remove_finalizer(self.platform.client, batch, FINALIZER_KEPT)
+            return None
+        return Result(after_s=DEPART_LOOK_S)
 
     def _objects(self, batch: BatchPrediction) -> Found:
         """What the spec names, as far as it is there."""

@@ -76,7 +76,7 @@ def task_of(
         "keptIn": run.kept_in,
         "active": [each.kept_in for each in batch.status.runs if each.active],
     }
-    given = {"where": spec.input.where, "errorLimit": spec.error_limit}
+    given = {"where": spec.input.where, "errorLimit": spec.error_limit, "lineageUrl": settings.lineage_url or None}
     task |= {name: value for name, value in given.items() if value is not None}
     if output is not None:
         task["retention"] = output.spec.retention.to_wire()

@@ -5,8 +5,8 @@ background, and `SLACK_S` more than that. What may be added to it is how long a 
 never more than `BACKGROUND_S` (`batch_s`). Yet batches cannot be made as short as one likes, and the gateway's own work
 for them takes time as well. So the background rests after each batch, for so long that it is at work for no more than
 its `share` of the time. Where more than one in a hundred answers are slow the share is halved, else it grows by a
-tenth, so that it stays a little below what is too much. It never reaches one: there always are answers that met nothing,
-in the same minute on the same machine, to compare with.
+tenth, so that it stays a little below what is too much. It never reaches one: there always are answers that met
+nothing, in the same minute on the same machine, to compare with.
 
 Where nobody else came for `QUIET_S` the background does not rest at all.
 """

@@ -99,6 +99,14 @@ class KeptAnswers:
             return file.read_all()
 
 
+def forget_all(store: Store, folder: str) -> int:
+    """Takes away what all runs have kept; how many objects that were. Of a training job of the same name nothing is."""
+    kept = [stored.path for stored in store.list(folder) if stored.path.split("/")[-2] in {"groups", "aside"}]
+    for path in kept:
+        store.delete(path)
+    return len(kept)
+
+
 def _written(rows: pa.Table) -> bytes:
     sink = io.BytesIO()
     with ipc.new_file(sink, rows.schema, options=_OPTIONS) as file:

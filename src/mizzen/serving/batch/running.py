@@ -34,6 +34,7 @@ from mizzen.serving.batch.encoding import Encoder, Refused
 from mizzen.serving.batch.groups import Group, groups_of, read, share
 from mizzen.serving.batch.isolating import Isolating
 from mizzen.serving.batch.kept import Kept, KeptAnswers
+from mizzen.serving.batch.lineage import Lineage
 from mizzen.serving.batch.predictor import Gone, Predictor
 from mizzen.serving.batch.task import BatchReporter, BatchTask, Clock
 from mizzen.serving.tensors import Tensor
@@ -124,17 +125,20 @@ class BatchPod:
         self._reporter, self._predictors, self._clock = reporter, predictors, clock
         self._shard = BatchShard()
         self._filling: CacheFilling | None = None
+        self._lineage: Lineage | None = None
         self._pace: deque[tuple[float, int]] = deque()
 
     async def run(self) -> None:
         """Raises `Failure` for whatever went wrong, after reporting it."""
         try:
             store = Store.open(self._task.store_url)
+            self._lineage = Lineage(self._task, store, self._clock)
             with tempfile.TemporaryDirectory(prefix="mizzen-batch-") as folder:
                 report = await self._run(store, Path(folder))
         except (Failure, LakeError, OSError, duckdb.Error) as error:
             failure = _as_failure(error)
             if failure.exit_code != TRY_AGAIN:
+                self._tell_lineage(lambda lineage: lineage.failed(failure.message))
                 self._tell_end(BatchResult(succeeded=False, reason=failure.reason, message=failure.message))
             raise failure from error
         if report is not None:
@@ -149,6 +153,7 @@ class BatchPod:
         report = await asyncio.to_thread(commit.made)
         if report is None:
             if self._index == 0:
+                self._tell_lineage(Lineage.began)
                 await asyncio.to_thread(kept.forget_others, frozenset({name, *self._task.active}))
             await asyncio.to_thread(commit.expect_fitting)
             await self._compute(work, kept)
@@ -157,9 +162,15 @@ class BatchPod:
                 log.info("%s: this part is done; others are not", self._task.run)
                 return None
             report = await asyncio.to_thread(_made, commit, [found[group.number] for group in work.groups])
+        columns = work.decoder.kept, work.encoder.columns
+        self._tell_lineage(lambda lineage: lineage.made(report, *columns))
         self._finished(report, commit)
         await asyncio.to_thread(kept.forget)
         return report
+
+    def _tell_lineage(self, tell: Callable[[Lineage], None]) -> None:
+        if self._lineage is not None:
+            tell(self._lineage)
 
     def _finished(self, report: LoadReport, commit: Commit) -> None:
         result = BatchResult(

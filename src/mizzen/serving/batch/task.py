@@ -70,6 +70,8 @@ class BatchTask(Wire):
     threads: int = 1
     """Of the run's own worker."""
     background: bool = True
+    lineage_url: str | None = None
+    """Where OpenLineage events go; absent: nowhere."""
     kept_in: str = ""
     """The name under which answers are kept: that of the run that began this work; empty: this one's."""
     active: list[str] = Field(default_factory=list)
@@ -83,7 +85,12 @@ class BatchTask(Wire):
     @property
     def folder(self) -> str:
         """Where its runs keep what they know, in the store."""
-        return f"{FOLDER}/{self.namespace}/{self.name}"
+        return folder_of(self.namespace, self.name)
+
+
+def folder_of(namespace: str, name: str) -> str:
+    """Where the runs of a batch prediction keep what they know, in the store."""
+    return f"{FOLDER}/{namespace}/{name}"
 
 
 class BatchReporter(Protocol):

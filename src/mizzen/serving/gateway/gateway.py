@@ -35,6 +35,7 @@ from mizzen.serving.gateway.recorder import Recorder
 from mizzen.serving.gateway.rows import RowsExchange
 from mizzen.serving.gateway.service import Service
 from mizzen.serving.gateway.streams import Streams
+from mizzen.serving.gateway.trace_settings import TraceSettings
 from mizzen.serving.oip import error_body
 
 log = logging.getLogger("mizzen.gateway")
@@ -85,8 +86,8 @@ class Gateway:
         """Requests that belong to no endpoint, by why they were refused."""
         self.on_starved: Callable[[Service], None] | None = None
         """Called when requests wait at an endpoint without workers."""
-        self.tracing = pages.tracing(0.0)
-        """What is told of traces."""
+        self.traces = TraceSettings(0.0) if observer is None else observer.settings
+        """Which requests are traced."""
         self.totals: pages.Totals = lambda key: self.measures.get(key, Measures())
         """What all processes counted; this one's alone until it is told better."""
         self._inference: dict[str, tuple[Service, int | None, Form, Service | Streams]] = {}
@@ -141,6 +142,14 @@ class Gateway:
         if service is None:
             raise self._not_found(key)
         return service, tenant
+
+    def expect_key_of_all(self, namespace: str, headers: HeaderMap) -> None:
+        """Raises `HttpError` where the caller's key is not for all endpoints of the namespace."""
+        verdict, _ = self.keyring.judge(
+            shown_key(headers.get("authorization"), headers.get("x-api-key")), (namespace, "")
+        )
+        if verdict is not Verdict.ALLOWED:
+            raise self._turned_away(verdict, f"the API key is not for all endpoints of namespace {namespace}")
 
     def deadline_s(self, service: Service, headers: HeaderMap, now: float, remaining_s: float | None = None) -> float:
         """When a request that comes now is late. Raises `HttpError`."""
@@ -289,6 +298,13 @@ class Gateway:
     def service_of(self, key: EndpointKey) -> Service | None:
         """That endpoint's service."""
         return self.services.get(key)
+
+    def measured(self, key: EndpointKey) -> Service | None:
+        """The service whose numbers are kept under that key: an endpoint's, or that of a model of a graph."""
+        graph = self.services.get((key[0], key[1].partition("/")[0]))
+        if graph is None or key == graph.key:
+            return graph
+        return next((node for node in graph.nodes if node.key == key), None)
 
     def measures_of(self, key: EndpointKey) -> Measures:
         """Where the numbers of that endpoint, or of that node of a graph, are kept."""

@@ -7,11 +7,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from mizzen.serving.gateway.access import AccessLog, Line
 from mizzen.serving.gateway.directory import EndpointKey
 from mizzen.serving.gateway.exchange import Exchange, HeaderMap
 from mizzen.serving.gateway.plan import Plan
+from mizzen.serving.gateway.trace_settings import TraceSettings
 from mizzen.serving.gateway.tracing import Span, Trace, Tracer
 from mizzen.serving.oip import InferenceRequest
 
@@ -77,6 +79,11 @@ class Observer:
         self.clock, self.wall = clock, wall
         self.tracer, self.access = tracer, access
 
+    @property
+    def settings(self) -> TraceSettings:
+        """Which requests are traced."""
+        return self.tracer.settings if self.tracer is not None else TraceSettings(0.0)
+
     async def run(self) -> None:
         """Sends spans until cancelled, and then the last, and writes the last lines."""
         try:
@@ -90,7 +97,7 @@ class Observer:
 
     def begin(self, exchange: Exchange, headers: HeaderMap, endpoint: EndpointKey, path: str) -> None:
         """Watches the exchange, if it is traced or all are written down."""
-        trace = self.tracer.begin(headers.get("traceparent")) if self.tracer is not None else None
+        trace = self.tracer.begin(headers.get("traceparent"), endpoint) if self.tracer is not None else None
         if trace is not None or self.access is not None:
             exchange.unit = headers.get("mizzen-unit")
             exchange.observed = Observed(self, endpoint, path, trace)
@@ -98,7 +105,10 @@ class Observer:
 
 def observer_of(plan: Plan, clock: Callable[[], float]) -> Observer | None:
     """Who watches as the plan says; `None`: nobody has to."""
-    tracer = Tracer(plan.traces_url, plan.traces_ratio) if plan.traces_url is not None else None
+    tracer = None
+    if plan.traces_url is not None:
+        shared = Path(plan.metrics_dir) / "traces.json"
+        tracer = Tracer(plan.traces_url, TraceSettings(plan.traces_ratio, shared, clock))
     access = AccessLog(plan.access_log) if plan.access_log is not None else None
     return Observer(clock, tracer, access) if tracer is not None or access is not None else None
 

@@ -1,8 +1,8 @@
 """What the protocol tells of the server and its models, as plain values that REST writes as JSON and gRPC as messages.
 
 Who may ask is the gateway's business; here is only what is so. Models are the endpoints: their versions those that get
-traffic. What Triton's extensions let a client change (load and unload, trace settings, logging) is declared in
-resources here, so it is told and not taken.
+traffic. What Triton's extensions let a client load, unload and log is declared in resources here, so it is told and not
+taken; what is traced is set (`trace_settings`).
 """
 
 from collections.abc import Callable, Iterable
@@ -36,7 +36,6 @@ class _IndexRequest(msgspec.Struct):
 
 Totals = Callable[[EndpointKey], Measures]
 """What all gateway processes of this machine have counted at an endpoint."""
-Settings = dict[str, list[str]]
 
 
 def server() -> dict[str, Any]:
@@ -173,26 +172,6 @@ def asks_for_ready(body: bytes) -> bool:
 def settings_in(body: bytes) -> dict[str, Any]:
     """The settings that a client asks for. Raises `HttpError`."""
     return _decoded(body, dict[str, Any])
-
-
-def tracing(ratio: float) -> Settings:
-    """The trace settings, in Triton's words, where that share of requests is traced."""
-    rate = round(1 / ratio) if ratio else 0
-    level = "TIMESTAMPS" if ratio else "OFF"
-    return {"trace_level": [level], "trace_rate": [str(rate)], "trace_count": ["-1"], "log_frequency": ["0"]}
-
-
-def trace_settings(settings: Settings, wanted: dict[str, Any]) -> Settings:
-    """How requests are traced. Raises `HttpError` where it is wanted otherwise."""
-    for name, value in wanted.items():
-        if value is not None and _words(value) != settings.get(name):
-            message = f"{name}: trace settings are declared and not set; they are {settings}"
-            raise HttpError(400, message, "bad_request")
-    return settings
-
-
-def _words(value: object) -> list[str]:
-    return [str(word) for word in value] if isinstance(value, list) else [str(value)]
 
 
 def _decoded(body: bytes, type_: type[T]) -> T:

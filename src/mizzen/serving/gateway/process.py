@@ -15,7 +15,6 @@ import uvloop
 
 from mizzen.kube.errors import ConfigurationError
 from mizzen.kube.process import log_to_standard_error, notify_ready
-from mizzen.serving.gateway import pages
 from mizzen.serving.gateway.beginning import client_of
 from mizzen.serving.gateway.cache.machine import MachineCache
 from mizzen.serving.gateway.cache.responses import Remote, Tiers
@@ -81,7 +80,6 @@ async def run(plan: Plan) -> None:
     gateway = Gateway(time.monotonic, tiers=tiers, log_folder=log_dir, observer=observer, features=features)
     metrics = MetricsFiles(Path(plan.metrics_dir), plan.slot, gateway, for_all=plan.metrics_for_all)
     handler = Handler(gateway, metrics.page)
-    gateway.tracing = pages.tracing(plan.traces_ratio if plan.traces_url is not None else 0.0)
     gateway.totals = lambda key: metrics.total().measures.get(key, Measures())
     server = _Servers(plan, handler)
     tasks = [loop.create_task(metrics.run())]

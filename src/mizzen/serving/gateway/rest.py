@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 from mizzen.serving.gateway import openapi, pages
 from mizzen.serving.gateway.directory import EndpointKey
@@ -12,17 +12,21 @@ from mizzen.serving.gateway.errors import HttpError
 from mizzen.serving.gateway.exchange import HeaderMap
 from mizzen.serving.gateway.paths import Asked
 from mizzen.serving.gateway.service import Service
+from mizzen.serving.gateway.trace_settings import LEVEL, Settings, TraceSettings
 
 
 class Told(Protocol):
     """The gateway, as it is told of."""
 
-    tracing: pages.Settings
+    traces: TraceSettings
     totals: pages.Totals
     synced_once: asyncio.Event
 
     def admitted(self, key: EndpointKey, headers: HeaderMap) -> tuple[Service, str]:
         """The endpoint of that name. Raises `HttpError` where there is none, or the caller may not know."""
+
+    def expect_key_of_all(self, namespace: str, headers: HeaderMap) -> None:
+        """Raises `HttpError` where the caller's key is not for all endpoints of the namespace."""
 
     def visible(self, namespace: str, headers: HeaderMap) -> list[Service]:
         """The endpoints of a namespace that the caller may call."""
@@ -33,7 +37,7 @@ def answer(gateway: Told, asked: Asked, headers: HeaderMap, body: bytes) -> obje
     if asked.model is None:
         return _of_server(gateway, asked, headers, body)
     service, _ = gateway.admitted((asked.namespace, asked.model), headers)
-    return _of_model(gateway, asked, service, body)
+    return _of_model(gateway, asked, service, headers, body)
 
 
 def _of_server(gateway: Told, asked: Asked, headers: HeaderMap, body: bytes) -> object:
@@ -51,12 +55,12 @@ def _of_server(gateway: Told, asked: Asked, headers: HeaderMap, body: bytes) -> 
         case "repository/index":
             return pages.index(gateway.visible(asked.namespace, headers), ready_only=pages.asks_for_ready(body))
         case "trace/setting":
-            return pages.trace_settings(gateway.tracing, pages.settings_in(body))
+            return _traced(gateway, asked.namespace, None, headers, body)
         case _:
             return pages.server()
 
 
-def _of_model(gateway: Told, asked: Asked, service: Service, body: bytes) -> object:
+def _of_model(gateway: Told, asked: Asked, service: Service, headers: HeaderMap, body: bytes) -> object:
     name, number = service.endpoint.name, asked.version
     match asked.what:
         case "ready":
@@ -71,11 +75,28 @@ def _of_model(gateway: Told, asked: Asked, service: Service, body: bytes) -> obj
         case "stats":
             return pages.statistics([service], gateway.totals, number)
         case "trace/setting":
-            return pages.trace_settings(gateway.tracing, pages.settings_in(body))
+            return _traced(gateway, asked.namespace, name, headers, body)
         case "openapi.json":
             return openapi.document(service, number)
         case _:
             return pages.model(service, number)
+
+
+def _traced(gateway: Told, namespace: str, name: str | None, headers: HeaderMap, body: bytes) -> object:
+    """The trace settings, after those in the body; lists only where the protocol has them. Raises `HttpError`."""
+    settings = trace_settings(gateway, namespace, name, headers, pages.settings_in(body))
+    return {key: words if key == LEVEL else words[0] for key, words in settings.items()}
+
+
+def trace_settings(
+    gateway: Told, namespace: str, name: str | None, headers: HeaderMap, wanted: dict[str, Any]
+) -> Settings:
+    """The trace settings of an endpoint or a namespace, after those that are wanted otherwise. Raises `HttpError`."""
+    if not wanted:
+        return gateway.traces.told(namespace, name)
+    if name is None:
+        gateway.expect_key_of_all(namespace, headers)
+    return gateway.traces.change(namespace, name, wanted)
 
 
 def not_synced() -> HttpError:

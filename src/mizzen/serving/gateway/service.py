@@ -122,6 +122,11 @@ class Service:
             self._dispatch.cancel(ticket)
 
     @property
+    def nodes(self) -> Sequence["Service"]:
+        """The services of its models, where it is a graph."""
+        return ()
+
+    @property
     def versions(self) -> list[Version]:
         """The versions that get traffic, as far as it is known what they take."""
         return [served.version for served in self._traffic.current]

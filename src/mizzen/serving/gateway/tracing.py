@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import httpx2
 
+from mizzen.serving.gateway.directory import EndpointKey
+from mizzen.serving.gateway.trace_settings import TraceSettings
 from mizzen.version import __version__
 
 log = logging.getLogger("mizzen.gateway")
@@ -62,26 +64,26 @@ class Tracer:
     def __init__(
         self,
         url: str,
-        ratio: float = 1.0,
+        settings: TraceSettings,
         service: str = "mizzen-gateway",
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.url = url if url.endswith("/v1/traces") else url.rstrip("/") + "/v1/traces"
-        self._below = round(ratio * 2**64)
+        self.settings = settings
         self._service = service
         self._random = random
         self._spans: list[Span] = []
         self.lost = 0
 
-    def begin(self, traceparent: str | None) -> Trace | None:
-        """The place of a request that came with this context; `None` where it is not traced."""
+    def begin(self, traceparent: str | None, endpoint: EndpointKey) -> Trace | None:
+        """The place of a request that came there with this context; `None` where it is not traced."""
         match = _TRACEPARENT.match(traceparent) if traceparent is not None else None
         if match is not None and _is_valid(match):
-            if not int(match[4], 16) & _SAMPLED:
+            if not (int(match[4], 16) & _SAMPLED and self.settings.draws(endpoint, None)):
                 return None
             return Trace(match[2], self._random(8).hex(), match[3])
         drawn = self._random(16)
-        if int.from_bytes(drawn[8:], "big") >= self._below:
+        if not self.settings.draws(endpoint, int.from_bytes(drawn[8:], "big")):
             return None
         return Trace(drawn.hex(), self._random(8).hex(), "")
 

@@ -52,7 +52,7 @@ class RedisStore:
         with self._errors():
             for attempt in range(_ATTEMPTS):
                 if attempt:
-                    time.sleep(random.uniform(0.0, min(_PAUSE_S * 2**attempt, _PAUSE_S_MAX)))
+                    time.sleep(random.uniform(0.0, min(_PAUSE_S * 2**attempt, _PAUSE_S_MAX)))  # noqa: S311 - no secret
                 with self._client.pipeline(transaction=True) as pipeline, contextlib.suppress(redis.WatchError):
                     pipeline.watch(place)
                     kept, *records = pipeline.mget([place, *keys])

@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from mizzen.serving.gateway import pages
+from mizzen.serving.gateway import pages, rest
 from mizzen.serving.gateway.errors import INTERNAL, HttpError
 from mizzen.serving.gateway.exchange import Exchange
 from mizzen.serving.gateway.gateway import Gateway
@@ -164,14 +164,12 @@ class Calls:
         return {"models": pages.index(self.gateway.visible(namespace, call.headers), ready_only=message.ready)}
 
     def _trace_setting(self, message: Any, call: Call) -> dict[str, Any]:
-        if message.model_name:
-            self.gateway.admitted(_key(message.model_name), call.headers)
+        namespace, name = _key(message.model_name)
+        if name:
+            self.gateway.admitted((namespace, name), call.headers)
         wanted = {name: list(message.settings[name].value) or None for name in message.settings}
-        return {
-            "settings": {
-                name: {"value": words} for name, words in pages.trace_settings(self.gateway.tracing, wanted).items()
-            }
-        }
+        settings = rest.trace_settings(self.gateway, namespace, name or None, call.headers, wanted)
+        return {"settings": {name: {"value": words} for name, words in settings.items()}}
 
 
 def _key(model: str) -> tuple[str, str]:
