@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import mizzen
-import mizzen.policy.queue.queue
 from benchmarks.serving.asking import Ask
 from benchmarks.serving.measuring import CannotRunError
 from benchmarks.serving.models import HEAVY, MODELS, Model, onnx_bytes
@@ -25,9 +24,8 @@ from benchmarks.serving.systems import OIP, Place, System, free_port, spawn
 KEY = "benchmark-key"
 VERSIONS = (1, 2)
 IN_MEMORY = Path("/dev/shm").is_dir()
-NATIVE = not str(mizzen.policy.queue.queue.__file__).endswith(".py")
 SETTINGS = (
-    f"{'compiled (`make native`)' if NATIVE else 'pure Python'}; 1 gateway process, 1 worker process for each of 2 versions that share the traffic evenly, 1 thread each; API key, "
+    "1 gateway process, 1 worker process for each of 2 versions that share the traffic evenly, 1 thread each; API key, "
     "limits, metrics; every request logged to a Delta table by a process of its own; batches of one for the heavy model"
 )
 
