@@ -85,6 +85,13 @@ def test_noise_is_refused(noise):
         without_pickles(noise)
 
 
+def test_an_encrypted_archive_is_refused():
+    wire = bytearray(archive(GOOD))
+    wire[wire.index(b"PK\1\2") + 8] |= 1  # the flag of the first entry in the directory
+    with pytest.raises(TaskError, match="expected an archive"):
+        without_pickles(bytes(wire))
+
+
 @given(st.data())
 def test_an_archive_with_one_byte_changed_is_taken_or_refused_and_nothing_else(data):
     wire = bytearray(archive(GOOD))
