@@ -2,14 +2,22 @@
 
 from typing import Any
 
+from lightkube.resources.apps_v1 import Deployment
 from tests.controllers.builders import SETTINGS, T0, T1, metadata
 
 from mizzen.controllers.endpoint.decide import Decision
 from mizzen.controllers.endpoint.graph import Seen, circle_from, decide_graph
+from mizzen.controllers.endpoint.sizes import sizes
+from mizzen.controllers.endpoint.workers import deployment_for, deployment_name
+from mizzen.controllers.scaling.following import Followed
+from mizzen.controllers.scaling.graphs import endpoint_of, served_by, together
 from mizzen.kinds import InferenceEndpoint
 from mizzen.kinds.build import Signature
 from mizzen.kinds.meta import condition_named
+from mizzen.kube.resources import Key
 from mizzen.policy.rollout import Version, Workers
+from mizzen.policy.scaling.decision import Decision as ScaleDecision
+from mizzen.policy.scaling.settings import settings_of
 
 CHAIN = {
     "nodes": [
@@ -177,3 +185,54 @@ def test_an_endpoint_that_is_a_node_has_to_serve() -> None:
     assert stated(decision, "Ready")[:2] == ("True", "Serving")
     assert decision.status.graph is not None
     assert decision.status.graph.signature == signature("y", "q")
+
+
+def deployed(numbers: dict[str, int], of: InferenceEndpoint) -> dict[str, Deployment]:
+    versions = {"clean-1": version("clean"), "score-1": version("score")}
+    return {
+        deployment_name("g", versions[name]): deployment_for(of, versions[name], SETTINGS, number)
+        for name, number in numbers.items()
+    }
+
+
+def test_each_model_follows_its_own_load_and_a_new_version_is_as_large_as_its_own_before() -> None:
+    """Of two models with one and three workers, each is left as found; their new versions begin with one and three."""
+    elastic = {"minReplicas": 1, "maxReplicas": 5}
+    now = endpoint(up().status.to_wire(), scaling=elastic)
+    size = sizes(now, deployed({"clean-1": 1, "score-1": 3}, now))
+    assert [size(version("clean")), size(version("score"))] == [1, 3]
+    assert [size(version("clean", 2)), size(version("score", 2))] == [1, 3]
+    workers = {"score-1": Workers(wanted=3, ready=3), "score-3": Workers(wanted=3, ready=2)}
+    workers |= {"clean-1": Workers(wanted=1, ready=1)}
+    asked = seen(b=version("score", 3), workers=workers)
+    assert traffic(decide_graph(now, asked, SETTINGS, T1, size=size))["b"] == "score-1", "two are fewer than three"
+    workers["score-3"] = Workers(wanted=3, ready=3)
+    asked = seen(b=version("score", 3), workers=workers)
+    assert traffic(decide_graph(now, asked, SETTINGS, T1, size=size))["b"] == "score-3"
+
+
+def test_what_of_a_graph_is_followed_is_named_as_gateways_report_it() -> None:
+    """A model for its first node; a version once, whoever asks for it; and never more than there is."""
+    assert served_by(endpoint(up().status.to_wire())) == {"g/a": version("clean"), "g/b": version("score")}
+    assert served_by(endpoint()) == {}
+    assert endpoint_of(Key("default", "g/a")) == Key("default", "g")
+    again = [
+        {"name": "main", "sequence": [{"node": name} for name in "acdb"]},
+        *CHAIN["nodes"][1:],
+        {"name": "c", "model": "clean@production"},
+        {"name": "d", "model": "clean:1"},
+    ]
+    status = up().status.to_wire()
+    status["graph"]["nodes"] += [{**status["graph"]["nodes"][0], "name": name} for name in ("c", "d")]
+    assert set(served_by(endpoint(status, graph={"nodes": again}))) == {"g/a", "g/b"}
+
+
+def test_one_decision_tells_of_all_models() -> None:
+    settings = settings_of(endpoint(scaling={"minReplicas": 1, "maxReplicas": 5}).spec)
+    assert settings is not None
+    followed = Followed(settings)
+    one, two = ScaleDecision(1, "concurrency", "little"), ScaleDecision(3, "rate", "much", again_s=1.0)
+    _, both = together({"g/a": (followed, one), "g/b": (followed, two)})
+    assert (both.desired, both.rule, both.why) == (4, "a 1 by concurrency, b 3 by rate", "a: little; b: much")
+    assert both.again_s == 1.0
+    assert together({"g/a": (followed, one)}) == (followed, one)

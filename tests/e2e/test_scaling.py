@@ -119,6 +119,32 @@ def test_from_zero_to_many_and_back_no_request_is_lost(elastic: Machine) -> None
     assert {"ScaledUp", "ScaledDown"} <= reasons
 
 
+def test_the_models_of_a_graph_follow_their_load(serving: Machine) -> None:
+    """From one worker to three under load and back, with no request lost."""
+    graph = json.loads(json.dumps(ENDPOINT))
+    graph["metadata"]["name"] = "woven"
+    del graph["spec"]["model"]
+    graph["spec"]["graph"] = {"nodes": [{"name": "only", "model": "thing@production"}]}
+    graph["spec"]["scaling"] = {"minReplicas": 1, "maxReplicas": 3, "targetRate": 8, "stableWindow": "6s"}
+    serving.kubectl("apply", "-f", "-", text=json.dumps(graph))
+    try:
+        serving.mizzen("wait", "ie/woven", "--timeout", "60s")
+        client = Client(serving, "woven")
+        threads = client.load(8)
+        try:
+            serving.kubectl("wait", "ie/woven", "--for=jsonpath={.status.replicas}=3", "--timeout=60s")
+        finally:
+            client.enough.set()
+            for thread in threads:
+                thread.join()
+        serving.kubectl("wait", "ie/woven", "--for=jsonpath={.status.replicas}=1", "--timeout=60s")
+        assert (client.wrong, client.answered > 0) == ([], True)
+        assert serving.get("ie/woven")["status"]["scaling"]["desired"] == 1
+        assert serving.condition("ie/woven")["status"] == "True"
+    finally:
+        serving.kubectl("delete", "ie/woven")
+
+
 def test_a_worker_that_no_machine_can_hold_is_said_with_the_arithmetic(serving: Machine) -> None:
     huge = json.loads(json.dumps(ENDPOINT))
     huge["metadata"]["name"] = "huge"

@@ -29,7 +29,7 @@ SomeTime = Annotated[Duration, AfterValidator(_not_zero)]
 SomeBytes = Annotated[Quantity, AfterValidator(_some_bytes)]
 
 
-FIXED = "expected scaling.replicas alone with graph: workers of its models do not follow the load"
+AWAKE = "expected no profile and scaling.minReplicas of at least 1 with graph: its models have a worker each at least"
 
 
 class Batching(Wire):
@@ -166,8 +166,8 @@ class InferenceEndpointSpec(Wire):
                 {"rule": "has(self.model) != has(self.graph)", "message": "expected either model or graph"},
                 {
                     "rule": "!has(self.graph) || !has(self.profile) && (!has(self.scaling) || "
-                    "!has(self.scaling.minReplicas) && !has(self.scaling.maxReplicas))",
-                    "message": FIXED,
+                    "!has(self.scaling.minReplicas) || self.scaling.minReplicas > 0)",
+                    "message": AWAKE,
                 },
             ]
         }
@@ -205,9 +205,8 @@ class InferenceEndpointSpec(Wire):
     def _model_or_graph(self) -> Self:
         if (self.model is None) == (self.graph is None):
             raise ValueError("expected either model or graph")
-        bounds = (self.scaling.min_replicas, self.scaling.max_replicas, self.profile)
-        if self.graph is not None and any(bound is not None for bound in bounds):
-            raise ValueError(FIXED)
+        if self.graph is not None and (self.profile is not None or self.scaling.min_replicas == 0):
+            raise ValueError(AWAKE)
         if self.graph is not None and self.explain is not None:
             raise ValueError("explain: expected with model, not with graph: explain the endpoints of its models")
         if self.graph is not None and self.features is not None:

@@ -161,7 +161,7 @@ class EndpointController(ResourceController):
         if endpoint.spec.graph is not None:
             around = self._around(endpoint, endpoint.spec.graph, found)
             told = self._told(endpoint, around.targets.values(), key)
-            return decide_graph(endpoint, around, settings, now, told)
+            return decide_graph(endpoint, around, settings, now, told, size)
         target = self._target(endpoint, endpoint.spec.model or "", "spec.model")
         workers, told = self._workers(endpoint, [target], found), self._told(endpoint, [target], key)
         replicas = size(target) if isinstance(target, Version) else None

@@ -7,7 +7,7 @@ version of one model fits only with a new version of another, neither gets traff
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mizzen.controllers.conditions import Happened, Moment
@@ -20,6 +20,7 @@ from mizzen.controllers.endpoint.decide import (
     traffic_of,
     url_of,
 )
+from mizzen.controllers.endpoint.sizes import needed
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import InferenceEndpoint
 from mizzen.kinds.build import Signature
@@ -59,8 +60,11 @@ def decide_graph(
     settings: PlatformSettings,
     now: str,
     told: Sequence[WorkerStatus] = (),
+    size: Callable[[Version], int] | None = None,
 ) -> Decision:
-    """The decision for one endpoint that is a graph; `told` is what workers tell of themselves."""
+    """The decision for one endpoint that is a graph; `told` is what workers tell of themselves, `size` how many a
+    version is to have (`sizes`; absent: as many as the spec says).
+    """
     graph = endpoint.spec.graph
     assert graph is not None, "asked of graphs only"
     moment = Moment(endpoint.metadata.generation or 0, now)
@@ -68,7 +72,8 @@ def decide_graph(
     before = {node.name: node for node in status.graph.nodes} if status.graph is not None else {}
     known = {node.name: before.get(node.name, NodeStatus(name=node.name)) for node in graph.models}
     problem, signature = _fits(graph, seen, known)
-    plans = {name: _plan(endpoint, node, seen, problem, moment) for name, node in known.items()}
+    size = size or (lambda _: endpoint.spec.scaling.replicas)
+    plans = {name: _plan(endpoint, node, seen, problem, moment, size) for name, node in known.items()}
     plans = _together(graph, seen, known, plans)
     nodes = [_node_status(known[name], plan, seen.workers, told) for name, plan in plans.items()]
     status.graph = GraphStatus(signature=signature or _served_signature(graph, seen, nodes), nodes=nodes)
@@ -134,7 +139,10 @@ def _served_signature(graph: Graph, seen: Seen, nodes: list[NodeStatus]) -> Sign
         return None
 
 
-def _plan(endpoint: InferenceEndpoint, node: NodeStatus, seen: Seen, problem: Problem | None, moment: Moment) -> Plan:
+def _plan(
+    endpoint: InferenceEndpoint, node: NodeStatus, seen: Seen, problem: Problem | None, moment: Moment,
+    size: Callable[[Version], int],
+) -> Plan:  # fmt: skip
     target = seen.targets[node.name]
     candidate = node.candidate
     return rollout.decide(
@@ -143,7 +151,7 @@ def _plan(endpoint: InferenceEndpoint, node: NodeStatus, seen: Seen, problem: Pr
         candidate=candidate,
         candidate_age_s=seconds_between(candidate.since, moment.now) if candidate is not None else 0.0,
         workers=seen.workers,
-        replicas=endpoint.spec.scaling.replicas,
+        replicas=size(target) if isinstance(target, Version) else endpoint.spec.scaling.replicas,
         start_timeout_s=duration_s(endpoint.spec.worker.start_timeout),
         spec_changed=endpoint.status.observed_generation != moment.generation,
         now=moment.now,
@@ -215,7 +223,7 @@ def _state(
         moment.state(status, RESOLVED, "False", *missing)
     else:
         moment.state(status, RESOLVED, "True", "Resolved", "every model has the version asked for")
-    replicas = endpoint.spec.scaling.replicas
+    replicas = needed(endpoint, "")
     short = [name for name, plan in plans.items() if _ready(plan, seen.workers) < replicas]
     counted = "all workers ready" if not short else f"workers missing at {', '.join(short)}"
     moment.state(status, WORKERS_READY, "False" if short else "True", "WorkersMissing" if short else "Ready", counted)

@@ -3,7 +3,7 @@
 A fixed number is the spec's. Where the number follows the load, `controllers/scaling` sets it for the version that gets
 traffic, and it is left as found; a version that is being brought up gets as many as the one it is to take over from
 has, and one at least, since what takes traffic has been seen to work; one that is kept warm (`keepPrevious`) has as
-many as its successor.
+many as its successor. Each model of a graph is sized by itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,14 +22,21 @@ def sizes(endpoint: InferenceEndpoint, found: Mapping[str, Deployment]) -> Calla
     if settings is None:
         return lambda _: endpoint.spec.scaling.replicas
     first = max(1, settings.min_replicas)
-    serving = version_of(endpoint.status.traffic[0]) if endpoint.status.traffic else None
-    own = found.get(deployment_name(endpoint.name, serving)) if serving is not None else None
-    present = replicas_of(own) if own is not None else first
-
+    nodes = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
+    traffic = [*endpoint.status.traffic, *(one for node in nodes for one in node.traffic)]
+    serving = [version_of(one) for one in traffic]
     before = version_of(endpoint.status.previous) if endpoint.status.previous is not None else None
 
+    def present(version: Version) -> int:
+        own = found.get(deployment_name(endpoint.name, version))
+        return replicas_of(own) if own is not None else first
+
     def size(version: Version) -> int:
-        return present if version in {serving, before} else max(first, present)
+        if version in serving:
+            return present(version)
+        replaced = [one for one in serving if endpoint.spec.graph is None or one.model == version.model]
+        largest = max(map(present, replaced), default=first)
+        return largest if version == before else max(first, largest)
 
     return size
 

@@ -4,6 +4,8 @@ Reports come from the gateways (`listening`); a report with anything in it has i
 tick, and at once where requests wait for a first worker. An endpoint with nothing to follow is not looked at until a
 report, or the moment its policy named.
 
+Of a graph each model is followed by itself, under the endpoint's name and the node's, as gateways report it (`graphs`).
+
 The number is set through the Deployment's scale subresource. Nobody else sets it: `controllers/endpoint` makes a
 Deployment with a first number and leaves it alone from then on. The reason goes into `status.scaling` when the number
 or the rule changes, and into an event when the number does.
@@ -21,6 +23,7 @@ from mizzen.controllers.endpoint.workers import deployment_name, replicas_of
 from mizzen.controllers.jobs import MANAGED_BY
 from mizzen.controllers.platform import Platform, ResourceController
 from mizzen.controllers.scaling.following import Followed
+from mizzen.controllers.scaling.graphs import endpoint_of, served_by, together
 from mizzen.controllers.scaling.listening import Listener
 from mizzen.controllers.scaling.loads import Loads
 from mizzen.controllers.scaling.rooms import rooms, size_of, unplaced
@@ -31,11 +34,11 @@ from mizzen.kinds.serve import InferenceEndpointStatus
 from mizzen.kube.errors import NotFound
 from mizzen.kube.resources import Key
 from mizzen.kube.runtime import Result, Watch, differs, labelled
-from mizzen.policy.rollout import version_of
+from mizzen.policy.rollout import Version
 from mizzen.policy.scaling.decision import NEVER_S, TICK_S, Decision, Seen
 from mizzen.policy.scaling.placement import arithmetic
 from mizzen.policy.scaling.reports import Report
-from mizzen.policy.scaling.settings import settings_of
+from mizzen.policy.scaling.settings import Settings, settings_of
 
 PLACED = "Placed"
 
@@ -70,31 +73,53 @@ class ScalingController(ResourceController):
     async def reconcile(self, key: Key) -> Result | None:
         endpoint = self._endpoints.at(key)
         if endpoint is None or endpoint.metadata.deletion_timestamp is not None:
-            self._followed.pop(key, None)
+            self._forget(key)
             return None
         status = endpoint.status.model_copy(deep=True)
         settings = settings_of(endpoint.spec)
         decision = None
         if settings is None:
-            self._followed.pop(key, None)
+            self._forget(key)
             status.scaling = None
         else:
-            followed = self._followed.setdefault(key, Followed(settings, asyncio.get_running_loop().time()))
-            followed.change(settings)
-            decision = await self._follow(endpoint, followed)
-            if decision is not None:
+            decisions = await self._follow_all(endpoint, settings)
+            if decisions:
+                followed, decision = together(decisions)
                 self._say(status, followed, decision)
         await self._judge_placement(endpoint, status)
         await self.platform.write_status(endpoint, endpoint.status, status)
         return Result(after_s=decision.again_s) if decision is not None and decision.again_s < NEVER_S else None
 
-    async def _follow(self, endpoint: InferenceEndpoint, followed: Followed) -> Decision | None:
-        """Decides and scales; `None` while no version gets traffic."""
-        deployment = self._serving(endpoint)
+    def _forget(self, endpoint: Key, but: Iterable[str] = ()) -> None:
+        """Nothing of that endpoint is followed any more, but for what is named."""
+        for key in [key for key in self._followed if endpoint_of(key) == endpoint and key.name not in but]:
+            del self._followed[key]
+
+    async def _follow_all(
+        self, endpoint: InferenceEndpoint, settings: Settings
+    ) -> dict[str, tuple[Followed, Decision]]:
+        """Decides and scales all of it that gets traffic."""
+        served, decisions = served_by(endpoint), {}
+        if served:
+            self._forget(Key(endpoint.namespace, endpoint.name), but=served)
+        for name, version in served.items():
+            key, now = Key(endpoint.namespace, name), asyncio.get_running_loop().time()
+            followed = self._followed.setdefault(key, Followed(settings, now))
+            followed.change(settings)
+            decision = await self._follow(endpoint, key, version, followed)
+            if decision is not None:
+                decisions[name] = followed, decision
+        return decisions
+
+    async def _follow(
+        self, endpoint: InferenceEndpoint, key: Key, version: Version, followed: Followed
+    ) -> Decision | None:
+        """Decides and scales; `None` while there is no Deployment of the version."""
+        deployment = self._deployments.get(endpoint.namespace, deployment_name(endpoint.name, version))
         if deployment is None:
             return None
         now, wall_s = asyncio.get_running_loop().time(), self.platform.now().timestamp()
-        seen = self._seen(Key(endpoint.namespace, endpoint.name), deployment, now)
+        seen = self._seen(key, deployment, now)
         decision = followed.decide(now, wall_s, seen)
         if decision.desired != seen.wanted:
             followed.asked(now, seen.wanted, decision.desired)
@@ -130,20 +155,13 @@ class ScalingController(ResourceController):
             followed.report(now, wall_s, flow)
             waits = bool(self._loads.standing(key)[0])
             if now - followed.decided_s >= TICK_S or (waits and followed.wanted == 0):
-                self.queue.add(key)
+                self.queue.add(endpoint_of(key))
 
     def _seen(self, key: Key, deployment: Deployment, now: float) -> Seen:
         waiting, running = self._loads.standing(key)
         ready = (deployment.status.readyReplicas or 0) if deployment.status is not None else 0
         wanted = replicas_of(deployment)
         return Seen(min(ready, wanted), wanted, waiting, running, self._loads.is_known(now))
-
-    def _serving(self, endpoint: InferenceEndpoint) -> Deployment | None:
-        """The Deployment of the version that gets traffic."""
-        if not endpoint.status.traffic:
-            return None
-        name = deployment_name(endpoint.name, version_of(endpoint.status.traffic[0]))
-        return self._deployments.get(endpoint.namespace, name)
 
     # What it does
 
@@ -196,7 +214,9 @@ class ScalingController(ResourceController):
 
 def _facts(endpoint: InferenceEndpoint) -> tuple[object, ...]:
     """All of an endpoint that a decision may depend on."""
-    return endpoint.metadata.generation, endpoint.metadata.deletion_timestamp, endpoint.status.traffic
+    nodes = endpoint.status.graph.nodes if endpoint.status.graph is not None else []
+    traffic = endpoint.status.traffic, [node.traffic for node in nodes]
+    return endpoint.metadata.generation, endpoint.metadata.deletion_timestamp, traffic
 
 
 def _size(deployment: Deployment) -> tuple[object, ...]:

@@ -299,6 +299,13 @@ class Gateway:
         """That endpoint's service."""
         return self.services.get(key)
 
+    def measured(self, key: EndpointKey) -> Service | None:
+        """The service whose numbers are kept under that key: an endpoint's, or that of a model of a graph."""
+        graph = self.services.get((key[0], key[1].partition("/")[0]))
+        if graph is None or key == graph.key:
+            return graph
+        return next((node for node in graph.nodes if node.key == key), None)
+
     def measures_of(self, key: EndpointKey) -> Measures:
         """Where the numbers of that endpoint, or of that node of a graph, are kept."""
         known = key in self.measures or len(self.measures) < ENDPOINTS_MEASURED_MAX

@@ -5,6 +5,8 @@ workers and what waits now says how many came; the time from a request to its an
 how long requests were at workers. Only how many wait is looked at more often, `SAMPLE_S` apart, and only at endpoints
 that have anything to do.
 
+Each model of a graph is told of by itself, as `ENDPOINT/NODE`.
+
 A request that finds no worker at all is told at once (`starved`), so that a start costs no tick. One connection is kept
 to the controller, over a Unix socket (`unix:/path`) or TCP (`host:port`); while there is none, requests are served as
 ever, and the sums go on.
@@ -92,7 +94,7 @@ class Reporter:
                 await asyncio.wait_for(self._wake.wait(), REPORT_S)
 
     def _is_starved(self, key: EndpointKey) -> bool:
-        service = self._gateway.services.get(key)
+        service = self._gateway.measured(key)
         return service is not None and bool(service.statistics().requests_waiting)
 
     def _changed(self, key: EndpointKey) -> EndpointTotals | None:
@@ -107,7 +109,7 @@ class Reporter:
         return totals
 
     def _totals(self, key: EndpointKey, measures: Measures) -> EndpointTotals:
-        service = self._gateway.services.get(key)
+        service = self._gateway.measured(key)
         waiting = running = 0
         if service is not None:
             standing = service.statistics()
@@ -132,7 +134,7 @@ class Reporter:
             await asyncio.sleep(SAMPLE_S)
             now = self._clock()
             for key, before in list(self._sampled_s.items()):
-                service = self._gateway.services.get(key)
+                service = self._gateway.measured(key)
                 if service is None:
                     del self._sampled_s[key]
                     continue
