@@ -59,8 +59,9 @@ bench: $(VENV)/.installed  ## measure speed and memory beside peers; writes benc
 peers-serving: $(VENV)/.installed  ## the serving benchmark's peers, each in an environment of its own
 	$(BIN)/python -m benchmarks.serving --install
 
-bench-serving: $(VENV)/.installed  ## requests beside FastAPI, Triton, MLServer, KServe, BentoML, LitServe, mosec and Ray Serve (ONLY="mizzen triton")
-	$(BIN)/python -m benchmarks.serving $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH))
+bench-serving: native  ## requests beside FastAPI, Triton, MLServer, KServe, BentoML, LitServe, mosec and Ray Serve (ONLY="mizzen triton")
+	$(BIN)/python -m benchmarks.serving $(if $(ONLY),--only $(ONLY)) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)); \
+		status=$$?; $(BIN)/python native.py --remove; exit $$status
 
 bench-soak: $(VENV)/.installed  ## memory of gateway and workers over ten million requests
 	$(BIN)/python -m benchmarks.serving.soak

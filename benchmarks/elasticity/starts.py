@@ -55,13 +55,19 @@ async def _cold_starts(found: Machine, model: str, body: bytes, count: int) -> t
         await found.until(name, lambda one: one.status.replicas == 0 and not one.status.workers)
         await asyncio.sleep(0.3)  # what ended has ended
         seconds.append(await timed(found.inference_port, name, body))
-        await found.until(name, lambda one: bool(one.status.workers and one.status.workers[0].start is not None))
+        await found.until(name, _is_told)
         known = (await found.client.get(InferenceEndpoint, name, "default")).status.last_start
         if known is not None:
             parts.append(known)
     for name in names:
         await found.client.delete(InferenceEndpoint, name, "default")
     return seconds, parts
+
+
+def _is_told(one: InferenceEndpoint) -> bool:
+    """Whether the worker has been asked how long its own parts took."""
+    start = one.status.workers[0].start if one.status.workers else None
+    return start is not None and start.load_s is not None
 
 
 def _in_words(parts: list[StartTimes]) -> list[dict[str, Any]]:

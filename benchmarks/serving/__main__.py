@@ -14,10 +14,10 @@ from benchmarks.__main__ import DOCS, HERE, machine, over_budget, page
 from benchmarks.serving.environments import environment
 from benchmarks.serving.load import MissingToolError
 from benchmarks.serving.measuring import CannotRunError, Row, measure, write_models
-from benchmarks.serving.own import MIZZEN
+from benchmarks.serving.own import MIZZEN, MIZZEN_PYTHON
 from benchmarks.serving.systems import PEERS
 
-SYSTEMS = {system.name: system for system in (MIZZEN, *PEERS)}
+SYSTEMS = {system.name: system for system in (MIZZEN, MIZZEN_PYTHON, *PEERS)}
 RESULTS = HERE / "results" / "serving.json"
 
 

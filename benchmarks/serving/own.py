@@ -1,16 +1,23 @@
-"""Mizzen as it is measured: the gateway, its workers and the prediction log's writer, with everything switched on."""
+"""Mizzen as it is measured: the gateway, its workers and the prediction log's writer, with everything switched on.
+
+Twice: with the request path's hot modules compiled (`make native`, which is what `make bench-serving` does first), and as
+the Python that an install from the sources is.
+"""
 
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mizzen
 from benchmarks.serving.asking import Ask
+from benchmarks.serving.measuring import CannotRunError
 from benchmarks.serving.models import HEAVY, MODELS, Model, onnx_bytes
 from benchmarks.serving.systems import OIP, Place, System, free_port, spawn
 
@@ -23,9 +30,15 @@ SETTINGS = (
 )
 
 
-def start(stack: ExitStack, place: Place) -> None:
-    """All processes."""
+PACKAGE = Path(mizzen.__file__).parent
+
+
+def start(stack: ExitStack, place: Place, *, native: bool) -> None:
+    """All processes. Raises `CannotRunError` where native code is asked for and not there."""
     folder = place.folder
+    if native and not any(PACKAGE.glob("native__mypyc.*")):
+        raise CannotRunError("the hot modules are not compiled: make native")
+    sources = PACKAGE.parent if native else _without_native_code(folder)
     rings = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mz-", dir="/dev/shm" if IN_MEMORY else None)))
     endpoints, workers = [], []
     for model in MODELS.values():
@@ -40,7 +53,7 @@ def start(stack: ExitStack, place: Place) -> None:
                 {"uid": uid, "namespace": "default", "endpoint": model.name, "digest_prefix": digest[:16],
                  "address": {"type": "unix", "path": str(folder / uid / "worker.sock")}}
             )  # fmt: skip
-            _worker(stack, folder, model.name, version, digest, uid)
+            _worker(stack, folder, sources, model.name, version, digest, uid)
         batching = {"batch_rows_max": 1} if model is HEAVY else {}
         endpoints.append({"namespace": "default", "name": model.name, "logging": {}, "versions": declared, **batching})
     hashed = hashlib.sha256(KEY.encode()).hexdigest()
@@ -48,12 +61,12 @@ def start(stack: ExitStack, place: Place) -> None:
     directory = folder / "directory.json"
     directory.write_text(json.dumps({"endpoints": endpoints, "workers": workers, "keys": keys}))
     _python(
-        stack, folder, {},
+        stack, folder, sources, {},
         "mizzen.serving.gateway", "--directory", str(directory), "--port", str(place.port), "--grpc-port",
         str(place.grpc_port), "--processes", "1", "--log-dir", str(rings),
     )  # fmt: skip
     _python(
-        stack, folder, {},
+        stack, folder, sources, {},
         "mizzen.serving.predictionlog", "--folder", str(rings), "--spool", str(folder / "spool"), "--store",
         f"file://{folder}/store",
     )  # fmt: skip
@@ -69,7 +82,12 @@ def _stored(folder: Path, model: Model, version: int) -> str:
     return digest
 
 
-def _worker(stack: ExitStack, folder: Path, name: str, version: int, digest: str, uid: str) -> None:
+def _without_native_code(folder: Path) -> Path:
+    shutil.copytree(PACKAGE, folder / "src" / PACKAGE.name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return folder / "src"
+
+
+def _worker(stack: ExitStack, folder: Path, sources: Path, name: str, version: int, digest: str, uid: str) -> None:
     task: dict[str, Any] = {
         "storeUrl": f"file://{folder}/store", "model": name, "version": version, "digest": f"sha256:{digest}",
         "namespace": "default", "endpoint": name, "threads": 1,
@@ -79,18 +97,26 @@ def _worker(stack: ExitStack, folder: Path, name: str, version: int, digest: str
         "MIZZEN_PORT_HEALTH": str(free_port()), "MIZZEN_HEALTH_HOST": "127.0.0.1",
     }  # fmt: skip
     (folder / uid).mkdir()
-    _python(stack, folder, environment, "mizzen.serving.worker")
+    _python(stack, folder, sources, environment, "mizzen.serving.worker")
 
 
-def _python(stack: ExitStack, folder: Path, environment: dict[str, str], *module_and_arguments: str) -> None:
-    spawn(stack, [sys.executable, "-m", *module_and_arguments], {**os.environ, **environment}, folder / "log")
+def _python(
+    stack: ExitStack, folder: Path, sources: Path, environment: dict[str, str], *module_and_arguments: str
+) -> None:
+    everything = {**os.environ, "PYTHONPATH": str(sources), **environment}
+    spawn(stack, [sys.executable, "-m", *module_and_arguments], everything, folder / "log")
 
 
 def _with_deadline(ask: Ask, deadline_ms: float) -> Ask:
     return ask.with_headers({"Request-Timeout-Ms": f"{deadline_ms:g}"})
 
 
+ASKS = tuple(ask.with_headers({"Authorization": f"Bearer {KEY}"}) for ask in OIP)
 MIZZEN = System(
-    "mizzen", SETTINGS, start, tuple(ask.with_headers({"Authorization": f"Bearer {KEY}"}) for ask in OIP),
+    "mizzen", f"{SETTINGS}; the hot modules compiled (make native)", partial(start, native=True), ASKS,
     lambda: mizzen.__version__, _with_deadline,
+)  # fmt: skip
+MIZZEN_PYTHON = System(
+    "mizzen, Python", "the same, nothing compiled", partial(start, native=False),
+    tuple(ask for ask in ASKS if ask.model != HEAVY.name), lambda: mizzen.__version__, _with_deadline,
 )  # fmt: skip

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from tests.controllers.builders import T0, dataset, loaded_dataset, metadata
 
+from mizzen.controllers.featureview.controller import task_of
 from mizzen.controllers.featureview.decide import Decision, decide, run_at_work
 from mizzen.controllers.featureview.deleting import Jobs, depart, removal_run
 from mizzen.controllers.featureview.users import named_views
 from mizzen.controllers.featureview.wanted import Surroundings, Wanted, wanted_run
 from mizzen.controllers.jobs import ABSENT, Outcome
+from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import Dataset, FeatureView
 from mizzen.kinds.features import MaterialisationReport
 from mizzen.kinds.meta import condition_named
@@ -213,6 +215,15 @@ def test_a_view_that_is_not_online_is_checked_and_needs_no_store() -> None:
     done = online(offline, around(online=""), entities=None, rows=None)
     assert step(done, around(version=2, online="")).start is None, "only other columns make it worth another look"
     expect_condition(step(done, around(online="")), "Ready", "True", "Checked")
+
+
+def test_a_definition_is_brought_online_by_as_many_pods_as_are_wanted_and_kept_there_by_one() -> None:
+    settings = PlatformSettings("file:///store", "http://gateway", online_url="lmdb:///online")
+    shared = view(parts=4)
+    assert task_of(shared, wanted_run(shared, around()), settings)["parts"] == 4
+    kept = online(shared, around())
+    assert task_of(kept, wanted_run(kept, around(version=2)), settings)["parts"] == 1
+    assert step(kept.model_copy(update={"spec": view(parts=2).spec}), around()).start is None, "it decides no value"
 
 
 def test_a_view_in_use_stays_and_says_by_whom() -> None:

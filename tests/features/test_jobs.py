@@ -64,14 +64,14 @@ class Lake:
 
     def run(self, of: FeatureView, *uses: FeatureView, **more: Any) -> MaterialisationReport:
         told = Told()
-        materialise.run(self.task(of, *uses, **more), told.report, lambda: CLOCK)
+        materialise.run(self.task(of, *uses, **more), told.report, lambda: CLOCK, self.folder)
         (report,) = told.reports
         return report
 
     def fails(self, of: FeatureView, *uses: FeatureView, **more: Any) -> tuple[Failure, MaterialisationReport]:
         told = Told()
         with pytest.raises(Failure) as raised:
-            materialise.run(self.task(of, *uses, **more), told.report, lambda: CLOCK)
+            materialise.run(self.task(of, *uses, **more), told.report, lambda: CLOCK, self.folder)
         (report,) = told.reports
         return raised.value, report
 
@@ -255,6 +255,7 @@ def test_removal_leaves_nothing_and_may_be_repeated(lake: Lake) -> None:
 FULL = """
 import resource, signal, sys
 from datetime import datetime
+from pathlib import Path
 from mizzen.data.features.jobs.materialise import run
 from mizzen.data.features.jobs.task import MaterialiseTask
 from mizzen.data.pod import Failure
@@ -263,7 +264,7 @@ task, limit, now = MaterialiseTask.model_validate_json(sys.argv[1]), int(sys.arg
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit fails, as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    run(task, lambda report: print(report.reason, report.message), lambda: now)
+    run(task, lambda report: print(report.reason, report.message), lambda: now, Path(sys.argv[4]))
 except Failure as failure:
     sys.exit(failure.exit_code)
 """
@@ -280,7 +281,9 @@ def test_a_disk_that_fills_during_a_commit_costs_nothing(lake: Lake) -> None:
     lake.add(wide_rows(20_000))
     command = [sys.executable, "-c", FULL, lake.task(view(**spec)).model_dump_json(by_alias=True), str(size + 8192)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run([*command, CLOCK.isoformat()], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        [*command, CLOCK.isoformat(), str(lake.folder)], capture_output=True, text=True, check=False, env=environment
+    )
     assert done.returncode == TRY_AGAIN, done.stderr
     assert done.stdout.startswith("OnlineStoreUnavailable online store"), done.stdout
     assert lake.read("spending", ["card-1", "card-2"]) == before

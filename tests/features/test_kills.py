@@ -30,14 +30,14 @@ from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import Table
 from mizzen.kinds import FeatureView
 
-Run = Callable[[MaterialiseTask, float], int]
+Run = Callable[[MaterialiseTask, int, float], int]
 CLOCK = "2026-01-01T11:40:00+00:00"
 """`NOW`."""
 
 
 @contextlib.contextmanager
 def pods(folder: Path) -> Iterator[Run]:
-    """Runs a task, killed after so many seconds; its exit status."""
+    """Runs a Pod of a task, killed after so many seconds; its exit status."""
     script = Path(__file__).with_name("forking_job.py")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with (folder / "stderr").open("w") as errors, subprocess.Popen(
@@ -47,9 +47,9 @@ def pods(folder: Path) -> Iterator[Run]:
         assert sent is not None
         assert told is not None
 
-        def run(task: MaterialiseTask, kill_after_s: float) -> int:
+        def run(task: MaterialiseTask, index: int, kill_after_s: float) -> int:
             wire = task.model_dump(mode="json", by_alias=True)
-            sent.write(json.dumps({"task": wire, "now": CLOCK, "killAfterS": kill_after_s}) + "\n")
+            sent.write(json.dumps({"task": wire, "index": index, "now": CLOCK, "killAfterS": kill_after_s}) + "\n")
             sent.flush()
             return int(told.readline())
 
@@ -81,11 +81,11 @@ class Case:
         if rng.random() < 0.1:
             self.view = view(**SPEC, ttl=f"{rng.randrange(1, 40)}d")
 
-    def task(self) -> MaterialiseTask:
+    def task(self, parts: int) -> MaterialiseTask:
         target = ViewAt(view=self.view, source_version=self.table.at().version)
         return MaterialiseTask(
             namespace="default", name=self.view.name, run=f"run-{self.turn}", store_url=self.lake.url,
-            online_url=self.online_url, target=target,
+            online_url=self.online_url, target=target, parts=parts,
         )  # fmt: skip
 
     def check(self) -> None:
@@ -124,9 +124,11 @@ def test_any_kill_loses_and_doubles_nothing(
         while done < kills:
             for _ in range(rng.choice([1, 1, 1, 2, 5])):
                 case.grow(rng)
-            longest_s = 0.1
-            while (status := run(case.task(), rng.uniform(0.0, longest_s))) != 0:
-                longest_s += 0.05  # on a busy machine too, one of them comes through
-                assert status == -signal.SIGKILL, (tmp_path / "stderr").read_text()
-                done += 1
+            task = case.task(parts=rng.choice([1, 1, 3]))
+            for index in rng.sample(range(task.parts), task.parts):
+                longest_s = 0.1
+                while (status := run(task, index, rng.uniform(0.0, longest_s))) != 0:
+                    longest_s += 0.05  # on a busy machine too, one of them comes through
+                    assert status == -signal.SIGKILL, (tmp_path / "stderr").read_text()
+                    done += 1
             case.check()

@@ -11,8 +11,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
-from mizzen.policy.queue import Batch, Command, Expired, Failed, GiveUp, Queue, QueueStatistics, Refused, Request, Rules
+from mizzen.policy.queue import (
+    BACKGROUND,
+    Batch,
+    Command,
+    Expired,
+    Failed,
+    GiveUp,
+    Queue,
+    QueueStatistics,
+    Refused,
+    Request,
+    Rules,
+)
 
+ROW_BYTES = 8
 LANE = "v1"
 
 
@@ -98,11 +111,16 @@ class Simulation:
 
     def _come(self, call: Call) -> None:
         request = Request(
-            call.rows, self.now + call.timeout_s, call.group, call, size=call.rows * 8, tenant=call.tenant,
+            call.rows, self.now + call.timeout_s, call.group, call, size=call.rows * ROW_BYTES, tenant=call.tenant,
             priority=call.priority,
         )  # fmt: skip
         self._requests[call] = request
-        self._perform(self.queue.offer(request, LANE, self.now))
+        foreseen = self.queue.foresee(request.tenant, LANE, ROW_BYTES, request.deadline_s, self.now)
+        commands = self.queue.offer(request, LANE, self.now)
+        if foreseen is not None and call.priority != BACKGROUND:  # who comes behind all may be told so, too
+            refused = [one for one in commands if isinstance(one, Refused) and one.request is request]
+            assert refused, f"{foreseen.reason} was foreseen"
+        self._perform(commands)
         if not call.outcome and call.leaves_after_s is not None:
             self.at(self.now + call.leaves_after_s, lambda: self._leave(call))
         self._wake_at(request.deadline_s)

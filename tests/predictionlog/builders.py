@@ -77,7 +77,7 @@ class Log:
         )
 
 
-def exchange(clock=time.monotonic, *, tenant=None, unit=None, pinned=None) -> HttpExchange:
+def exchange(clock=time.monotonic, *, tenant="", unit=None, pinned=None) -> HttpExchange:
     now = clock()
     made = HttpExchange(None, b"", None, now, now + 30)
     made.sent_s = now + 0.001

@@ -8,6 +8,7 @@ import pytest
 
 from mizzen.serving.frames import ErrorCode
 from mizzen.serving.gateway.directory import Tenant
+from mizzen.serving.gateway.exchange import HttpExchange
 from mizzen.serving.tensors import Tensor
 
 from .builders import signature, spec, tensor
@@ -170,6 +171,25 @@ async def test_a_full_queue_makes_room_for_another_caller():
     assert other.reply.values == [18.0]
     measures = stage.gateway.measures["default", "m"]
     assert measures.outcomes == {"pushed_out": 1, "queue_full": 1, "ok": 4}
+
+
+async def test_a_request_that_has_no_place_whatever_it_says_is_refused_unread(monkeypatch):
+    stage = staged(queue_rows_max=2)
+    waiting = [stage.call(float(value)) for value in range(2)]
+    read, bodies = HttpExchange.read, []
+
+    def noted(exchange, served):
+        bodies.append(exchange.body)
+        return read(exchange, served)
+
+    monkeypatch.setattr(HttpExchange, "read", noted)
+    assert stage.call(body=b"no JSON at all").reply.status == 429
+    assert bodies == []
+    link = stage.worker()
+    await turn()
+    link.answer()
+    assert [call.reply.values for call in waiting] == [[0.0], [2.0]]
+    assert stage.call(body=b"no JSON at all").reply.status == 400
 
 
 # Time

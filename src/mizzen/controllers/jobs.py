@@ -144,6 +144,16 @@ def job_for(
     )
 
 
+def in_parts(job: Job, parts: int) -> Job:
+    """The Job as that many Pods at once, each with its index; tried again as often as one Pod is, for each."""
+    assert job.spec is not None, "job_for writes a spec"
+    if parts > 1:
+        job.spec.completionMode = "Indexed"
+        job.spec.completions = job.spec.parallelism = parts
+        job.spec.backoffLimit = (job.spec.backoffLimit or 0) * parts
+    return job
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a Job stands. `reason` is one CamelCase word and `message` a sentence, where it failed or cannot start."""

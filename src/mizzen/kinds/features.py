@@ -34,7 +34,19 @@ Function = Literal[
 _COUNTS_EVENTS = frozenset({"count", "rate", "time_since_last"})
 """May be of the events themselves; every other function is of a column."""
 _NOT_OF_THE_VALUES = frozenset(
-    {"resources", "env", "timeout", "retries", "nodeSelector", "owner", "description", "tags", "online", "audit"}
+    {
+        "resources",
+        "env",
+        "timeout",
+        "retries",
+        "nodeSelector",
+        "owner",
+        "description",
+        "tags",
+        "online",
+        "audit",
+        "parts",
+    }
 )
 _NONE_USED: Mapping[str, str] = MappingProxyType({})
 
@@ -182,6 +194,9 @@ class FeatureViewSpec(PodOptions):
     """For how long the newest row counts; absent, for ever."""
     online: bool = True
     """Whether the features are kept for reads in milliseconds."""
+    parts: int = Field(default=1, ge=1, le=1000)
+    """How many Pods fill the online store with a definition the first time, each for its share of the entities; what is
+    in it is the same. What comes after is one Pod's."""
     audit: SkewAudit | None = None
     """Compares a sample of online reads with the offline computation; absent: it does not."""
     code: str | None = Field(default=None, pattern=CODE_DIGEST)

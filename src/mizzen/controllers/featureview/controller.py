@@ -9,7 +9,7 @@ from mizzen.controllers.featureview.decide import Decision, decide, run_at_work
 from mizzen.controllers.featureview.deleting import Jobs, depart
 from mizzen.controllers.featureview.users import Users
 from mizzen.controllers.featureview.wanted import Surroundings, Wanted, as_defined, used_views, wanted_run
-from mizzen.controllers.jobs import ABSENT, Outcome, job_for, outcome
+from mizzen.controllers.jobs import ABSENT, Outcome, in_parts, job_for, outcome
 from mizzen.controllers.platform import Platform, ResourceController
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import Dataset, FeatureView, InferenceEndpoint, TrainingJob
@@ -107,7 +107,8 @@ class FeatureViewController(ResourceController):
                 self._views.wrote(await add_finalizer(self.platform.client, view, FINALIZER_ONLINE))
                 return Result(after_s=0.0)
             task = task_of(view, wanted, settings)
-            await self.platform.create_job(job_for(view, wanted.run, MATERIALISE, task, view.spec, settings))
+            job = job_for(view, wanted.run, MATERIALISE, task, view.spec, settings)
+            await self.platform.create_job(in_parts(job, task["parts"]))
         await self.platform.write_status(view, view.status, decision.status)
         self.platform.tell(view, decision.events)
         pauses = [pause_s for pause_s in (decision.after_s, wanted.look_again_s) if pause_s is not None]
@@ -189,6 +190,7 @@ def task_of(view: FeatureView, wanted: Wanted, settings: PlatformSettings) -> di
         "online": view.spec.online,
         "target": {"view": as_defined(view), "sourceVersion": wanted.target},
         "uses": [{"view": as_defined(used), "sourceVersion": version} for used, version in wanted.uses],
+        "parts": view.spec.parts if view.spec.online and view.status.digest != wanted.digest else 1,
     }
     if settings.online_url:
         task["onlineUrl"] = settings.online_url

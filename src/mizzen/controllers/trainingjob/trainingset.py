@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lightkube.resources.batch_v1 import Job
 
 from mizzen.controllers.featureview.wanted import as_defined, circle_of, digest_of, used_views, version_of
-from mizzen.controllers.jobs import Outcome, job_for
+from mizzen.controllers.jobs import Outcome, in_parts, job_for
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import Dataset, FeatureView, TrainingJob
 from mizzen.kinds.build import DatasetVersion
@@ -124,13 +124,7 @@ def set_job(
     wanted = training.spec.features
     assert wanted is not None, "asked for a training with features"
     task = _task(training, wanted, run, fixed, views, settings)
-    job = job_for(training, set_run(run), MODULE, task, training.spec, settings)
-    if wanted.parts > 1:
-        assert job.spec is not None, "job_for writes a spec"
-        job.spec.completionMode = "Indexed"
-        job.spec.completions = job.spec.parallelism = wanted.parts
-        job.spec.backoffLimit = training.spec.retries * wanted.parts
-    return job
+    return in_parts(job_for(training, set_run(run), MODULE, task, training.spec, settings), wanted.parts)
 
 
 def _task(

@@ -50,6 +50,17 @@ class Events:
         return Events(keys, self.time_us[rows], known_us, self.values.take(pa.array(rows)))
 
 
+def concatenated(a: Events, b: Events) -> Events:
+    """Both, without their keys, as the online store holds events: with columns of the first one's types."""
+    values = b.values.cast(a.values.schema) if b.values.schema != a.values.schema else b.values
+    return Events(
+        [pa.nulls(len(a) + len(b), key.type) for key in a.keys],
+        np.concatenate((a.time_us, b.time_us)),
+        np.concatenate((a.since_us, b.since_us)),
+        pa.concat_tables([a.values, values]).combine_chunks(),
+    )
+
+
 def events_of(definition: Definition, rows: pa.Table, *, known_us: int | None = None) -> Events:
     """The events of some rows; with `known_us`, all became known then unless the view has a column that says so.
 

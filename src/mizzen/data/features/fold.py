@@ -42,6 +42,38 @@ def fold(
     return result
 
 
+def fold_of_each(
+    leaves: State,
+    starts: Array,
+    lo: Array,
+    hi: Array,
+    merge: Callable[[State, State], State],
+    empty: Callable[[int], State],
+) -> State:
+    """The same of leaves of several entities, which begin at `starts`; no range reaches over two of them.
+
+    Each entity begins where the tree does: at a multiple of the power of two that holds it. So the order of the merges,
+    and with it their rounding, does not hang on whose leaves lie before.
+    """
+    if len(starts) <= 1:
+        return fold(leaves, lo, hi, merge, empty)
+    count = len(leaves[0])
+    length = np.diff(starts, append=count)
+    room = 1 << np.frexp(np.maximum(length - 1, 0))[1].astype(np.int64)
+    largest_first = np.argsort(-room, kind="stable")
+    base = np.empty(len(room), dtype=np.int64)
+    base[largest_first] = np.concatenate(([0], np.cumsum(room[largest_first])[:-1]))
+    places = np.arange(count) + np.repeat(base - starts, length)
+    padded = empty(int(room.sum()))
+    for part, leaf in zip(padded, leaves, strict=True):
+        part[places] = leaf
+    some = np.flatnonzero(lo < hi)
+    first, after = np.zeros(len(lo), dtype=np.int64), np.zeros(len(lo), dtype=np.int64)
+    first[some] = places[lo[some]]
+    after[some] = first[some] + hi[some] - lo[some]
+    return fold(padded, first, after, merge, empty)
+
+
 def _merge_in(result: State, where: Array, nodes: State, which: Array, merge: Callable[[State, State], State]) -> None:
     if len(where):
         merged = merge(tuple(part[where] for part in result), tuple(part[which] for part in nodes))

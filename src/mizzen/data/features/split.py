@@ -1,4 +1,4 @@
-"""A join split by entity into shares, each of which can be computed anywhere, and the whole put together again.
+"""Work split by entity into shares, each of which can be done anywhere, and the whole put together again.
 
 A share is a part of the hashes of a view's keys: the same for its events and for the rows of the spine, so that an
 entity is in one share with all its events, and what comes out does not depend on how many shares there are. For each
@@ -6,7 +6,7 @@ view a share holds the features of its rows with their numbers in the spine; the
 order of the spine.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from mizzen.data.features.pointintime import (
     newest_us,
 )
 from mizzen.data.features.timeline import NEVER_US
+from mizzen.data.lake.objects import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,67 @@ def _complete_until_us(use: Use) -> int:
         return NEVER_US
     newest = (newest_us(definition, pa.table(batch)) for batch in use.source.batches([definition.event_time]))
     return max(newest, default=-NEVER_US)
+
+
+class KeptShares:
+    """Shares of one piece of work in the store, where whoever makes the last one finds them all.
+
+    `folder` names the work, what it is made of and in how many shares; several tables may be made of each.
+    """
+
+    def __init__(self, store: Store, folder: str, parts: int, tables: int = 1) -> None:
+        self._store, self.folder, self._parts, self._tables = store, folder, parts, tables
+
+    def keep(self, share: int, make: Callable[[int], Iterable[pa.Table]], file: Path) -> None:
+        """Makes those of a share's tables that are not kept yet, each by its number; `file` is where they are made."""
+        there = self._there()
+        for table in range(self._tables):
+            path = self._path(share, table)
+            if path not in there:
+                _write(file, make(table))
+                self._store.put(path, file)
+                file.unlink()
+
+    @property
+    def are_all_kept(self) -> bool:
+        """Whether nothing is missing."""
+        return self._wanted() <= self._there()
+
+    def table(self, table: int, to: Path) -> "Shares":
+        """One table of all shares, on the pages of files of this machine."""
+        to.mkdir(parents=True, exist_ok=True)
+        for share in range(self._parts):
+            self._store.download(self._path(share, table), to / f"{share}.arrow")
+
+        def read(share: int) -> pa.Table:
+            with pa.memory_map(str(to / f"{share}.arrow")) as file, pa.ipc.open_file(file) as opened:
+                return opened.read_all()
+
+        return Shares(self._parts, read)
+
+    def drop(self) -> None:
+        """Deletes them."""
+        for path in self._there():
+            self._store.delete(path)
+
+    def _wanted(self) -> set[str]:
+        return {self._path(share, table) for share in range(self._parts) for table in range(self._tables)}
+
+    def _there(self) -> set[str]:
+        return {stored.path for stored in self._store.list(self.folder)}
+
+    def _path(self, share: int, table: int) -> str:
+        return f"{self.folder}/{share:05d}-{table:03d}.arrow"
+
+
+def _write(file: Path, pieces: Iterable[pa.Table]) -> None:
+    writer: pa.RecordBatchFileWriter | None = None
+    for piece in pieces:
+        if writer is None:
+            writer = pa.ipc.new_file(file, piece.schema)
+        writer.write_table(piece)
+    assert writer is not None, "a share has at least one piece"
+    writer.close()
 
 
 @dataclass(frozen=True, slots=True)

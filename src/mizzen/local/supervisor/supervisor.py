@@ -23,8 +23,8 @@ PARTS = ("gateway", "predictions", "control")
 """In the order in which they are ended: requests first, then what is logged of them."""
 STATE_FILE = "supervisor.json"
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-"""glibc gives each thread a heap of its own, and what is freed in one is not used by others; threads of Python seldom
-allocate at the same time.
+"""glibc gives each thread a heap of its own, and what is freed in one is not used by others; the threads of the control
+process, which are Python's, seldom allocate at the same time.
 """
 
 
@@ -155,7 +155,7 @@ def down(home: Home, grace_s: float = 30.0) -> list[str]:
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:
-    return {**ONE_ARENA, **os.environ, "MIZZEN_HOME": str(settings.home.root), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "MIZZEN_HOME": str(settings.home.root), "PYTHONUNBUFFERED": "1"}
 
 
 def _control(settings: Settings) -> Part:
@@ -167,7 +167,7 @@ def _control(settings: Settings) -> Part:
     ]  # fmt: skip
     if settings.kubeconfig is not None:
         command += ["--kubeconfig", str(settings.kubeconfig)]
-    return Part("control", command, grace_s=20.0)
+    return Part("control", command, grace_s=20.0, environment=ONE_ARENA)
 
 
 def _gateway(settings: Settings) -> Part:

@@ -87,6 +87,25 @@ class Queue:
         self._enter(request, found, now)
         return []
 
+    def foresee(self, tenant: str, lane: str, row_bytes: int, deadline_s: float, now: float) -> Refused | None:
+        """The refusal that awaits whatever this tenant offers now, told before it is read; `None`: it may have a place.
+
+        It is that of one row. Where rows differ in size (`row_bytes` 0) no time can be told for one, and where requests
+        have priorities nothing can be, before they are read. (One of the background is refused where others are.)
+        """
+        rules, found = self._rules, self._lanes.get(lane)
+        if found is None or not found.count or rules.priority_levels > 1:
+            return None
+        in_time = not row_bytes or found.forecast.enough_time(found.cost + 1, deadline_s - now)
+        full = self.rows_waiting >= rules.rows_max
+        if in_time and not full:
+            return None
+        least = Request(1, deadline_s, None, size=row_bytes, by_size=not row_bytes, tenant=tenant, priority=1)
+        refused = None if in_time else too_late(least, found, now)
+        if refused is None and full and least_entitled(least, found) is None:
+            refused = Refused(least, Reason.FULL, self.retry_after_s(least, lane, now))
+        return refused
+
     def cancel(self, request: Request) -> list[GiveUp]:
         """Nobody waits for that answer any more."""
         return self._drop(request)

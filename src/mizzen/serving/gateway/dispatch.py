@@ -100,6 +100,15 @@ class Dispatch:
         self.wake_at(exchange.deadline_s)
         self.assign_soon()
 
+    def expect_place(self, exchange: Exchange, served: Served) -> None:
+        """Raises `HttpError` where the request, which is not decoded yet, has no place whatever it says: the more there
+        is to be refused, the less may each cost.
+        """
+        queue = self.queue
+        refusal = queue.foresee(exchange.tenant, served.digest, served.row_bytes, exchange.deadline_s, self._clock())
+        if refusal is not None:
+            raise refused(exchange, refusal, queue.rules, queue.rows_waiting, queue.bytes_waiting)
+
     def expect_room(self, rows: int) -> None:
         """Raises `HttpError` where so many rows never have a place."""
         most = self.queue.rules.rows_max

@@ -15,7 +15,16 @@ from mizzen.serving.gateway.measures import VersionMeasures
 from mizzen.serving.generate import GenerateCodec
 from mizzen.serving.oip import InferenceRequest, MessageDecoder, MessageEncoder, RequestDecoder, ResponseEncoder
 from mizzen.serving.rows import RowsCodec
-from mizzen.serving.tensors import BadTensorError, Buffer, Signature, Tensor, row_slices
+from mizzen.serving.tensors import (
+    DATATYPES,
+    BadTensorError,
+    Buffer,
+    Signature,
+    Tensor,
+    TensorSpec,
+    element_count,
+    row_slices,
+)
 
 
 class FeatureLookup(Protocol):
@@ -31,7 +40,8 @@ class Served:
 
     __slots__ = (
         "_endpoint", "_fixed", "_generating", "_output_names", "_rows", "asked", "batchable", "by_size", "counted",
-        "decoder", "digest", "encoder", "features", "message_decoder", "message_encoder", "signature", "version",
+        "decoder", "digest", "encoder", "features", "message_decoder", "message_encoder", "row_bytes", "signature",
+        "version",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +72,9 @@ class Served:
         self._fixed = all(-1 not in spec.shape[1:] for spec in signature.inputs)
         self.by_size = not self._fixed or any(spec.datatype == "BYTES" for spec in signature.inputs)
         """Whether rows differ in size, so that what they cost is counted in bytes."""
+        uniform = self.batchable and not self.by_size
+        self.row_bytes = sum(_row_bytes(spec) for spec in signature.inputs) if uniform else 0
+        """What each row takes; 0 where rows differ."""
         self._output_names = [spec.name for spec in signature.outputs]
 
     @property
@@ -107,6 +120,10 @@ class Served:
             (spec.name, spec.datatype) for spec in expected.outputs
         }:
             raise FrameError(f"expected a worker for {expected}, got one for {found}")
+
+
+def _row_bytes(spec: TensorSpec) -> int:
+    return element_count(spec.shape[1:]) * DATATYPES[spec.datatype].size
 
 
 def joined(requests: Sequence[Sequence[Tensor]]) -> tuple[tuple[TensorHead, ...], list[Buffer]]:

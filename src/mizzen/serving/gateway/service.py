@@ -83,6 +83,8 @@ class Service:
         if served is None:
             self._park(exchange)
             return
+        if self.cache is None:  # else it may be answered without a place in the queue
+            self._dispatch.expect_place(exchange, served)
         try:
             decoded = exchange.decoded = exchange.read(served)
         except BadRequestError as error:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from mizzen.data.features.columns import Array, Domain
-from mizzen.data.features.fold import fold
+from mizzen.data.features.fold import fold_of_each
 
 State = tuple[Array, ...]
 
@@ -41,10 +41,6 @@ class Run:
 
     def __len__(self) -> int:
         return len(self.time_us)
-
-    def entity(self, place: Array) -> Array:
-        """The number among `starts` of the entity whose value is at each place."""
-        return np.searchsorted(self.starts, place, side="right") - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +96,7 @@ class Aggregate(ABC):
 
     def over(self, run: Run, lo: Array, hi: Array) -> State:
         """The states of the events `lo[i]` to `hi[i]` (exclusive) of the run."""
-        leaves = self.prepare(run)
-        if len(run.starts) == 1:
-            return fold(leaves, lo, hi, self.merge, self.empty)
-        # Each entity begins where the tree does, so that its rounding does not hang on who else is in the run.
-        base, size = _aligned(run)
-        places = np.arange(len(run)) + (base - run.starts)[run.entity(np.arange(len(run)))]
-        padded = self.empty(size)
-        for part, leaf in zip(padded, leaves, strict=True):
-            part[places] = leaf
-        some = np.flatnonzero(lo < hi)
-        first, after = np.zeros(len(lo), dtype=np.int64), np.zeros(len(lo), dtype=np.int64)
-        first[some] = places[lo[some]]
-        after[some] = first[some] + hi[some] - lo[some]
-        return fold(padded, first, after, self.merge, self.empty)
+        return fold_of_each(self.prepare(run), run.starts, lo, hi, self.merge, self.empty)
 
     def pack(self, state: State, rows: slice) -> list[Any]:
         """Some partials as plain values that msgpack can write."""
@@ -122,16 +105,6 @@ class Aggregate(ABC):
     def unpack(self, packed: list[Any]) -> State:
         """The partials that `pack` wrote."""
         return tuple(np.array(part, dtype=like.dtype) for part, like in zip(packed, self.empty(0), strict=True))
-
-
-def _aligned(run: Run) -> tuple[Array, int]:
-    """Places for the entities' values at multiples of the powers of two that hold them, and how many that takes."""
-    length = np.diff(run.starts, append=len(run))
-    room = 1 << np.frexp(np.maximum(length - 1, 0))[1].astype(np.int64)
-    largest_first = np.argsort(-room, kind="stable")
-    base = np.empty(len(room), dtype=np.int64)
-    base[largest_first] = np.concatenate(([0], np.cumsum(room[largest_first])[:-1]))
-    return base, int(room.sum())
 
 
 class OfObjects(Aggregate):
@@ -170,7 +143,7 @@ class OfObjects(Aggregate):
         state = self.empty(len(lo))
         blocks: dict[tuple[int, int, int], Any] = {}
         last: tuple[int, int] | None = None
-        origins = run.starts[np.maximum(run.entity(lo), 0)].tolist()
+        origins = run.starts[np.searchsorted(run.starts, lo, side="right") - 1].tolist()
         for index, (start, stop, origin) in enumerate(zip(lo.tolist(), hi.tolist(), origins, strict=True)):
             if start < stop:
                 same = last == (start, stop)

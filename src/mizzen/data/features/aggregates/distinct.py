@@ -43,7 +43,7 @@ class Distinct(OfObjects):
         return pa.array(_count_below(previous + 1, hi, lo) - lo, pa.int64())
 
     def dump(self, one: frozenset[Any]) -> Any:
-        return list(one)
+        return sorted(one)  # alike in every process
 
     def load(self, packed: Any) -> frozenset[Any]:
         return frozenset(packed)

@@ -82,7 +82,8 @@ class TopK(OfKValues):
         return [value for value, _ in ranked[: self.k]]
 
     def dump(self, one: dict[Any, int]) -> Any:
-        return [list(one), list(one.values())]
+        values = sorted(one)  # alike in every process
+        return [values, [one[value] for value in values]]
 
     def load(self, packed: Any) -> dict[Any, int]:
         return dict(zip(packed[0], packed[1], strict=True))

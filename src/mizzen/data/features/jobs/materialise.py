@@ -3,13 +3,21 @@
 The run is told by its name in the view's status, and does nothing a second time: the online store knows how far the
 view has come, whoever began. The version becomes the one that readers get when all of it is in; until then, and where
 it cannot be, they get the one before. A view that is not kept online is checked against its source.
+
+Of several Pods each makes the records of its share of the entities and keeps them in the store, and whoever then finds
+all shares there puts them into the online store and reports. That is for a version's first filling; its increments are
+the first Pod's.
 """
 
 import logging
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -20,13 +28,15 @@ from mizzen.data.features.events import columns_read, us_of
 from mizzen.data.features.jobs.reporting import JobReporter, failure_told
 from mizzen.data.features.jobs.task import MaterialiseTask, digests, use_of
 from mizzen.data.features.online import catalog
-from mizzen.data.features.online.catalog import Entry, entry_of
-from mizzen.data.features.online.materialise import as_they_are, materialise
+from mizzen.data.features.online.catalog import entry_of
+from mizzen.data.features.online.filling import can_be_shared, fill, records_of
+from mizzen.data.features.online.materialise import Materialised, as_they_are, materialise
 from mizzen.data.features.online.opening import open_store
 from mizzen.data.features.online.store import OnlineStore
 from mizzen.data.features.online.view import OnlineView
-from mizzen.data.features.online.writer import OnlineWriter, Tally
+from mizzen.data.features.online.writer import OnlineWriter, Place, Tally
 from mizzen.data.features.pointintime import InMemory, Use, enriched, without_rows
+from mizzen.data.features.split import KeptShares, Share
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import TableVersion
 from mizzen.data.pod import read_task, run_to_exit_code
@@ -42,8 +52,24 @@ STEP_ROWS_ENRICHED = 2_000_000
 Clock = Callable[[], datetime]
 
 
-def materialised(task: MaterialiseTask, lake: Store, online: OnlineStore | None, clock: Clock) -> MaterialisationReport:
-    """Brings the view online, or checks it where there is no store. Raises `FeatureError`, `LakeError`, `OSError`."""
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """Which Pod of a run this is, and where it may work."""
+
+    lake: Store
+    online: OnlineStore | None
+    clock: Clock
+    work: Path
+    """A folder for what does not fit into memory."""
+    index: int = 0
+
+
+def materialised(task: MaterialiseTask, pod: Pod) -> MaterialisationReport | None:
+    """Brings the view online, or checks it where there is no store; `None` where that is left to another Pod.
+
+    Raises `FeatureError`, `LakeError`, `OSError`.
+    """
+    lake, online, clock = pod.lake, pod.online, pod.clock
     use = use_of(task.target, task.uses, lake)
     known = {use.definition.name: use.definition, **{other.definition.name: other.definition for other in _all(use)}}
     expect_no_circle(known)
@@ -61,37 +87,65 @@ def materialised(task: MaterialiseTask, lake: Store, online: OnlineStore | None,
     kept = pa.schema([field for field in schema if field.name in {*read, *use.definition.uses}])
     entry = entry_of(task.target.view, kept, digests(views, task.name))
     catalog.begin(online, task.namespace, entry)
-    return _brought(task, clock, use, source, OnlineWriter(online, view, task.namespace), entry, features)
+    writer = OnlineWriter(online, view, task.namespace)
+    done = _brought(task, pod, use, source, writer)
+    if done is None:
+        return None
+    catalog.serve(online, task.namespace, entry)
+    _LOG.info("%s: version %s of its source is online; %d rows were read", task.name, done.version, done.rows)
+    told = _report(task, clock, use.definition, features, rows_read=done.rows, tally=writer.place().tally())
+    return told.model_copy(update={"incarnation": catalog.incarnation(online)})
 
 
 def _brought(
-    task: MaterialiseTask,
-    clock: Clock,
-    use: Use,
-    source: TableVersion,
-    writer: OnlineWriter,
-    entry: Entry,
-    features: list[Column],
-) -> MaterialisationReport:
+    task: MaterialiseTask, pod: Pod, use: Use, source: TableVersion, writer: OnlineWriter
+) -> Materialised | None:
+    """By shares where there are several Pods and nothing is online yet, else in steps."""
+    if task.parts > 1:
+        named = f"{use.definition.version}-{source.table_id[:12]}-{source.version}-{task.parts}"
+        folder = f"featureviews-parts/{task.namespace}/{task.name}/{named}"
+        if can_be_shared(writer.place(), folder):
+            kept = KeptShares(pod.lake, folder, task.parts)
+            return _filled(task, pod, use, source, writer, kept)
+        if pod.index and writer.place().complete < source.version:
+            return None
+    return _in_steps(task, pod, use, source, writer)
+
+
+def _filled(
+    task: MaterialiseTask, pod: Pod, use: Use, source: TableVersion, writer: OnlineWriter, kept: KeptShares
+) -> Materialised | None:
+    share, as_of_us = Share(pod.index, task.parts), us_of(pod.clock())
+    kept.keep(pod.index, lambda _: records_of(writer.view, use, share, as_of_us, work=pod.work), pod.work / "made")
+    _LOG.info("%s: share %d of %d is there", task.name, pod.index, task.parts)
+    if not kept.are_all_kept:
+        return None
+    tables = kept.table(0, pod.work / "shares")
+    done = fill(writer, source, kept.folder, tables, lambda: us_of(pod.clock()), stepped=_telling(task))
+    kept.drop()
+    return done or _in_steps(task, pod, use, source, writer)
+
+
+def _telling(task: MaterialiseTask) -> Callable[[Place], None]:
+    return lambda place: _LOG.info("%s: %d events are in", task.name, place.tally().rows)
+
+
+def _in_steps(task: MaterialiseTask, pod: Pod, use: Use, source: TableVersion, writer: OnlineWriter) -> Materialised:
     also = [column for other in use.others for column in _key_columns(other)]
 
     def enrich(rows: pa.Table) -> pa.Table:
         pieces = list(enriched(Use(use.definition, InMemory(rows), others=use.others)).batches())
         return pa.Table.from_batches(pieces)
 
-    done = materialise(
+    return materialise(
         writer,
         source,
-        lambda: us_of(clock()),
+        lambda: us_of(pod.clock()),
         step_rows=STEP_ROWS_ENRICHED if use.others else None,
         enrich=enrich if use.others else as_they_are,
         also=also,
-        stepped=lambda place: _LOG.info("%s: %d events are in", task.name, place.tally().rows),
+        stepped=_telling(task),
     )
-    catalog.serve(writer.store, task.namespace, entry)
-    _LOG.info("%s: version %s of its source is online; %d rows were read", task.name, done.version, done.rows)
-    told = _report(task, clock, use.definition, features, rows_read=done.rows, tally=writer.place().tally())
-    return told.model_copy(update={"incarnation": catalog.incarnation(writer.store)})
 
 
 def _key_columns(other: Use) -> Iterable[str]:
@@ -134,16 +188,15 @@ def _report(
     )
 
 
-def run(task: MaterialiseTask, tell: Callable[[MaterialisationReport], None], clock: Clock) -> None:
-    """Works and reports. Raises `Failure` for whatever went wrong, after reporting it."""
-    with failure_told(MaterialisationReport, task.run, tell, clock):
-        lake = Store.open(task.store_url)
-        if task.online_url is None:
-            report = materialised(task, lake, None, clock)
-        else:
-            with closing(_opened(task.online_url)) as online:
-                report = materialised(task, lake, online, clock)
-    tell(report)
+def run(
+    task: MaterialiseTask, tell: Callable[[MaterialisationReport], None], clock: Clock, work: Path, index: int = 0
+) -> None:
+    """Works and, where the run is done, reports. Raises `Failure` for whatever went wrong, after reporting it."""
+    with failure_told(MaterialisationReport, task.run, tell, clock), ExitStack() as stack:
+        online = None if task.online_url is None else stack.enter_context(closing(_opened(task.online_url)))
+        report = materialised(task, Pod(Store.open(task.store_url), online, clock, work, index))
+    if report is not None:
+        tell(report)
 
 
 def _opened(url: str) -> OnlineStore:
@@ -158,9 +211,10 @@ def main() -> int:
 
     def body() -> None:
         task = read_task(MaterialiseTask)
-        with PodApi() as api:
+        index = int(os.environ.get("JOB_COMPLETION_INDEX", "0"))
+        with PodApi() as api, tempfile.TemporaryDirectory(prefix="mizzen-view-") as work:
             reporter = JobReporter(api, FeatureView, "lastRun", task.namespace, task.name)
-            run(task, reporter.report, lambda: datetime.now(UTC))
+            run(task, reporter.report, lambda: datetime.now(UTC), Path(work), index)
 
     return run_to_exit_code(body)
 

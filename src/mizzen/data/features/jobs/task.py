@@ -44,6 +44,8 @@ class MaterialiseTask(Wire):
     """The view, and the version of its source to bring it to."""
     uses: list[ViewAt] = Field(default_factory=list)
     """The views it builds upon, and those that they do."""
+    parts: int = 1
+    """How many Pods fill it the first time, each for its share of the entities."""
 
 
 class RemoveTask(Wire):

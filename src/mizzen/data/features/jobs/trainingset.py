@@ -10,20 +10,19 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pydantic import Field
 
 from mizzen.data.features.definition import definition_of, expect_no_circle
 from mizzen.data.features.jobs.reporting import JobReporter, failure_told
 from mizzen.data.features.jobs.task import ViewAt, digests, shared_keys
 from mizzen.data.features.pointintime import Clocks, expect_names
-from mizzen.data.features.split import Share, Shares, share_of, whole
-from mizzen.data.features.training_sets import From, Record, build, keep, made_before, record_of
+from mizzen.data.features.split import KeptShares, Share, share_of, whole
+from mizzen.data.features.training_sets import From, build, keep, made_before, record_of
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import Table, TableVersion
 from mizzen.data.pod import read_task, run_to_exit_code
@@ -100,57 +99,19 @@ def made_set(task: TrainingSetTask, store: Store, index: int, work: Path) -> Tab
         return made
     uses = [each.use() for each in froms]
     expect_names(spine.schema, uses, task.clocks)
-    folder = _folder(task, record)
-    there = {stored.path for stored in store.list(folder)}
+    folder = f"trainingsets-parts/{task.namespace}/{record.id}/{task.parts}"
+    kept = KeptShares(store, folder, task.parts, len(uses))
     share = Share(index, task.parts)
-    for number, use in enumerate(uses):
-        path = _share_path(folder, index, number)
-        if path in there:
-            continue
-        pieces = share_of(use, spine, task.clocks, share, work=work / "join")
-        _keep_share(store, path, pieces, work / "share.arrow")
-        _LOG.info("%s: share %d of %d of view %s is there", task.table, index, task.parts, use.definition.name)
-    wanted = {_share_path(folder, i, n) for i in range(task.parts) for n in range(len(uses))}
-    if not wanted <= {stored.path for stored in store.list(folder)}:
+    kept.keep(
+        index, lambda number: share_of(uses[number], spine, task.clocks, share, work=work / "join"), work / "made"
+    )
+    _LOG.info("%s: share %d of %d is there", task.table, index, task.parts)
+    if not kept.are_all_kept:
         return None
-    shares = [_shares(store, folder, number, task.parts, work / f"view-{number}") for number in range(len(uses))]
+    shares = [kept.table(number, work / f"view-{number}") for number in range(len(uses))]
     made = keep(store, task.namespace, record, spine, whole(spine, uses, task.clocks, shares), work)
-    for path in wanted:
-        store.delete(path)
+    kept.drop()
     return made
-
-
-def _folder(task: TrainingSetTask, record: Record) -> str:
-    return f"trainingsets-parts/{task.namespace}/{record.id}/{task.parts}"
-
-
-def _share_path(folder: str, share: int, view: int) -> str:
-    return f"{folder}/{share:05d}-{view:03d}.arrow"
-
-
-def _keep_share(store: Store, path: str, pieces: Iterable[pa.Table], file: Path) -> None:
-    writer: pa.RecordBatchFileWriter | None = None
-    for piece in pieces:
-        if writer is None:
-            writer = pa.ipc.new_file(file, piece.schema)
-        writer.write_table(piece)
-    assert writer is not None, "a join has at least one piece"
-    writer.close()
-    store.put(path, file)
-    file.unlink()
-
-
-def _shares(store: Store, folder: str, view: int, parts: int, to: Path) -> Shares:
-    """The shares of one view, on the pages of files of this machine."""
-    to.mkdir(parents=True, exist_ok=True)
-    for number in range(parts):
-        store.download(_share_path(folder, number, view), to / f"{number}.arrow")
-
-    def read(number: int) -> pa.Table:
-        with pa.memory_map(str(to / f"{number}.arrow")) as file, pa.ipc.open_file(file) as opened:
-            return opened.read_all()
-
-    return Shares(parts, read)
 
 
 def run(task: TrainingSetTask, index: int, tell: Callable[[TrainingSetReport], None], clock: Clock, work: Path) -> None:

@@ -22,8 +22,8 @@ import pyarrow as pa
 from mizzen.data.features.aggregates.base import Aggregate, State
 from mizzen.data.features.columns import Array, Domain
 from mizzen.data.features.definition import Definition
-from mizzen.data.features.events import Events, newest_rows
-from mizzen.data.features.fold import fold
+from mizzen.data.features.events import Events, concatenated, newest_rows
+from mizzen.data.features.fold import fold_of_each
 from mizzen.data.features.timeline import Chain, Requests
 from mizzen.data.features.view import source_of
 from mizzen.data.features.windows import EVENTS, Aggregation, Source, Window
@@ -109,7 +109,8 @@ class Holding:
             chain = chains[shared.name]
             lo = chain.begins(requests, aggregation.window.since_us(requests.time_us))
             hi = chain.ends(requests, requests.time_us)
-            states[aggregation.name] = fold(tiles.state, lo, hi, kernel.merge, kernel.empty)
+            starts = chain.starts[:-1]
+            states[aggregation.name] = fold_of_each(tiles.state, starts, lo, hi, kernel.merge, kernel.empty)
         return states
 
     def breakpoints(self, held: Held, after_us: int, most: int) -> tuple[Array, Array]:
@@ -161,19 +162,36 @@ class Holding:
         run, before = source.run(chain, aggregation)
         starts = _starts(chain.entity, self._tile(aggregation, chain.time_us))
         stops = np.append(starts[1:], len(chain))
-        made = kernel.over(run, before[starts], before[stops])
+        summed = kernel.over(run, before[starts], before[stops])
         some = np.flatnonzero(before[starts] < before[stops])
         entity, time_us = chain.entity[starts][some], chain.time_us[stops - 1][some]
-        state: State = tuple(part[some] for part in made)
-        if tiles is None:
-            return Tiles(entity, time_us, state)
-        entity, time_us = np.concatenate((tiles.entity, entity)), np.concatenate((tiles.time_us, time_us))
-        state = tuple(np.concatenate(pair) for pair in zip(tiles.state, state, strict=True))
+        state: State = tuple(part[some] for part in summed)
+        made = Tiles(entity, time_us, state)
+        return made if tiles is None else self._merged_tiles(tiles, made, aggregation)
+
+    def _merged_tiles(self, a: Tiles, b: Tiles, aggregation: Aggregation) -> Tiles:
+        """Tiles of both, with those of one stretch of time merged."""
+        kernel = self.kernel(aggregation)
+        entity, time_us = np.concatenate((a.entity, b.entity)), np.concatenate((a.time_us, b.time_us))
+        state = tuple(np.concatenate(pair) for pair in zip(a.state, b.state, strict=True))
         order = np.lexsort((time_us, entity))
         entity, time_us, state = entity[order], time_us[order], tuple(part[order] for part in state)
         starts = _starts(entity, self._tile(aggregation, time_us))
         stops = np.append(starts[1:], len(entity))
-        return Tiles(entity[starts], time_us[stops - 1], fold(state, starts, stops, kernel.merge, kernel.empty))
+        firsts = _starts(entity, np.zeros(len(entity), dtype=np.int64))
+        merged = fold_of_each(state, firsts, starts, stops, kernel.merge, kernel.empty)
+        return Tiles(entity[starts], time_us[stops - 1], merged)
+
+    def merged(self, a: Held, b: Held) -> Held:
+        """What both hold of the same entities: of each, the events and tiles of both."""
+        events = concatenated(a.events, b.events)
+        entity, fresh = np.concatenate((a.entity, b.entity)), np.concatenate((a.fresh, b.fresh))
+        tiles = {**a.tiles, **b.tiles}
+        for aggregation in self.tiled:
+            mine, theirs = a.tiles.get(aggregation.name), b.tiles.get(aggregation.name)
+            if mine is not None and theirs is not None:
+                tiles[aggregation.name] = self._merged_tiles(mine, theirs, aggregation)
+        return Held(a.entities, entity, events, fresh, tiles)
 
     def _tile(self, aggregation: Aggregation, time_us: Array) -> Array:
         """The number of the tile that an event is in."""

@@ -21,6 +21,7 @@ from mizzen.data.features.errors import SourceDamaged
 from mizzen.data.features.events import columns_read, events_of, newest_of
 from mizzen.data.features.online.catalog import delete_generation
 from mizzen.data.features.online.store import Changes
+from mizzen.data.features.online.view import AHEAD_MAX
 from mizzen.data.features.online.writer import OnlineWriter, Place, place_of, served_record
 from mizzen.data.lake.errors import VersionMissing
 from mizzen.data.lake.growth import Step, growth
@@ -30,6 +31,7 @@ STEP_ROWS = 250_000
 """Rows of one transaction: readers of an LMDB store are not held up by any number, a Redis server is by a large one."""
 STEP_ROWS_NEWEST = 2_000_000
 """The same of a view of newest rows alone, of which one an entity is written; fewer where there are many entities."""
+_AHEAD_ROWS = 1_000_000
 _BATCH_ROWS = 65_536
 """Rows that are read at a time: more are slower, since they do not fit a processor's cache."""
 
@@ -47,6 +49,11 @@ class Materialised:
     """Rows that were read now."""
     files: int
     generation: int
+
+
+def ahead_of(rows: int) -> int:
+    """How many changes to come of each entity are worked out for a source of so many rows."""
+    return max(1, min(AHEAD_MAX, _AHEAD_ROWS // max(1, rows)))
 
 
 def as_they_are(rows: pa.Table) -> pa.Table:
@@ -89,7 +96,7 @@ def materialise(
             break
         except PlaceMoved:
             continue
-    place = _moved(writer, lambda at: at)
+    place = moved(writer, lambda at: at)
     _forget_older(writer, place)
     return Materialised(source.version, rows, files, place.serving)
 
@@ -98,6 +105,8 @@ def _planned(writer: OnlineWriter, source: TableVersion) -> Sequence[Step]:
     """What is to be read, from where the place is. Begins a new generation where the source was replaced."""
     place, table = writer.place(), Table.of(source)
     if place.table not in {"", source.table_id}:
+        return _anew(writer, place, source)
+    if place.shares:
         return _anew(writer, place, source)
     begun = bool(place.files or place.file)
     if place.complete >= source.version and not begun:
@@ -129,11 +138,11 @@ def _anew(writer: OnlineWriter, seen: Place, source: TableVersion) -> Sequence[S
         if place != seen:
             raise PlaceMoved
         place.filling = max(place.serving, place.filling) + 1
-        place.files, place.file, place.file_rows, place.complete = [], "", 0, 0
+        place.files, place.file, place.file_rows, place.complete, place.shares = [], "", 0, 0, ""
         place.version, place.table = source.version, source.table_id
         return place
 
-    _moved(writer, begin)
+    moved(writer, begin)
     return [Step(source, source.files)]
 
 
@@ -156,7 +165,7 @@ class _Step:
 
     def read(self, count: Callable[[Place, int], None]) -> int:
         """Reads what is not in yet, and makes the version complete; how many files that were."""
-        place = _moved(self.writer, self._begin)
+        place = moved(self.writer, self._begin)
         self._filling = place.filling
         wanted = [file for file in self.step.files if file.path not in place.files]
         done = set(place.files)
@@ -170,13 +179,13 @@ class _Step:
                 skip += piece.taken
                 count(place, piece.taken)
             done.add(file.path)
-            place = _moved(self.writer, lambda at, path=file.path, rows=skip: self._file_done(at, path, rows))  # type: ignore[misc]
-        _moved(self.writer, lambda at: self._complete(at, done))
+            place = moved(self.writer, lambda at, path=file.path, rows=skip: self._file_done(at, path, rows))  # type: ignore[misc]
+        moved(self.writer, lambda at: self._complete(at, done))
         return len(wanted)
 
     def _begin(self, place: Place) -> Place:
         version = self.step.version.version
-        if place.complete >= version or place.table not in {"", self.step.version.table_id}:
+        if place.complete >= version or place.shares or place.table not in {"", self.step.version.table_id}:
             raise PlaceMoved
         if place.version != version and (place.files or place.file):
             raise PlaceMoved
@@ -205,7 +214,10 @@ class _Step:
             return place
 
         events = events_of(self.writer.view.definition, self.enrich(piece.rows))
-        self.writer.apply(events, self.now_us(), move, lambda place: {place.filling}, piece.left_out)
+        ahead = ahead_of(self.step.version.rows)
+        self.writer.apply(
+            events, self.now_us(), move, lambda place: {place.filling}, left_out=piece.left_out, ahead=ahead
+        )
         return moved[0]
 
     def _file_done(self, place: Place, path: str, rows: int) -> Place:
@@ -272,22 +284,22 @@ def _read(fragment: pds.ParquetFileFragment, schema: pa.Schema, columns: list[st
         raise SourceDamaged(f"{message}; load the dataset again, or restore the file") from error
 
 
-def _moved(writer: OnlineWriter, move: Callable[[Place], Place]) -> Place:
-    """Moves the place alone."""
-    moved: list[Place] = []
+def moved(writer: OnlineWriter, move: Callable[[Place], Place]) -> Place:
+    """Moves the place alone, to what `move` makes of it; may raise what that raises."""
+    told: list[Place] = []
     key = writer.view.place(writer.namespace)
 
     def change(record: bytes | None, _: list[bytes | None]) -> Changes:
         before = place_of(record)
         place = move(place_of(record))
-        moved[:] = [place]
+        told[:] = [place]
         if place == before and record is not None:
             return {}
         place.writes += 1
         return {key: msgspec.msgpack.encode(place), writer.view.served(writer.namespace): served_record(place)}
 
     writer.store.write([], key, change)
-    return moved[0]
+    return told[0]
 
 
 def _forget_older(writer: OnlineWriter, place: Place) -> None:

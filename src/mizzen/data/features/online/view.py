@@ -18,7 +18,7 @@ import pyarrow as pa
 from mizzen.data.features.columns import Array
 from mizzen.data.features.definition import Definition
 from mizzen.data.features.errors import RequestUnfit
-from mizzen.data.features.events import Events, events_of
+from mizzen.data.features.events import Events, concatenated, events_of
 from mizzen.data.features.online.columnwise import Columnwise
 from mizzen.data.features.online.held import Held, Holding
 from mizzen.data.features.online.layout import FORMAT, Layout
@@ -32,7 +32,7 @@ GRACE_US = 60_000_000
 AHEAD_MAX = 32
 """So many changes that are to come are worked out when an entity is written, so that reads need not."""
 AHEAD_ROWS = 20_000
-"""And at most so many of all entities of one batch together."""
+"""And at most so many of all entities of one batch together, unless the writer says how many of each."""
 _KEY_BYTES_MAX = 400
 _INT = struct.Struct(">q")
 
@@ -85,12 +85,15 @@ class OnlineView:
         columns += [windows[aggregation.name] for aggregation in self.definition.aggregations]
         return Computed(columns, event_us, known_us, event_us if self.rows_only else time_us, time_us + 1)
 
-    def records(self, held: Held, as_of_us: int) -> list[bytes]:
-        """A record for each held entity, as of a moment; what no later request can need is left out."""
+    def records(self, held: Held, as_of_us: int, ahead: int | None = None) -> list[bytes]:
+        """A record for each held entity, as of a moment; what no later request can need is left out.
+
+        With `ahead`, so many of an entity's changes to come are worked out, and not what suits the batch.
+        """
         closed_us = as_of_us - self.grace_us
         held = self.holding.pruned(self.holding.absorbed(held, closed_us), closed_us)
         everyone = np.arange(held.entities)
-        most = max(1, min(AHEAD_MAX, AHEAD_ROWS // max(1, held.entities)))
+        most = max(1, min(AHEAD_MAX, AHEAD_ROWS // max(1, held.entities))) if ahead is None else ahead
         # One more than is laid out: where the last of them ends.
         entity, moment = self.holding.breakpoints(held, as_of_us, most + 1)
         entity = np.concatenate((everyone, entity))
@@ -197,15 +200,7 @@ def _identity(
 def joined_held(held: Held, more: tuple[Array, Events]) -> Held:
     """With further events, which are in no tile."""
     entity, events = more
-    mine = held.events
-    values = events.values.cast(mine.values.schema) if events.values.schema != mine.values.schema else events.values
-    keys = [pa.nulls(len(mine) + len(events), key.type) for key in mine.keys]
-    both = Events(
-        keys,
-        np.concatenate((mine.time_us, events.time_us)),
-        np.concatenate((mine.since_us, events.since_us)),
-        pa.concat_tables([mine.values, values]).combine_chunks(),
-    )
+    both = concatenated(held.events, events)
     fresh = np.concatenate((held.fresh, np.ones(len(events), dtype=bool)))
     return Held(held.entities, np.concatenate((held.entity, entity)), both, fresh, held.tiles)
 

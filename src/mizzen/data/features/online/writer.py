@@ -61,6 +61,9 @@ class Place(msgspec.Struct, array_like=True):
     """The source's table, by its id."""
     tallies: dict[int, Tally] = {}
     """By generation."""
+    shares: str = ""
+    """The name of the shares that are being put in (`filling.py`); `file` and `file_rows` are the next one then, and
+    its next record."""
 
     def tally(self) -> Tally:
         """Of what readers get."""
@@ -137,11 +140,14 @@ class OnlineWriter:
         as_of_us: int,
         moved: Callable[[Place], Place | None],
         generations: Callable[[Place], set[int]],
+        *,
         left_out: int = 0,
+        ahead: int | None = None,
     ) -> Pushed:
         """Adds events to generations and moves the place, in one transaction; nothing where `moved` says `None`.
 
-        `left_out` is how many more there were that others of the same entity are newer than.
+        `left_out` is how many more there were that others of the same entity are newer than; `ahead`: see
+        `OnlineView.records`.
         """
         number, first = numbered(events.keys)
         entities = self.view.entity_keys([key.take(pa.array(first)) for key in events.keys])
@@ -166,7 +172,7 @@ class OnlineWriter:
                 for place_of_generation, generation in enumerate(sorted(wanted)):  # noqa: B023
                     start = place_of_generation * len(entities)
                     part = slice(start, start + len(entities))
-                    changed |= self._changed(keys[part], records[part], number, events, as_of_us)  # noqa: B023
+                    changed |= self._changed(keys[part], records[part], number, events, as_of_us, ahead)  # noqa: B023
                     _count(new.tallies.setdefault(generation, Tally()), events, left_out, records[part], as_of_us)
                 told = {self.view.served(self.namespace): served_record(new)}
                 changed |= {**told, self._place: msgspec.msgpack.encode(new)}
@@ -197,18 +203,30 @@ class OnlineWriter:
         return Receipt(self.namespace, self.view.definition.name, digest, when_us, len(found), sum(found), not left)
 
     def _changed(
-        self, keys: Sequence[bytes], records: Sequence[bytes | None], number: Array, events: Events, as_of_us: int
+        self,
+        keys: Sequence[bytes],
+        records: Sequence[bytes | None],
+        number: Array,
+        events: Events,
+        as_of_us: int,
+        ahead: int | None,
     ) -> dict[bytes, bytes | None]:
         """The new records of the entities that change."""
         if not len(events):
             return {}
         if self.view.rows_only:
-            return self._newest_changed(keys, records, number, events, as_of_us)
+            return self._newest_changed(keys, records, number, events, as_of_us, ahead)
         held = joined_held(self.view.held(records), (number, events))
-        return dict(zip(keys, self.view.records(held, as_of_us), strict=True))
+        return dict(zip(keys, self.view.records(held, as_of_us, ahead), strict=True))
 
     def _newest_changed(
-        self, keys: Sequence[bytes], records: Sequence[bytes | None], number: Array, events: Events, as_of_us: int
+        self,
+        keys: Sequence[bytes],
+        records: Sequence[bytes | None],
+        number: Array,
+        events: Events,
+        as_of_us: int,
+        ahead: int | None,
     ) -> dict[bytes, bytes | None]:
         """The same of a view of newest rows alone: what is older than a record's row cannot change it."""
         heads = b"".join([_NO_HEAD if record is None else record[: HEAD.size] for record in records])
@@ -228,7 +246,7 @@ class OnlineWriter:
         unread = (replaced & (head["state"] == 0)).tolist()
         old = [None if unread[n] else records[n] for n in touched.tolist()]
         held = joined_held(self.view.held(old), (renumbered[number], events))
-        return dict(zip([keys[n] for n in touched], self.view.records(held, as_of_us), strict=True))
+        return dict(zip([keys[n] for n in touched], self.view.records(held, as_of_us, ahead), strict=True))
 
 
 def _count(tally: Tally, events: Events, left_out: int, records: Sequence[bytes | None], as_of_us: int) -> None:
