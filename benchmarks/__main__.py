@@ -27,7 +27,7 @@ Row = dict[str, Any]
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "benchmarks.md"
 NAMES = (
-    "startup", "apiserver", "gateway", "serving.stages", "graphs", "grpc", "features", "feature_server", "backfills",
+    "startup", "apiserver", "gateway", "serving.stages", "serving.processes", "graphs", "grpc", "features", "feature_server", "backfills",
 )  # fmt: skip
 LONG = ("elasticity", "serving.soak")
 """With a command of their own, and shown with the others."""

@@ -2,12 +2,15 @@
 
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import grpc
 import numpy as np
 
 from benchmarks.serving.asking import Ask, check
@@ -23,6 +26,7 @@ STEADY_PER_S = {"small": 1000.0, "heavy": 100.0}
 """A rate that every system should bear."""
 DEADLINE_MS = {"small": 100.0, "heavy": 100.0}
 OVERLOAD = 2.0
+WATCH_EVERY_S = 0.1
 SETTLED, SETTLE_TIMEOUT_S = 4, 20.0
 
 
@@ -69,10 +73,11 @@ def _rows(system: System, place: Place, expected: dict[str, np.ndarray], seconds
         peak = 0.0
         for connections in CONNECTIONS if (ask.protocol, ask.model) != ("grpc", "heavy") else (PEAK_CONNECTIONS,):
             _settle(ask, place, expected)
-            measured = _closed(ask, place, connections, seconds, expected)
+            with Watch(ask, place, expected) as watch:
+                measured = _closed(ask, place, connections, seconds, expected)
             if connections >= PEAK_CONNECTIONS:
                 peak = max(peak, measured.requests_per_s)
-            yield _row(system, ask, connections, measured, loop="closed")
+            yield _row(system, ask, connections, measured, watch, loop="closed")
         if ask.protocol == "json":
             yield from _open(system, ask, place, peak, seconds, expected)
 
@@ -100,16 +105,48 @@ def _open(
         ("overload", OVERLOAD * peak, system.deadline(ask, deadline_ms)),
     ):
         _settle(ask, place, expected)
-        measured = open_loop(asked, place.port, rate, seconds, place.folder, deadline_ms)
+        with Watch(asked, place, expected) as watch:
+            measured = open_loop(asked, place.port, rate, seconds, place.folder, deadline_ms)
         of_peak = round(measured.in_time_per_s / peak, 4) if load == "overload" and peak else None
         yield _row(
-            system, ask, CONNECTIONS_OPEN, measured, loop="open", load=load, offered_per_s=round(rate, 1),
+            system, ask, CONNECTIONS_OPEN, measured, watch, loop="open", load=load, offered_per_s=round(rate, 1),
             deadline_ms=deadline_ms, goodput_of_peak=of_peak,
         )  # fmt: skip
 
 
-def _row(system: System, ask: Ask, connections: int, measured: Measured, **more: object) -> Row:
+class Watch:
+    """Asks now and then while the load runs, on connections of its own, and reads the answers: a system that answers well
+    before and wrongly under load is found out. Refusals are the instruments' to count.
+    """
+
+    def __init__(self, ask: Ask, place: Place, expected: dict[str, np.ndarray]) -> None:
+        self.checked = self.wrong = 0
+        self._ask = partial(check, ask, place.port, place.grpc_port, expected)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(WATCH_EVERY_S):
+            try:
+                self._ask()
+            except (OSError, grpc.RpcError):  # no answer, or a refusal (`HTTPError`)
+                continue
+            except (ValueError, LookupError, TypeError):
+                self.wrong += 1
+            self.checked += 1
+
+
+def _row(system: System, ask: Ask, connections: int, measured: Measured, watch: Watch, **more: object) -> Row:
     return {
         "system": system.name, "protocol": ask.protocol, "model": ask.model, "connections": connections,
-        **{name: round(value, 4) for name, value in asdict(measured).items()}, **more,
+        **{name: round(value, 4) for name, value in asdict(measured).items()}, "checked": watch.checked,
+        "wrong": watch.wrong, **more,
     }  # fmt: skip

@@ -20,6 +20,7 @@ OVERLOAD = (
     "Offered: twice the larger of the closed loop's rates at 32 and 128 connections. In time: answered well within the "
     "deadline from when it was due. Not sent: due while 1,024 requests waited for their answers."
 )
+PROFILE = "Where an aim is missed, and what the processors' time goes into: [a profile](request-path-profile.md)."
 
 
 def section(document: dict[str, Any]) -> list[str]:
@@ -41,6 +42,8 @@ def section(document: dict[str, Any]) -> list[str]:
         "### Twice what each can do",
         OVERLOAD,
         _overload(rows),
+        *_checked(rows),
+        PROFILE,
         *_left_out(document),
     ]
 
@@ -89,6 +92,12 @@ def _cell(row: Row | None) -> str:
         return ""
     errors = f", {row['errors']:,} errors" if row["errors"] else ""
     return f"{row['requests_per_s']:,.0f} ({_ms(row['latency_ms_p50'])} / {_ms(row['latency_ms_p99'])}){errors}"
+
+
+def _checked(rows: list[Row]) -> list[str]:
+    """What was asked beside the load, and read; nothing of results from before that was done."""
+    checked, wrong = (sum(row.get(name, 0) for row in rows) for name in ("checked", "wrong"))
+    return [f"Answers read while the load ran: {checked:,}; wrong: {wrong:,}."] if checked else []
 
 
 def _ms(value: float) -> str:

@@ -216,3 +216,36 @@ def test_reads_are_audited(machine: Machine, cards: Cards) -> None:
     status = eventually(consistent, "an audit has compared reads")
     assert status["skew"]["reads"] > 0
     assert status["skew"]["differing"] == 0, status["skew"]
+
+
+def test_an_entity_is_forgotten_everywhere(machine: Machine, cards: Cards) -> None:
+    """Lake and its versions, training set, online records, logged requests; the receipt does not name it."""
+    said = machine.mizzen("data", "forget", "nobodys=b", "--yes", code=2)
+    assert "found none with nobodys" in said
+    before = machine.get("dset/payments")["status"]
+    rows = json.loads(
+        machine.mizzen("data", "sql", "SELECT count(*) AS n FROM payments WHERE card = 'b'", "-o", "json")
+    )
+    assert rows[0]["n"] > 0
+    receipt = json.loads(machine.mizzen("data", "forget", "card=b", "--yes"))
+    places = {place["what"]: place for place in receipt["places"]}
+    assert {"dataset/payments", "trainingset/cards-set", "predictions/cards", "featureview/spending"} <= set(places)
+    assert all(place.get("verified", True) for place in places.values())
+    assert places["dataset/payments"]["versions"] > 0
+    assert '"b"' not in json.dumps(receipt)
+    after = machine.get("dset/payments")["status"]
+    assert after["version"] > before["version"]
+    assert after["rows"] == before["rows"] - rows[0]["n"]
+    kept = [one["version"] for one in json.loads(machine.mizzen("data", "versions", "payments", "-o", "json"))]
+    for version in kept:
+        query = f"SELECT count(*) AS n FROM \"payments@{version}\" WHERE card = 'b'"
+        assert json.loads(machine.mizzen("data", "sql", query, "-o", "json")) == [{"n": 0}], "time travel sees none"
+    eventually(lambda: cards.view["status"].get("sourceVersion") == after["version"], "the view follows")
+    key = machine.mizzen("token", "create", "reads-after", "--features", "spending").strip()
+
+    def status() -> Any:
+        return cards.ask("/v1/features/spending", {"entities": {"card": ["b"]}}, key)[1].get("status")
+
+    eventually(lambda: status() == {"spending": ["missing"]}, "the gateway knows nothing of it")
+    again = json.loads(machine.mizzen("data", "forget", "card=b", "--yes"))
+    assert all(place["rows"] == 0 for place in again["places"]), "nothing is left to forget"

@@ -3,8 +3,10 @@
 import contextlib
 import hashlib
 import json
+import queue
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from mizzen.serving.tensors import Tensor
 from mizzen.serving.worker.artifacts import Artifacts
 from mizzen.serving.worker.errors import BatchError, TaskError
 from mizzen.serving.worker.model import Model as AnyModel
-from mizzen.serving.worker.runner import Job, Runner
+from mizzen.serving.worker.runner import AT_ONCE_S, LONG_ENOUGH, Job, Runner
 from mizzen.serving.worker.runtimes.onnx import OnnxRuntime
 from mizzen.serving.worker.task import Surroundings, Task
 
@@ -259,6 +261,72 @@ def test_a_runtime_that_does_not_come_back_is_seen_and_what_is_cancelled_is_not_
         assert finished.acquire(timeout=PATIENCE_S)
     runner.stop(PATIENCE_S)
     assert (done, held.runs, runner.busy_s()) == ([(0, True), (1, False), (2, True)], 2, 0.0)
+
+
+class Steady:
+    """A runtime whose batches take so long on a played clock."""
+
+    def __init__(self) -> None:
+        self.now_s = self.takes_s = 0.0
+        self.threads: list[str] = []
+
+    def run(self, tensors):
+        self.threads.append(threading.current_thread().name)
+        self.now_s += self.takes_s
+        return tensors
+
+
+def steady_runner(takes_s: float, *, steady: bool = True) -> tuple[Steady, Runner, Callable[[int], Job]]:
+    """And how a batch of so many rows is computed on the thread."""
+    runtime, back = Steady(), queue.SimpleQueue()
+    runtime.takes_s = takes_s
+    runner = Runner(runtime, back.put, steady=steady, clock=lambda: runtime.now_s)
+    runner.start()
+
+    def compute(rows: int) -> Job:
+        runner.put(Job(None, 0, [tensor([0.0] * rows)]))
+        job = back.get(timeout=PATIENCE_S)
+        runner.returned(job)
+        return job
+
+    return runtime, runner, compute
+
+
+def test_a_batch_is_computed_at_once_where_those_of_its_size_were_long_quick():
+    runtime, runner, compute = steady_runner(AT_ONCE_S / 2)
+    for _ in range(LONG_ENOUGH):
+        assert not runner.run_at_once(Job(None, 0, [tensor([0.0] * 4)]))
+        compute(4)
+    job = Job(None, 0, [tensor([0.0] * 7)])
+    assert runner.run_at_once(job)
+    assert (runtime.threads[-1], job.outputs, job.compute_s) == (
+        threading.current_thread().name, job.inputs, pytest.approx(AT_ONCE_S / 2),
+    )  # fmt: skip
+    assert not runner.run_at_once(Job(None, 0, [tensor([0.0] * 8)])), "of this size nothing is known"
+    runtime.takes_s = 0.005
+    assert runner.run_at_once(Job(None, 0, [tensor([0.0] * 4)]))
+    assert not runner.run_at_once(Job(None, 0, [tensor([0.0] * 4)])), "the last of this size was not quick"
+    runtime.takes_s = AT_ONCE_S / 2
+    later = 0
+    while not runner.run_at_once(Job(None, 0, [tensor([0.0] * 4)])):
+        compute(4)
+        later += 1
+    assert 1 < later < LONG_ENOUGH
+    runner.stop(PATIENCE_S)
+
+
+def test_nothing_is_computed_at_once_while_the_thread_has_work_or_the_runtime_runs_a_users_code():
+    _, runner, compute = steady_runner(AT_ONCE_S / 2)
+    for _ in range(LONG_ENOUGH):
+        job = compute(1)
+    runner.put(job)
+    assert not runner.run_at_once(Job(None, 0, job.inputs)), "one is before it"
+    runner.stop(PATIENCE_S)
+    _, runner, compute = steady_runner(AT_ONCE_S / 2, steady=False)
+    for _ in range(LONG_ENOUGH):
+        compute(1)
+    assert not runner.run_at_once(Job(None, 0, job.inputs))
+    runner.stop(PATIENCE_S)
 
 
 # The process

@@ -98,8 +98,12 @@ class Runner:
     and once more at its end.
     """
 
-    def __init__(self, runtime: Runtime, done: Callable[[Job | Stream], None], *, steady: bool = False) -> None:
+    def __init__(
+        self, runtime: Runtime, done: Callable[[Job | Stream], None], *, steady: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         """`steady`: whether a batch's size tells how long it takes."""
+        self._clock = clock
         self._runtime = runtime
         self._done = done
         self._steady = steady
@@ -144,7 +148,7 @@ class Runner:
     def busy_s(self) -> float:
         """Seconds since that began which runs now; 0 where nothing does."""
         began_s = self._began_s
-        return 0.0 if began_s is None else time.monotonic() - began_s
+        return 0.0 if began_s is None else self._clock() - began_s
 
     def _work(self) -> None:
         while (work := self._work_waiting.get()) is not None:
@@ -155,13 +159,13 @@ class Runner:
             self._done(work)
 
     def _run(self, job: Job) -> None:
-        began_s = job.began_s = self._began_s = time.monotonic()
+        began_s = job.began_s = self._began_s = self._clock()
         try:
             job.outputs = self._runtime.run(job.inputs)
         except BatchError as error:
             job.error = error
         self._began_s = None
-        job.compute_s = time.monotonic() - began_s
+        job.compute_s = self._clock() - began_s
 
     def _measure(self, job: Job) -> None:
         octave = job.rows.bit_length()
@@ -173,7 +177,7 @@ class Runner:
         if stream.cancelled:
             self._close(stream)
             return
-        now = self._began_s = time.monotonic()
+        now = self._began_s = self._clock()
         try:
             if stream.rest is None:
                 stream.began_s = now
@@ -182,7 +186,7 @@ class Runner:
         except BatchError as error:
             stream.error, outputs = error, None
         self._began_s = None
-        stream.part_s = time.monotonic() - now
+        stream.part_s = self._clock() - now
         stream.compute_s += stream.part_s
         if outputs is None:
             stream.ended = True
@@ -195,7 +199,7 @@ class Runner:
         stream.ended = True
         closing = getattr(stream.rest, "close", None)
         if closing is not None:
-            self._began_s = time.monotonic()
+            self._began_s = self._clock()
             try:
                 closing()
             except BatchError as error:
