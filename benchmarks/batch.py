@@ -36,7 +36,7 @@ from mizzen.data.lake.objects import Store
 from mizzen.data.lake.parts import PartWriter
 from mizzen.data.lake.tables import Table
 
-ROUNDS = 6
+ROUNDS = 10
 ROWS, FEATURES = 1_000_000, 20
 GROUP_ROWS = 16384
 RATE_PER_S, SECONDS = 200, 2.0

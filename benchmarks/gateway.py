@@ -1,6 +1,7 @@
 """Requests each second and latency through the gateway, beside FastAPI on uvicorn with the same model in the same run.
 
-The gateway (one process) and the worker are processes of their own; API key, metrics, limits and batching are on. FastAPI
+The gateway (one process) and the worker are processes of their own; API key, metrics, limits and batching are on. With the
+prediction log it is measured twice: with a lake that takes all, and with one that takes nothing any more. FastAPI
 has the model in its process and nothing of these; it is measured with one process and with two. The load comes from wrk
 on the same machine: closed loop, so each connection asks again when it has its answer. The systems take turns, and the
 median of the turns counts. All processes share the machine's cores with wrk.
@@ -69,6 +70,7 @@ def run() -> list[dict[str, Any]]:
         systems = [
             _mizzen(stack, folder, logged=False),
             _mizzen(stack, folder, logged=True),
+            _mizzen(stack, folder, logged=True, lake_full=True),
             _fastapi(stack, folder, processes=1),
             _fastapi(stack, folder, processes=2),
         ]
@@ -112,17 +114,19 @@ def _start(stack: ExitStack, command: list[str], **environment: str) -> None:
     stack.callback(end)
 
 
-def _mizzen(stack: ExitStack, base: Path, *options: str, logged: bool = False) -> System:
-    """The gateway and its worker; `logged`: every request is in the prediction log, whose writer runs too."""
+def _mizzen(stack: ExitStack, base: Path, *options: str, logged: bool = False, lake_full: bool = False) -> System:
+    """The gateway and its worker; `logged`: every request is in the prediction log, whose writer runs too, unless the lake
+    is full: then nothing takes what the gateway notes, and once its ring is full each record is lost and counted.
+    """
     model, port = small_model(), _free_port()
-    folder = base / ("logged" if logged else "plain")
+    folder = base / ("lake-full" if lake_full else "logged" if logged else "plain")
     hex_ = hashlib.sha256(model).hexdigest()
     store = folder / "store" / "models" / "sha256"
     store.mkdir(parents=True)
     (store / f"{hex_}.onnx").write_bytes(model)
     (base / "model.onnx").write_bytes(model)
     endpoint = {
-        "namespace": "default", "name": "bench", **({"logging": {}} if logged else {}),
+        "namespace": "default", "name": "bench", **({"logging": {"buffer_bytes": 1 << 16} if lake_full else {}} if logged else {}),
         "versions": [{"model": "bench", "version": 1, "digest": f"sha256:{hex_}"}],
     }  # fmt: skip
     directory = {
@@ -149,6 +153,9 @@ def _mizzen(stack: ExitStack, base: Path, *options: str, logged: bool = False) -
     conditions = "1 gateway process, 1 worker process; API key, metrics, limits"
     if not logged:
         return System("mizzen", mizzen.__version__, port, conditions)
+    if lake_full:
+        conditions = f"{conditions}, every request logged to a ring that is full: each record is lost, and counted"
+        return System("mizzen, lake full", mizzen.__version__, port, conditions)
     writer = [sys.executable, "-m", "mizzen.serving.predictionlog", "--folder", rings, "--spool", str(folder / "spool")]
     _start(stack, [*writer, "--store", f"file://{folder}/store"])
     return System("mizzen, logged", mizzen.__version__, port, f"{conditions}, every request logged to a Delta table")

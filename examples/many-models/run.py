@@ -199,12 +199,12 @@ def main() -> int:
         idle_mb, url = memory_mb(home), client.get("ie", names[0])["status"]["url"]
     callers = Callers(url)
     busy = random.Random(0).sample(names, min(given.busy, len(names)))
-    watching = threading.Timer(given.seconds / 2, lambda: shown.append((busiest(5), memory_mb(home), running(home))))
-    shown: list[tuple[str, float, int]] = []
+    watching = threading.Timer(given.seconds / 2, lambda: shown.append((running(home), memory_mb(home), busiest(5))))
+    shown: list[tuple[int, float, str]] = []
     watching.start()
     callers.run(busy, given.seconds)
     watching.join()
-    top, busy_mb, workers = shown[0]
+    workers, busy_mb, top = shown[0]
     lines = [
         "| | |", "|---|--:|",
         f"| endpoints registered, each seen to work | {len(names):,} in {seconds:.0f} s |",

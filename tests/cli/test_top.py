@@ -44,6 +44,24 @@ def test_a_gateway_that_began_anew_counts_from_zero():
     assert first.requests_per_s == 21.0
 
 
+def test_of_thousands_of_endpoints_each_series_is_looked_at_once():
+    """Each endpoint is told of its own requests; and a page is not gone through again for each."""
+
+    class Counted(dict):
+        looked = 0
+
+        def items(self):
+            Counted.looked += 1
+            return super().items()
+
+    keys = [("team", f"shop-{number}") for number in range(50)]
+    after = Counted({(key, "requests_total", "ok"): float(number) for number, key in enumerate(keys)})
+    seen = between({}, after, 1.0)
+    assert [one.requests_per_s for one in seen] == [float(number) for number in reversed(range(50))]
+    assert [one.name for one in seen[:2]] == ["shop-49", "shop-48"]
+    assert Counted.looked == 1
+
+
 def test_nothing_answered_has_no_latency():
     (seen,) = between(parse(page([0.01])), parse(page([0.01])), 1.0)
     assert (seen.latency_s_p50, seen.latency_s_p99, seen.requests_per_s) == (None, None, 0.0)

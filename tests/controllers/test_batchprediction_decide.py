@@ -370,3 +370,18 @@ def test_who_removes_has_no_owner_that_goes() -> None:
     assert job.metadata is not None
     assert job.metadata.ownerReferences is None
     assert job.metadata.name == removal_name(batch())
+
+
+@pytest.mark.parametrize(("background", "cpu"), [(True, "1m"), (False, "2")])
+def test_pods_in_the_background_ask_for_no_processor(background: bool, cpu: str) -> None:
+    """The weight of their control group is the least there is; threads are as many as the spec says."""
+    of = batch(background=background, resources={"cpu": "2", "memory": "1Gi"})
+    run = decide(of, FOUND, {}, NOW).start[0]
+    job = job_of(of, run, VERSIONS[3], FOUND, None, SETTINGS)
+    assert job.spec is not None
+    assert job.spec.template.spec is not None
+    (container,) = job.spec.template.spec.containers
+    assert container.resources is not None
+    assert container.resources.requests == {"cpu": cpu, "memory": "1Gi"}
+    assert container.resources.limits == {"memory": "1Gi"}
+    assert task_of(of, run, VERSIONS[3], FOUND, SETTINGS)["threads"] == 2

@@ -23,6 +23,7 @@ from mizzen.data.features.pointintime import Clocks, Use, join
 from mizzen.data.lake.objects import Store
 from mizzen.data.lake.tables import Table
 from mizzen.kinds import FeatureView
+from mizzen.serving.predictionlog.table import LogTable
 
 pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parent / "cards"
@@ -189,18 +190,17 @@ def test_features_are_read_without_a_model_and_told_on_the_command_line(machine:
     assert "expected a value for each of card" in machine.mizzen("features", "values", "spending", "a", "b", code=2)
 
 
+def logged(machine: Machine, card: str) -> list[dict[str, Any]]:
+    """The requests of a card that are in the prediction log."""
+    if not (machine.home / "store" / "predictions" / "default" / "cards").exists():
+        return []
+    rows = LogTable(Store.open((machine.home / "store").as_uri()), "predictions/default/cards").arrow()
+    return [] if rows is None else [row for row in rows.to_pylist() if row["input_card"] == card]
+
+
 def test_what_was_used_is_logged(machine: Machine, cards: Cards) -> None:
     cards.answers(("a", 3.0))
-    table = machine.home / "store" / "predictions" / "default" / "cards"
-
-    def logged() -> list[dict[str, Any]]:
-        from mizzen.serving.predictionlog.table import LogTable
-
-        store = Store.open((machine.home / "store").as_uri())
-        rows = LogTable(store, "predictions/default/cards").arrow() if table.exists() else None
-        return [] if rows is None else [row for row in rows.to_pylist() if row["input_card"] == "a"]
-
-    row = eventually(logged, "requests are in the table")[-1]
+    row = eventually(lambda: logged(machine, "a"), "requests are in the table")[-1]
     assert row["input_amount"] == pytest.approx(3.0)
     assert (row["feature_ceiling"], row["feature_payments"]) == (200.0, 2.0)
     assert row["feature_share"] == pytest.approx(0.015)
@@ -216,3 +216,36 @@ def test_reads_are_audited(machine: Machine, cards: Cards) -> None:
     status = eventually(consistent, "an audit has compared reads")
     assert status["skew"]["reads"] > 0
     assert status["skew"]["differing"] == 0, status["skew"]
+
+
+def test_an_entity_is_forgotten_everywhere(machine: Machine, cards: Cards) -> None:
+    """Lake and its versions, training set, online records, logged requests; the receipt does not name it."""
+    known = len(logged(machine, "b"))
+    cards.answers(("b", 3.0))
+    eventually(lambda: len(logged(machine, "b")) > known, "requests are in the table")
+    said = machine.mizzen("data", "forget", "nobodys=b", "--yes", code=2)
+    assert "found none with nobodys" in said
+    before = machine.get("dset/payments")["status"]
+    rows = json.loads(
+        machine.mizzen("data", "sql", "SELECT count(*) AS n FROM payments WHERE card = 'b'", "-o", "json")
+    )
+    assert rows[0]["n"] > 0
+    receipt = json.loads(machine.mizzen("data", "forget", "card=b", "--yes"))
+    places = {place["what"]: place for place in receipt["places"]}
+    assert {"dataset/payments", "trainingset/cards-set", "predictions/cards", "featureview/spending"} <= set(places)
+    assert all(place.get("verified", True) for place in places.values())
+    assert places["dataset/payments"]["versions"] > 0
+    assert '"b"' not in json.dumps(receipt)
+    after = machine.get("dset/payments")["status"]
+    assert after["version"] > before["version"]
+    assert after["rows"] == before["rows"] - rows[0]["n"]
+    kept = [one["version"] for one in json.loads(machine.mizzen("data", "versions", "payments", "-o", "json"))]
+    for version in kept:
+        query = f"SELECT count(*) AS n FROM \"payments@{version}\" WHERE card = 'b'"
+        assert json.loads(machine.mizzen("data", "sql", query, "-o", "json")) == [{"n": 0}], "time travel sees none"
+    eventually(lambda: cards.view["status"].get("sourceVersion") == after["version"], "the view follows")
+    values = json.loads(machine.mizzen("features", "values", "spending", "b", "-o", "json"))
+    assert values["found"] is False
+    assert logged(machine, "b") == []
+    again = json.loads(machine.mizzen("data", "forget", "card=b", "--yes"))
+    assert all(place["rows"] == 0 for place in again["places"]), "nothing is left to forget"

@@ -34,7 +34,7 @@ def rows(*cards: str) -> pa.Table:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    """A table of three loads, a view of it, a training set, and a prediction log."""
+    """A table of three loads, a view of it, a training set, a prediction log, and shares of what was broken off."""
     made = Lake(tmp_path)
     table = Table(made.store, "default", "payments")
     for number, load in enumerate((rows("card-1", "card-3"), rows("card-2"), rows("card-3", "card-4", "card-1"))):
@@ -48,6 +48,8 @@ def lake(tmp_path: Path) -> Lake:
     )
     logged = pa.table({"input_card": ["card-1", "card-3"], "unit": ["u", "card-3"], "date": ["d", "d"]})
     write_deltalake(made.store.url_of("predictions/default/fraud"), logged, partition_by=["date"])
+    for begun in ("trainingsets-parts/default/ts-1/2/00000-000", "featureviews-parts/default/spending/x/00001-000"):
+        made.store.put(f"{begun}.arrow", b"of card-3")  # shares of what was never put together
     read = pa.table({"input_card": ["card-3", "card-2"], "input_at_us": [1, 2], "date": ["d", "d"]})
     write_deltalake(made.store.url_of("predictions/default/spending.reads"), read, partition_by=["date"])
     return made

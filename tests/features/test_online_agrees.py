@@ -67,6 +67,8 @@ def rows_of(case: generated.Case) -> pa.Table:
 
 def same(expected: Any, actual: Any) -> bool:
     """Equal; floating sums to rounding."""
+    if isinstance(expected, list) and isinstance(actual, list):
+        return len(expected) == len(actual) and all(map(same, expected, actual))
     if isinstance(expected, float) and isinstance(actual, float):
         both_nan = math.isnan(expected) and math.isnan(actual)
         return expected == actual or both_nan or math.isclose(expected, actual, rel_tol=1e-13, abs_tol=1e-300)
@@ -101,8 +103,9 @@ def expect_agreement(case: generated.Case, store: LmdbStore) -> None:
                 assert same(expected, actual), (
                     f"seed {case.seed}: {name} of {entity} at {at}: backfill {expected!r}, online {actual!r}"
                 )
-        one = reader.one(entities[0], at)
+        one, lists = reader.one(entities[0], at), reader.many(entities, at).to_pydict()
         assert all(same(read.column(name)[0].as_py(), one[name]) for name in view.stored)
+        assert all(same(lists[name], read.column(name).to_pylist()) for name in view.stored)
 
 
 @pytest.mark.parametrize("block", range(4))

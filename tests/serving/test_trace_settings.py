@@ -80,6 +80,13 @@ def test_what_cannot_be_set_is_said_and_sets_nothing(settings: TraceSettings) ->
     }  # fmt: skip
 
 
+def test_a_caller_who_traces_is_followed_whatever_is_set_elsewhere(tmp_path: Path) -> None:
+    settings = TraceSettings(0.0, tmp_path / "traces.json")
+    assert (settings.draws(HERE, None), settings.draws(HERE, ALL)) == (True, False)
+    settings.change("default", "other", {"trace_rate": 1})
+    assert (settings.draws(HERE, None), settings.draws(HERE, ALL), settings.draws(THERE, ALL)) == (True, False, True)
+
+
 def test_without_a_collector_nothing_can_be_set() -> None:
     settings = TraceSettings(0.0)
     assert refused(settings, trace_level="TIMESTAMPS").endswith("a collector of traces (--traces), found none")
@@ -147,13 +154,12 @@ def test_tritons_client_sets_what_is_traced(collected: tuple[Stack, list[str]], 
         client.infer("sums", [rows], headers=headers(KEY))
 
     told = words(client.get_trace_settings("sums", headers=headers(KEY), **as_json))
-    assert told["trace_level"] == ["OFF"]
+    assert (told["trace_level"], list(told["trace_rate"])) == (["TIMESTAMPS"], ["0"]), "who traces is followed"
     ask()
     found = change("sums", OTHER, trace_level=["TIMESTAMPS"], trace_rate="1", trace_count="3")
-    assert found["trace_level"] == ["TIMESTAMPS"]
-    assert [str(each) for each in found["trace_count"]] in (["3"], [["3"]]) or found["trace_count"] == "3"
+    assert (found["trace_level"], list(found["trace_count"])) == (["TIMESTAMPS"], ["3"])
     told = words(client.get_trace_settings(headers=headers(KEY), **as_json))
-    assert told["trace_level"] == ["OFF"], "of the others nothing is traced"
+    assert list(told["trace_rate"]) == ["0"], "of the others nothing is traced"
 
     def until_traced() -> bool:
         ask()
@@ -163,7 +169,8 @@ def test_tritons_client_sets_what_is_traced(collected: tuple[Stack, list[str]], 
     for _ in range(20):
         ask()
     assert words(client.get_trace_settings("sums", headers=headers(KEY), **as_json))["trace_count"] in ("0", ["0"])
-    assert change("sums", trace_level=None, trace_count=None)["trace_level"] == ["OFF"]
+    assert list(change("sums", trace_level=None, trace_rate=None, trace_count=None)["trace_rate"]) == ["0"]
+    assert change("sums", trace_level=["OFF"])["trace_level"] == ["OFF"]
     for wrong, says in (
         (lambda: change(None, OTHER, trace_level=["TIMESTAMPS"]), "not for all endpoints of namespace default"),
         (lambda: change("sums", trace_level=["TENSORS"]), "trace_level: expected OFF or TIMESTAMPS"),

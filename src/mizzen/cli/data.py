@@ -14,6 +14,7 @@ import typer
 
 from mizzen.cli import options, output
 from mizzen.cli.failures import NO, NOT_FOUND, USAGE, CommandError
+from mizzen.cli.forget import forget
 from mizzen.cli.predict import rows_of
 from mizzen.data.lake.errors import LakeError, VersionMissing
 from mizzen.data.lake.queries import Difference, QueryFailed
@@ -25,7 +26,8 @@ from mizzen.sdk.datasets import DatasetError, Lake, LoadFailed
 
 app = typer.Typer()
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data, name="data", help="Datasets: rows, profiles, versions, SQL, restore.")
+app.add_typer(data, name="data", help="Datasets: rows, profiles, versions, SQL, restore, forget.")
+data.command("forget")(forget)
 T = TypeVar("T")
 
 Name = Annotated[str, typer.Argument(help="The dataset.")]

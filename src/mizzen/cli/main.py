@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("top", "A live view of endpoints: rate, latency, queue, errors"),
     "token": ("token", "API keys of endpoints"),
     "models": ("models", "Register models, move aliases"),
-    "data": ("data", "Datasets: rows, profiles, versions, SQL, restore"),
+    "data": ("data", "Datasets: rows, profiles, versions, SQL, restore, forget"),
     "batch": ("batch", "Run a batch prediction now"),
     "features": ("features", "Features: what there is, lineage, freshness, values"),
     "bundle": ("models", "Store a project folder; print its digest"),

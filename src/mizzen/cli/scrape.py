@@ -6,6 +6,7 @@ zero. A quantile is that of the histogram of what was added, by straight lines w
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -54,10 +55,10 @@ def parse(page: str) -> Series:
 
 def between(before: Series, after: Series, seconds: float) -> list[Activity]:
     """Each endpoint on the later page, the busiest first."""
-    activities = []
+    activities, grown = [], _grown(before, after)
     for endpoint in {key[0] for key in after}:
-        ended = _grown(before, after, endpoint, "requests_total")
-        added = _grown(before, after, endpoint, "request_seconds_bucket")
+        ended = grown[endpoint, "requests_total"]
+        added = grown[endpoint, "request_seconds_bucket"]
         buckets = sorted((_bound(le), count) for le, count in added.items())
         activities.append(
             Activity(
@@ -93,12 +94,12 @@ def quantile(q: float, buckets: Iterable[tuple[float, float]]) -> float | None:
     return lower
 
 
-def _grown(before: Series, after: Series, endpoint: Endpoint, name: str) -> Mapping[str, float]:
-    grown = {}
-    for (of, series, more), value in after.items():
-        if of == endpoint and series == name:
-            old = before.get((of, series, more), 0.0)
-            grown[more] = value - old if value >= old else value
+def _grown(before: Series, after: Series) -> Mapping[tuple[Endpoint, str], Mapping[str, float]]:
+    """What was added to each series, by endpoint and name: one pass, for there may be thousands of endpoints."""
+    grown: defaultdict[tuple[Endpoint, str], dict[str, float]] = defaultdict(dict)
+    for (endpoint, name, more), value in after.items():
+        old = before.get((endpoint, name, more), 0.0)
+        grown[endpoint, name][more] = value - old if value >= old else value
     return grown
 
 

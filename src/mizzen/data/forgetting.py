@@ -80,6 +80,10 @@ class Held:
     views: Sequence[FeatureView]
     endpoints: Sequence[str] = field(default_factory=tuple)
 
+    def views_by(self, key: Key) -> list[FeatureView]:
+        """The views that have these keys, and perhaps further ones."""
+        return [view for view in self.views if set(key) <= set(_columns(view))]
+
 
 def forget(store: Store, online: OnlineStore | None, held: Held, key: Key, when: str) -> Receipt:
     """Takes an entity out of everything; safe to repeat, and to be repeated where it was killed.
@@ -89,7 +93,7 @@ def forget(store: Store, online: OnlineStore | None, held: Held, key: Key, when:
     named = json.dumps({name: str(value) for name, value in key.items()}, sort_keys=True)
     digest = hashlib.sha256(named.encode()).hexdigest()
     run = f"forget-{digest[:16]}-{when}"
-    views = [view for view in held.views if set(key) <= set(_columns(view))]
+    views = held.views_by(key)
     places: list[Place] = []
     sets = _by_training_set(store, held.namespace, key)
     spines = [(record.spine.table, columns) for record, columns in sets]
@@ -103,6 +107,9 @@ def forget(store: Store, online: OnlineStore | None, held: Held, key: Key, when:
         for logged in [*held.endpoints, *(f"{view.name}{_READS}" for view in views)]
         if (place := _out_of_predictions(store, held.namespace, logged, key)) is not None
     ]
+    for begun in ("trainingsets-parts", "featureviews-parts"):  # shares of what was never put together
+        for stored in store.list(f"{begun}/{held.namespace}"):
+            store.delete(stored.path)
     if online is not None:
         places += [_offline(online, held.namespace, view, key) for view in views]
     receipt = Receipt(held.namespace, digest, when, places)

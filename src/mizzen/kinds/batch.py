@@ -187,7 +187,8 @@ class BatchPredictionSpec(PodOptions):
     schedule: BatchSchedule | None = None
     """When runs begin. Absent: one run, at once, and again when the spec is changed."""
     background: bool = True
-    """Its processes run on processors that nobody else wants just then. Without it they have their share."""
+    """Its processes run on processors that nobody else wants just then: its Pods ask for none, whatever `resources`
+    says. Without it they have their share."""
     suspend: bool = False
     """No run begins; those at work go on."""
     history: BatchHistory = Field(default_factory=BatchHistory)

@@ -6,10 +6,11 @@ started again goes on with its own.
 
 from typing import Any
 
+from lightkube.models.core_v1 import Container
 from lightkube.resources.batch_v1 import Job
 
 from mizzen.controllers.batchprediction.inputs import Found
-from mizzen.controllers.jobs import job_for
+from mizzen.controllers.jobs import job_for, requirements
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kinds import BatchPrediction, ModelVersion
 from mizzen.kinds.batch import BatchRun
@@ -18,6 +19,8 @@ from mizzen.kinds.scalars import duration_s, quantity
 
 MODULE = "mizzen.serving.batch"
 KEY_VARIABLE = "MIZZEN_API_KEY"
+BACKGROUND_CPU = "1m"
+"""What a Pod in the background asks for: the least weight there is."""
 
 
 def job_of(
@@ -36,9 +39,21 @@ def job_of(
     task = task_of(batch, run, version, found, settings)
     job = job_for(batch, run.name, MODULE, task, options, settings)
     assert job.spec is not None, "a Job of ours has a spec"
+    if spec.background:
+        # Processes of a container share its weight among themselves, whatever their scheduling class: it is the
+        # container's own that has to be small beside others', and nothing is reserved.
+        (container,) = _containers(job)
+        container.resources = requirements(spec.resources.model_copy(update={"cpu": BACKGROUND_CPU}))
     job.spec.completionMode = "Indexed"
     job.spec.completions = job.spec.parallelism = spec.parallelism
     return job
+
+
+def _containers(job: Job) -> list[Container]:
+    assert job.spec is not None, "a Job of ours has a spec"
+    pod = job.spec.template.spec
+    assert pod is not None, "and its template a Pod's"
+    return pod.containers
 
 
 def task_of(

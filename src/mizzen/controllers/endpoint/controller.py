@@ -14,6 +14,7 @@ from lightkube.resources.core_v1 import Pod
 from mizzen.controllers.endpoint.decide import Decision, decide, resolved
 from mizzen.controllers.endpoint.explainers import explainers_of, state_explaining
 from mizzen.controllers.endpoint.graph import Seen, circle_from, decide_graph
+from mizzen.controllers.endpoint.lookups import state_lookups
 from mizzen.controllers.endpoint.placing import placing
 from mizzen.controllers.endpoint.reports import Reports
 from mizzen.controllers.endpoint.sizes import sizes
@@ -28,11 +29,12 @@ from mizzen.controllers.endpoint.workers import (
     pod_facts,
     worker_status,
 )
+from mizzen.controllers.featureview.users import Users
 from mizzen.controllers.indexes import MODEL, model_of
 from mizzen.controllers.jobs import MANAGED_BY
 from mizzen.controllers.platform import FIELD_MANAGER, Platform, ResourceController
 from mizzen.controllers.settings import PlatformSettings
-from mizzen.kinds import InferenceEndpoint, Model, ModelVersion
+from mizzen.kinds import FeatureView, InferenceEndpoint, Model, ModelVersion
 from mizzen.kinds.build import Signature
 from mizzen.kinds.graph import Graph
 from mizzen.kinds.names import LABEL_ENDPOINT, LABEL_EXPLAINS, ModelReference
@@ -61,6 +63,8 @@ class EndpointController(ResourceController):
         self._deployments = informers.of(Deployment, labels=MANAGED_BY)
         self._endpoints.add_index("model", _model_of)
         self._endpoints.add_index("asked", _asked)
+        self._views = informers.of(FeatureView)
+        self._endpoints.add_index("looked up", _looked_up)
         self._versions.add_index(MODEL, model_of)
         self._deployments.add_index("endpoint", _endpoint_of)
         self._deployments.add_index("explains", _explains)
@@ -77,6 +81,7 @@ class EndpointController(ResourceController):
             Watch(self._endpoints, lambda endpoint: self._asking(f"{endpoint.namespace}/{endpoint.name}")),
             Watch(self._models, lambda model: self._of_model(f"{model.namespace}/{model.name}")),
             Watch(self._versions, lambda version: self._of_model(f"{version.namespace}/{version.spec.model}")),
+            Watch(self._views, self._looking_up),
             Watch(self._deployments, labelled(LABEL_ENDPOINT), differs(deployment_facts)),
             Watch(self._deployments, labelled(LABEL_EXPLAINS)),
             Watch(self.platform.pods, labelled(LABEL_ENDPOINT), differs(pod_facts)),
@@ -88,6 +93,11 @@ class EndpointController(ResourceController):
     def _asking(self, name: str) -> Iterable[Key]:
         """The graphs of which that endpoint is a node."""
         return [Key(endpoint.namespace, endpoint.name) for endpoint in self._endpoints.by_index("asked", name)]
+
+    def _looking_up(self, view: FeatureView) -> Iterable[Key]:
+        """The endpoints that look up in a view."""
+        found = self._endpoints.by_index("looked up", f"{view.namespace}/{view.name}")
+        return [Key(endpoint.namespace, endpoint.name) for endpoint in found]
 
     async def reconcile(self, key: Key) -> Result | None:
         endpoint = self._endpoints.at(key)
@@ -111,15 +121,22 @@ class EndpointController(ResourceController):
                 await self._apply(deployment, there)
         explainers = {meta_of(one).name: one for one in self._deployments.by_index("explains", str(key))}
         state_explaining(endpoint, decision.status, explainers, self.platform.now_text())
+        lookups = state_lookups(endpoint, decision.status, self._views_of(endpoint), self.platform.now())
         await self.platform.write_status(endpoint, endpoint.status, decision.status)
-        self.platform.tell(endpoint, decision.events)
+        self.platform.tell(endpoint, (*decision.events, *lookups.events))
         wanted_too = explainers_of(endpoint, decision.status, settings)
         for name, deployment in wanted_too.items():
             if must_apply(deployment, explainers.get(name)):
                 await self.platform.client.apply(deployment, field_manager=FIELD_MANAGER, force=True)
         for name in (found.keys() - wanted) | (explainers.keys() - wanted_too.keys()):
             await self._delete(endpoint, name)
-        return Result(after_s=decision.look_again_s) if decision.look_again_s is not None else None
+        pauses = [pause_s for pause_s in (decision.look_again_s, lookups.look_again_s) if pause_s is not None]
+        return Result(after_s=min(pauses)) if pauses else None
+
+    def _views_of(self, endpoint: InferenceEndpoint) -> dict[str, FeatureView]:
+        """The views that it looks up in, by name."""
+        found = {name: self._views.get(endpoint.namespace, name) for name in Users.named_by(endpoint)}
+        return {name: view for name, view in found.items() if view is not None}
 
     async def _apply(self, deployment: Deployment, there: Deployment | None) -> None:
         """Raises `Conflict` where it is not as it was seen: `controllers/scaling` may have set another number."""
@@ -252,6 +269,10 @@ def endpoints_of(endpoint: InferenceEndpoint) -> list[str]:
 
 def _asked(endpoint: InferenceEndpoint) -> Iterable[str]:
     return [f"{endpoint.namespace}/{name}" for name in endpoints_of(endpoint)]
+
+
+def _looked_up(endpoint: InferenceEndpoint) -> Iterable[str]:
+    return [f"{endpoint.namespace}/{name}" for name in Users.named_by(endpoint)]
 
 
 def _explains(deployment: Deployment) -> Iterable[str]:

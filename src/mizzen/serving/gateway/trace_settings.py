@@ -46,7 +46,8 @@ class TraceSettings:
         self._seen: tuple[int, int] | None = None
         self._looked_s = -LOOK_EVERY_S
         rate = round(1 / ratio) if round(ratio * _DRAWN) else 0
-        self._first: dict[str, Any] = {LEVEL: TIMESTAMPS if rate else OFF, RATE: rate, COUNT: -1, FREQUENCY: 0}
+        level = TIMESTAMPS if path is not None else OFF
+        self._first: dict[str, Any] = {LEVEL: level, RATE: rate, COUNT: -1, FREQUENCY: 0}
 
     def draws(self, endpoint: EndpointKey, drawn: int | None) -> bool:
         """Whether a request there is traced: `drawn` of 64 bits by chance, or `None` where its caller traces it."""

@@ -21,7 +21,7 @@ import pyarrow as pa
 from mizzen.data.features.events import columns_read, events_of
 from mizzen.data.features.keys import as_key, hashes, numbered
 from mizzen.data.features.online.held import Held
-from mizzen.data.features.online.materialise import Materialised, PlaceMoved, ahead_of, moved
+from mizzen.data.features.online.materialise import Materialised, PlaceMoved, ahead_of
 from mizzen.data.features.online.store import Changes
 from mizzen.data.features.online.view import OnlineView
 from mizzen.data.features.online.writer import OnlineWriter, Place, Tally, place_of, served_record
@@ -118,7 +118,7 @@ def fill(
     ahead, step_records = ahead_of(source.rows), step_records or STEP_RECORDS
     while True:
         try:
-            place = moved(writer, begin)
+            place = writer.move(begin)
             for number in range(int(place.file or 0), len(tables)):
                 table = tables.read(number)
                 at = place.file_rows if place.file == str(number) else 0
@@ -128,7 +128,7 @@ def fill(
                     place = _Putting(writer, shares, part, now_us(), ahead).put((number, at), after)
                     stepped(place)
                     at += max(1, len(part))
-            place = moved(writer, complete)
+            place = writer.move(complete)
         except PlaceMoved:
             if not can_be_shared(writer.place(), shares):
                 return None

@@ -13,16 +13,14 @@ only where it was replaced.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import msgspec
 import pyarrow as pa
 import pyarrow.dataset as pds
 
 from mizzen.data.features.errors import SourceDamaged
 from mizzen.data.features.events import columns_read, events_of, newest_of
 from mizzen.data.features.online.catalog import delete_generation
-from mizzen.data.features.online.store import Changes
 from mizzen.data.features.online.view import AHEAD_MAX
-from mizzen.data.features.online.writer import OnlineWriter, Place, place_of, served_record
+from mizzen.data.features.online.writer import OnlineWriter, Place
 from mizzen.data.lake.errors import VersionMissing
 from mizzen.data.lake.growth import Step, growth
 from mizzen.data.lake.tables import Table, TableVersion
@@ -96,7 +94,7 @@ def materialise(
             break
         except PlaceMoved:
             continue
-    place = moved(writer, lambda at: at)
+    place = writer.move(lambda at: at)
     _forget_older(writer, place)
     return Materialised(source.version, rows, files, place.serving)
 
@@ -142,7 +140,7 @@ def _anew(writer: OnlineWriter, seen: Place, source: TableVersion) -> Sequence[S
         place.version, place.table = source.version, source.table_id
         return place
 
-    moved(writer, begin)
+    writer.move(begin)
     return [Step(source, source.files)]
 
 
@@ -165,7 +163,7 @@ class _Step:
 
     def read(self, count: Callable[[Place, int], None]) -> int:
         """Reads what is not in yet, and makes the version complete; how many files that were."""
-        place = moved(self.writer, self._begin)
+        place = self.writer.move(self._begin)
         self._filling = place.filling
         wanted = [file for file in self.step.files if file.path not in place.files]
         done = set(place.files)
@@ -179,8 +177,8 @@ class _Step:
                 skip += piece.taken
                 count(place, piece.taken)
             done.add(file.path)
-            place = moved(self.writer, lambda at, path=file.path, rows=skip: self._file_done(at, path, rows))  # type: ignore[misc]
-        moved(self.writer, lambda at: self._complete(at, done))
+            place = self.writer.move(lambda at, path=file.path, rows=skip: self._file_done(at, path, rows))  # type: ignore[misc]
+        self.writer.move(lambda at: self._complete(at, done))
         return len(wanted)
 
     def _begin(self, place: Place) -> Place:
@@ -203,14 +201,14 @@ class _Step:
         return kept, events - len(kept)
 
     def _apply(self, piece: "_Piece", path: str, skip: int) -> Place:
-        moved: list[Place] = []
+        told: list[Place] = []
 
         def move(place: Place) -> Place:
             self._expect(place)
             if path in place.files or (place.file_rows if place.file == path else 0) != skip:
                 raise PlaceMoved
             place.file, place.file_rows = path, skip + piece.taken
-            moved[:] = [place]
+            told[:] = [place]
             return place
 
         events = events_of(self.writer.view.definition, self.enrich(piece.rows))
@@ -218,7 +216,7 @@ class _Step:
         self.writer.apply(
             events, self.now_us(), move, lambda place: {place.filling}, left_out=piece.left_out, ahead=ahead
         )
-        return moved[0]
+        return told[0]
 
     def _file_done(self, place: Place, path: str, rows: int) -> Place:
         self._expect(place)
@@ -282,24 +280,6 @@ def _read(fragment: pds.ParquetFileFragment, schema: pa.Schema, columns: list[st
     except pa.ArrowInvalid as error:
         message = f"{fragment.path}: expected a whole Parquet file: {str(error).partition(chr(10))[0]}"
         raise SourceDamaged(f"{message}; load the dataset again, or restore the file") from error
-
-
-def moved(writer: OnlineWriter, move: Callable[[Place], Place]) -> Place:
-    """Moves the place alone, to what `move` makes of it; may raise what that raises."""
-    told: list[Place] = []
-    key = writer.view.place(writer.namespace)
-
-    def change(record: bytes | None, _: list[bytes | None]) -> Changes:
-        before = place_of(record)
-        place = move(place_of(record))
-        told[:] = [place]
-        if place == before and record is not None:
-            return {}
-        place.writes += 1
-        return {key: msgspec.msgpack.encode(place), writer.view.served(writer.namespace): served_record(place)}
-
-    writer.store.write([], key, change)
-    return told[0]
 
 
 def _forget_older(writer: OnlineWriter, place: Place) -> None:

@@ -11,7 +11,6 @@ it; whoever wants the present back materialises the view anew.
 
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -20,7 +19,7 @@ from mizzen.data.features.errors import StoreUnavailable
 from mizzen.data.features.events import Events, events_of
 from mizzen.data.features.online import catalog
 from mizzen.data.features.online.store import Changes, OnlineStore
-from mizzen.data.features.online.writer import OnlineWriter, Place, place_of
+from mizzen.data.features.online.writer import OnlineWriter, Place
 
 
 class Staged:
@@ -82,11 +81,11 @@ class Replay:
 
     def begin(self, at_us: int) -> int:
         """Readers get the view as of that moment; how many events that are."""
-        place = self._moved(_anew)
+        place = self._writer.move(_anew)
         filling = place.filling
         self._next = 0
         brought = self._apply(at_us, lambda _: {filling})
-        served = self._moved(_served)
+        served = self._writer.move(_served)
         for generation in range(served.serving):
             catalog.delete_generation(self._writer.store, self._writer.namespace, self._writer.view, generation)
         return brought
@@ -104,27 +103,12 @@ class Replay:
             self._next = stop
         return max(0, count)
 
-    def _moved(self, move: Callable[[Place], None]) -> Place:
-        moved: list[Place] = []
-        key = self._writer.view.place(self._writer.namespace)
 
-        def change(record: bytes | None, _: list[bytes | None]) -> Changes:
-            place = place_of(record)
-            move(place)
-            place.writes += 1
-            moved[:] = [place]
-            return {
-                key: msgspec.msgpack.encode(place),
-                self._writer.view.served(self._writer.namespace): place.serving.to_bytes(4, "little"),
-            }
-
-        self._writer.store.write([], key, change)
-        return moved[0]
-
-
-def _anew(place: Place) -> None:
+def _anew(place: Place) -> Place:
     place.filling = max(place.serving, place.filling) + 1
+    return place
 
 
-def _served(place: Place) -> None:
+def _served(place: Place) -> Place:
     place.serving = place.filling
+    return place

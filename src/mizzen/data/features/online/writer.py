@@ -118,6 +118,24 @@ class OnlineWriter:
         """How far the view has come."""
         return place_of(self.store.get([self._place])[0])
 
+    def move(self, move: Callable[[Place], Place]) -> Place:
+        """Moves the place alone, to what `move` makes of it; raises what that raises, and then it stays."""
+        told: list[Place] = []
+
+        def change(record: bytes | None, _: list[bytes | None]) -> Changes:
+            place = move(place_of(record))
+            told[:] = [place]
+            if record is not None and place == place_of(record):
+                return {}
+            place.writes += 1
+            return {
+                self._place: msgspec.msgpack.encode(place),
+                self.view.served(self.namespace): served_record(place),
+            }
+
+        self.store.write([], self._place, change)
+        return told[0]
+
     def push(self, rows: pa.Table, *, as_of_us: int, batch: str = "", known_us: int | None = None) -> Pushed:
         """Adds rows of the source, known since `known_us` or since they happened, unless a column says so.
 
