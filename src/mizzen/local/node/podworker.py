@@ -316,6 +316,8 @@ class PodWorker:
 
     async def _probe(self, spec: ContainerSpec, kind: ProbeKind) -> None:
         before = self._get(spec.name)
+        if kind not in before.probes:
+            return  # the container has ended since this was decided
         counts = before.probes[kind].counts
         probe, attempt = spec.probes[kind], self._attempts[spec.name]
         answer = await self.trials.attempt(self.pod, spec, attempt, probe.action, probe.timeout_s)
