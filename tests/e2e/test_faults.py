@@ -1,11 +1,12 @@
 """What goes wrong ends in a clear message and a condition, and what worked before goes on working."""
 
 import json
+import socket
 from pathlib import Path
 
 import onnx
 import pytest
-from tests.e2e.machine import Machine
+from tests.e2e.machine import Machine, free_port
 
 
 def training(name: str, entrypoint: str, **more: object) -> str:
@@ -171,3 +172,14 @@ def test_a_second_up_a_taken_port_and_a_newer_home_are_told(machine: Machine, tm
         assert "format 99" in newer.mizzen("up", "-d", code=1)
         (newer.home / "home.json").unlink()
     assert "nothing is up" in machine.mizzen("status", "--home", str(tmp_path / "none"), code=3)
+
+
+def test_a_home_comes_up_on_other_ports_while_another_program_has_the_old_one() -> None:
+    with Machine() as machine:
+        machine.up()
+        machine.mizzen("down")
+        with socket.create_server(("127.0.0.1", machine.port)):
+            machine.port, machine.inference_port = free_port(), free_port()
+            machine.up()
+            assert "gateway" in machine.mizzen("status")
+            assert f"https://127.0.0.1:{machine.port}" in machine.kubeconfig.read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mizzen.local.apiserver.security import kubeconfig
 from mizzen.local.supervisor.home import FORMAT, Home, HomeError, HomeLock, write_atomically
 
 
@@ -80,3 +81,15 @@ def test_a_document_is_old_or_new_and_never_half(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {"a": 2}
     assert [entry.name for entry in tmp_path.iterdir()] == ["document.json"]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_kubeconfig_from_before_names_the_server_that_will_be_there(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.point_kubeconfig("https://127.0.0.1:7070")
+    assert not home.kubeconfig.exists()
+    written = {"ca_pem": b"some authority", "token": "some token"}
+    kubeconfig.write(home.kubeconfig, server="https://127.0.0.1:7070", **written)
+    home.point_kubeconfig("https://127.0.0.1:7170")
+    kubeconfig.write(tmp_path / "expected", server="https://127.0.0.1:7170", **written)
+    assert home.kubeconfig.read_bytes() == (tmp_path / "expected").read_bytes()
+    assert home.kubeconfig.stat().st_mode & 0o777 == 0o600

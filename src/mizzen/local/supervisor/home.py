@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ FORMAT = 1
 SOCKET_PATH_MAX = 100
 """A Unix socket's path may be 104 bytes on macOS and 108 on Linux."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is this user's alone
+
+_SERVER = re.compile(r"(?m)^(\s*server: ).*$")
+"""In the kubeconfig that the API server writes; a parser of YAML would cost each start its import."""
 
 
 class HomeError(Exception):
@@ -104,6 +108,18 @@ class Home:
         except OSError as error:
             raise HomeError(f"{self.root}: cannot be used as a home: {error.strerror}. Set MIZZEN_HOME.") from error
 
+    def point_kubeconfig(self, server: str) -> None:
+        """The kubeconfig, where there is one from before, names this server: the parts that start beside the control
+        plane read it before it does, and would ask where that was the last time.
+        """
+        try:
+            found = self.kubeconfig.read_text()
+        except FileNotFoundError:
+            return
+        pointed = _SERVER.sub(rf"\g<1>{server}", found)
+        if pointed != found:
+            _write_private(self.kubeconfig, pointed)
+
     def _check_rings(self) -> None:
         """Shared memory is everybody's: a folder that another user made there is not written to."""
         found = self.rings.stat(follow_symlinks=False)
@@ -162,7 +178,11 @@ class HomeLock:
 
 def write_atomically(path: Path, document: dict[str, Any]) -> None:
     """Writes JSON so that a reader sees the old document or the new one, whole, and only this user can read it."""
+    _write_private(path, json.dumps(document))
+
+
+def _write_private(path: Path, text: str) -> None:
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(fd, "w") as file:
-        json.dump(document, file)
+        file.write(text)
     Path(temporary).replace(path)

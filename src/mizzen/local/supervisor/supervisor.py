@@ -47,6 +47,11 @@ class Settings:
         return self.kubeconfig or self.home.kubeconfig
 
     @property
+    def control_url(self) -> str | None:
+        """The embedded control plane's."""
+        return f"https://{self.host}:{self.control_port}" if self.kubeconfig is None else None
+
+    @property
     def gateway_url(self) -> str:
         return f"http://{self.host}:{self.inference_port}"
 
@@ -102,6 +107,8 @@ class Supervisor:
         try:
             record_self(home, "supervisor")
             await asyncio.to_thread(end_recorded, home, PARTS, 10.0)
+            if self._settings.control_url is not None:
+                home.point_kubeconfig(self._settings.control_url)
             keepers += [asyncio.create_task(part.run()) for part in self._parts.values()]
             for name in reversed(PARTS):
                 if await self._ready_or_stopped(self._parts[name], stop):
@@ -136,9 +143,8 @@ class Supervisor:
 
     def _addresses(self) -> Addresses:
         settings = self._settings
-        embedded = settings.kubeconfig is None
         return Addresses(
-            control_url=f"https://{settings.host}:{settings.control_port}" if embedded else None,
+            control_url=settings.control_url,
             gateway_url=settings.gateway_url,
             grpc_address=settings.grpc_address,
             kubeconfig=str(settings.used_kubeconfig),
