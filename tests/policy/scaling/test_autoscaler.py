@@ -46,8 +46,8 @@ class Story:
 
 
 def test_a_burst_to_zero_starts_one() -> None:
-    story = Story()
-    assert (story.decide().desired, story.decide().again_s) == (1, 2.0), "nothing is known: it keeps what it should"
+    story = Story(ready=1)
+    assert (story.decide().desired, story.decide().again_s) == (1, 6.0), "nothing is known: it keeps what is there"
     story.serve(400, 0.0)
     assert story.wanted == 0
     story.scaler.report(story.now, story.wall_s, Flow(arrivals=500, concurrency_s=50.0))
@@ -58,6 +58,16 @@ def test_a_burst_to_zero_starts_one() -> None:
         story.now += 1.0
         story.scaler.report(story.now, story.wall_s, Flow(concurrency_s=500.0, waiting_s=500.0))
         assert story.decide(waiting=500).desired == 1, "until the first is ready"
+
+
+def test_a_policy_that_begins_or_hears_nothing_starts_no_worker() -> None:
+    """The control plane of a thousand idle endpoints is restarted, or their gateway is."""
+    story = Story()
+    for reporting in (False, True, False, True):
+        assert {story.decide(reporting=reporting).desired for _ in range(20)} == {0}
+        story.serve(30, 0.0)
+        assert (story.wanted, story.said[-1].rule) == (0, "idle")
+    assert story.decide(waiting=1).desired == 1
 
 
 def test_a_burst_to_zero_starts_more_where_it_is_known_what_a_request_takes() -> None:

@@ -215,6 +215,9 @@ class Autoscaler:
         if idle_s >= keep.keep_s or rests:
             proposal.desired, proposal.rule = 0, "idle"
             proposal.why = f"no request for {idle_s:.0f} s{learned}"
+        elif not seen.wanted and not 0 < comes_back_s <= idle_s:
+            # Who begins, or is told of no requests, does not know when the last one came: that starts nothing.
+            proposal.rule, proposal.why = "idle", "no worker runs and no request waits"
         elif proposal.desired < 1:
             proposal.become(1, "keepAlive", f"a worker stays for {keep.keep_s:.0f} s after the last request{learned}")
         moments = (self.settings.windows.panic_s, comes_back_s, keep.keep_s)
