@@ -18,8 +18,8 @@ WORDS = {
 
 OVERLOAD = (
     "Offered: twice the larger of the closed loop's rates at 32 and 128 connections. In time: answered well within the "
-    "deadline from when it was due. Of its peak: of what it answered in time in the open loop at that rate once, and at the "
-    "constant rate above. Not sent: due while 1,024 requests waited for their answers."
+    "deadline from when it was due. Of its peak: of the most that it answered in time in the open loop, at the constant rate "
+    "above, at three quarters of the closed loop's rate and at all of it. Not sent: due while 1,024 requests waited for their answers."
 )
 PROFILE = "Where an aim is missed, and what the processors' time goes into: [a profile](request-path-profile.md)."
 
