@@ -36,7 +36,7 @@ PACKAGE = Path(mizzen.__file__).parent
 def start(stack: ExitStack, place: Place, *, native: bool) -> None:
     """All processes. Raises `CannotRunError` where native code is asked for and not there."""
     folder = place.folder
-    if native and not any(PACKAGE.glob("native__mypyc.*")):
+    if native and not _is_compiled():
         raise CannotRunError("the hot modules are not compiled: make native")
     sources = PACKAGE.parent if native else _without_native_code(folder)
     rings = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mz-", dir="/dev/shm" if IN_MEMORY else None)))
@@ -82,6 +82,10 @@ def _stored(folder: Path, model: Model, version: int) -> str:
     return digest
 
 
+def _is_compiled() -> bool:
+    return any(PACKAGE.glob("native__mypyc.*"))
+
+
 def _without_native_code(folder: Path) -> Path:
     shutil.copytree(PACKAGE, folder / "src" / PACKAGE.name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     return folder / "src"
@@ -120,3 +124,5 @@ MIZZEN_PYTHON = System(
     "mizzen, Python", "the same, nothing compiled", partial(start, native=False),
     tuple(ask for ask in ASKS if ask.model != HEAVY.name), lambda: mizzen.__version__, _with_deadline,
 )  # fmt: skip
+AS_IT_IS = MIZZEN if _is_compiled() else MIZZEN_PYTHON
+"""For those who measure something else than what compiling gains."""

@@ -22,7 +22,7 @@ from benchmarks.__main__ import DOCS, HERE, Row, machine, page, table
 from benchmarks.serving.asking import Ask, check
 from benchmarks.serving.load import h2load, wrk
 from benchmarks.serving.measuring import write_models
-from benchmarks.serving.own import MIZZEN
+from benchmarks.serving.own import AS_IT_IS
 from benchmarks.serving.systems import Place, await_answer, free_port
 
 REQUESTS = 10_000_000
@@ -45,10 +45,10 @@ def run(requests: int = REQUESTS) -> list[Row]:
         place = Place(folder, folder / "models", free_port(), free_port())
         place.models.mkdir()
         expected = write_models(place.models)
-        MIZZEN.start(stack, place)
-        asks = {ask.protocol: ask for ask in MIZZEN.asks if ask.model != "heavy"}
+        AS_IT_IS.start(stack, place)
+        asks = {ask.protocol: ask for ask in AS_IT_IS.asks if ask.model != "heavy"}
         for ask in asks.values():
-            await_answer(lambda ask=ask: check(ask, place.port, place.grpc_port, expected), MIZZEN.start_timeout_s)
+            await_answer(lambda ask=ask: check(ask, place.port, place.grpc_port, expected), AS_IT_IS.start_timeout_s)
         sizes = {name: len(check(ask, place.port, place.grpc_port, expected)) for name, ask in asks.items()}
         return _rows(list(_samples(place, asks, sizes["grpc"], requests)))
 
