@@ -19,6 +19,7 @@ from mizzen.controllers.operator import runtime_of
 from mizzen.controllers.settings import PlatformSettings
 from mizzen.kube.client import Client
 from mizzen.kube.errors import KubeError
+from mizzen.kube.heap import give_back_freed_memory, share_one_heap
 from mizzen.kube.process import log_to_standard_error, notify_ready, stop_on_signals
 from mizzen.kube.runtime import Runtime
 from mizzen.local.apiserver.server import ApiServer
@@ -27,7 +28,6 @@ from mizzen.local.cluster.composition import runtime_of as cluster_runtime_of
 from mizzen.local.node.host import NodeOptions
 from mizzen.local.node.node import Node
 from mizzen.local.node.orphans import NodeRunningError
-from mizzen.local.supervisor.heap import give_back_freed_memory
 from mizzen.local.supervisor.home import Home
 
 HISTORY = Limits(superseded_bytes=8 << 20)
@@ -104,6 +104,7 @@ async def _set(event: asyncio.Event) -> None:
 def main() -> int:
     """The exit code: 1 with a line on standard error where it could not start."""
     given = _arguments()
+    share_one_heap()
     log_to_standard_error()
     home = Home.from_environment()
     try:

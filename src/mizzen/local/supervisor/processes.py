@@ -11,7 +11,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -38,8 +38,6 @@ class Part:
     name: str
     command: Sequence[str]
     grace_s: float = 15.0
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """What it finds there unless who started the machine has set it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class SupervisedPart:
     def __init__(self, part: Part, home: Home, environment: Mapping[str, str]) -> None:
         self.part = part
         self._home = home
-        self._environment = {**part.environment, **environment}
+        self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._starts = 0
         self._last_exit: int | None = None

@@ -22,10 +22,6 @@ from mizzen.local.supervisor.processes import Part, PartState, SupervisedPart, e
 PARTS = ("gateway", "predictions", "control")
 """In the order in which they are ended: requests first, then what is logged of them."""
 STATE_FILE = "supervisor.json"
-ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-"""glibc gives each thread a heap of its own, and what is freed in one is not used by others; the threads of the control
-process, which are Python's, seldom allocate at the same time.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +169,7 @@ def _control(settings: Settings) -> Part:
     ]  # fmt: skip
     if settings.kubeconfig is not None:
         command += ["--kubeconfig", str(settings.kubeconfig)]
-    return Part("control", command, grace_s=20.0, environment=ONE_ARENA)
+    return Part("control", command, grace_s=20.0)
 
 
 def _gateway(settings: Settings) -> Part:

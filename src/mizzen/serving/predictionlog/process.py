@@ -13,6 +13,7 @@ from mizzen.data.lake.objects import Store
 from mizzen.kinds.names import SETTINGS_CONFIG_MAP, SYSTEM_NAMESPACE
 from mizzen.kube.client import Client
 from mizzen.kube.errors import ApiError, ConfigurationError
+from mizzen.kube.heap import give_back_freed_memory, share_one_heap
 from mizzen.kube.process import log_to_standard_error, stop_on_signals
 from mizzen.serving.predictionlog.arguments import Arguments, arguments
 from mizzen.serving.predictionlog.journal import Limits
@@ -36,7 +37,9 @@ async def run(given: Arguments) -> None:
             segment_bytes=given.segment_bytes, seal_after_s=given.seal_after_s, spool_bytes=given.spool_bytes
         )
         report = Reporter(client, store_url) if client is not None else None
+        tidying = asyncio.create_task(give_back_freed_memory())
         await Writer(given.folder, given.spool, Store.open(store_url), limits, report).run(stop)
+        tidying.cancel()
 
 
 @asynccontextmanager
@@ -66,6 +69,7 @@ async def _store_url(client: Client | None, stop: asyncio.Event) -> str | None:
 
 def main() -> None:
     """The process's whole life."""
+    share_one_heap()
     log_to_standard_error()
     os.nice(NICENESS)
     try:
