@@ -53,6 +53,26 @@ async def test_a_cpu_limit_slows_down(groups: ControlGroups, tmp_path: Path) -> 
     assert float(await started.text()) > 0.75
 
 
+async def test_who_asks_for_next_to_nothing_is_beside_the_others_and_has_what_nobody_wants(
+    groups: ControlGroups, tmp_path: Path
+) -> None:
+    needs(groups, "cpu")
+    enclosure = groups.enclose("background", Limits(memory_bytes=256 << 20, cpu_request=0.001))
+    ordinary = groups.enclose("ordinary", Limits(memory_bytes=256 << 20, cpu_request=0.25))
+    aside = {group.parents[1] for group in enclosure.groups} - {group.parents[1] for group in ordinary.groups}
+    (folder,) = aside
+    assert folder.parent == groups.folders["cpu"].parent
+    weight = folder / ("cpu.weight" if groups.version == 2 else "cpu.shares")
+    assert int(weight.read_text()) <= 3, "the weight of what is idle"
+    started = await python(tmp_path, "import signal; signal.pause()", groups=enclosure.groups)
+    await until(lambda: started.running() is not None and pids_in(groups.members("background")) != set())
+    assert groups.names() == {"background", "ordinary"}
+    started.attempt.request_stop(0)
+    await started.end()
+    groups.remove_all()
+    assert not folder.exists()
+
+
 async def test_a_process_limit_holds(groups: ControlGroups, tmp_path: Path) -> None:
     needs(groups, "pids")
     enclosure = groups.enclose("c", Limits(pids=8))

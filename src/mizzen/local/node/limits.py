@@ -6,6 +6,10 @@ mount version 1 beside an unused version 2). Without a memory controller, the `w
 processes use and kills it (OOMKilled, a second or so late); RLIMIT_AS is no substitute, because it counts address
 space, which memory-mapped models and threads reserve by the gigabyte without using it. Without a cpu controller, cpu
 limits are not enforced, and the node says so.
+
+A group's weight counts against its neighbours alone. All containers together are one group beside the rest of the
+machine, such as the gateway, and would have as much as that has, were it one container that works for nobody who waits.
+So those that ask for next to no processor are in a group of their own beside it, which has what nobody else wants.
 """
 
 import contextlib
@@ -17,6 +21,9 @@ from pathlib import Path
 from typing import Literal
 
 CONTROLLERS = ("memory", "cpu", "pids")
+BACKGROUND = ".background"
+BACKGROUND_CPU = 0.002
+"""Who asks for fewer cores is in the background: the smallest weight that there is stands for it."""
 _PERIOD_US = 100_000
 _PROC = Path("/proc")
 
@@ -51,7 +58,9 @@ class Enclosure:
 
 @dataclass(frozen=True, slots=True)
 class ControlGroups:
-    """The control groups of one node: a folder of its own in each hierarchy that works, one group for each attempt."""
+    """The control groups of one node: a folder of its own in each hierarchy that works, one group for each attempt; and
+    one more for the background where the processor is shared out.
+    """
 
     version: Literal[1, 2]
     folders: Mapping[str, Path]
@@ -63,22 +72,44 @@ class ControlGroups:
     def enclose(self, name: str, limits: Limits) -> Enclosure:
         """Makes the group of a container. Raises `OSError` where a limit cannot be set: half a limit is none."""
         oom_file = None
-        for folder in set(self.folders.values()):
-            if not folder.exists():  # somebody tidied up
-                folder.mkdir()
-                if self.version == 2:
-                    _delegate(folder)
+        folders = self._folders_for(limits)
+        for folder in set(folders.values()):
+            if not folder.exists():  # the first of the background, or somebody tidied up
+                self._make(folder)
             (folder / name).mkdir(exist_ok=True)
-        for controller, folder in self.folders.items():
+        for controller, folder in folders.items():
             for file, value in self._settings(controller, limits):
                 (folder / name / file).write_text(value)
-        if "memory" in self.folders:
-            oom_file = self.folders["memory"] / name / ("memory.events" if self.version == 2 else "memory.oom_control")
+        if "memory" in folders:
+            oom_file = folders["memory"] / name / ("memory.events" if self.version == 2 else "memory.oom_control")
         return Enclosure(self.members(name), oom_file)
 
     def members(self, name: str) -> tuple[Path, ...]:
         """The files to which a process writes its number to join a container's group."""
-        return tuple(sorted(folder / name / "cgroup.procs" for folder in set(self.folders.values())))
+        return tuple(sorted(folder / name / "cgroup.procs" for folder in self.all_folders if (folder / name).is_dir()))
+
+    @property
+    def all_folders(self) -> set[Path]:
+        """Whatever may be there of the node."""
+        return {*self.folders.values(), *({_background_of(self.folders["cpu"])} if "cpu" in self.folders else ())}
+
+    def _folders_for(self, limits: Limits) -> dict[str, Path]:
+        """By controller. With version 2 a process is in one group for all of them."""
+        folders = dict(self.folders)
+        if "cpu" in folders and limits.cpu_request is not None and limits.cpu_request < BACKGROUND_CPU:
+            aside = _background_of(folders["cpu"])
+            moved = folders if self.version == 2 else ("cpu",)
+            folders |= dict.fromkeys(moved, aside)
+        return folders
+
+    def _make(self, folder: Path) -> None:
+        folder.mkdir()
+        if self.version == 2:
+            _delegate(folder)
+        if folder.name.endswith(BACKGROUND):
+            for file, value in (("cpu.weight", "1") if self.version == 2 else ("cpu.shares", "2"), ("cpu.idle", "1")):
+                with contextlib.suppress(OSError):  # a kernel before 5.15 knows no idle groups: then it is the weight
+                    (folder / file).write_text(value)
 
     def _settings(self, controller: str, limits: Limits) -> Iterator[tuple[str, str]]:
         match controller, self.version:
@@ -106,7 +137,7 @@ class ControlGroups:
     def names(self) -> set[str]:
         """The groups there are."""
         found: set[str] = set()
-        for folder in set(self.folders.values()):
+        for folder in self.all_folders:
             with contextlib.suppress(OSError):
                 found |= {path.name for path in folder.iterdir() if path.is_dir()}
         return found
@@ -115,7 +146,11 @@ class ControlGroups:
         """Takes away the containers' groups and the node's folders."""
         for name in self.names():
             dissolve(self.members(name))
-        remove_folders(set(self.folders.values()))
+        remove_folders(self.all_folders)
+
+
+def _background_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}{BACKGROUND}")
 
 
 def pids_in(groups: Iterable[Path]) -> set[int]:

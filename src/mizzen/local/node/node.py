@@ -142,7 +142,7 @@ class Node:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
             if self._host.groups is not None:
-                remove_folders(set(self._host.groups.folders.values()))
+                remove_folders(self._host.groups.all_folders)
             self._lock.release()
 
     async def _drain(self, registration: Registration) -> None:

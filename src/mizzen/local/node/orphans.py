@@ -100,7 +100,7 @@ def _end_leftovers(home: Path) -> list[str]:
 
 def remember_groups(home: Path, groups: ControlGroups | None) -> None:
     """Writes down where this home's control groups are: `kill_all` may be called in another place of the tree."""
-    folders = [] if groups is None else sorted({str(folder) for folder in groups.folders.values()})
+    folders = [] if groups is None else sorted(str(folder) for folder in groups.all_folders)
     path = home / "node" / "groups.json"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.write_text(json.dumps(folders))
