@@ -8,5 +8,6 @@ share the machine's cores with the load. Peers live in environments of their own
 (`peers/NAME/requirements.txt`); their settings are the best that their documentation has for models on a CPU.
 
 Mizzen answers with all of this switched on: API key, limits, metrics, every request logged to a Delta table, traffic split
-evenly over two versions with a worker process each. None of the peers has any of that on.
+evenly over two versions with a worker process each. None of the peers has any of that on. Its row `mizzen` is with the hot
+modules compiled (`make native`); `mizzen, Python` is what an install from the sources is without.
 """

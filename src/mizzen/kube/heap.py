@@ -1,9 +1,9 @@
 """The memory of a process that lives for months, kept at what is in use.
 
 glibc gives each thread a heap of its own, and what is freed in one is not used by others; and it gives back only what
-is free at a heap's end. So a process whose threads take turns grows for hours: the control process by a tenth
-in five hundred starts of Pods, the log writer by 40 MiB a million records. One heap for all threads, looked through now
-and then (a third of a millisecond), keeps both as they are. Elsewhere than with glibc nothing is done.
+is free at a heap's end. So a process whose threads take turns grows for hours: the control process by a tenth in five
+hundred starts of Pods, the log writer by some 40 MiB a million requests. One heap for all threads is looked through now
+and then (a third of a millisecond). Elsewhere than with glibc nothing is done.
 """
 
 import asyncio

@@ -28,6 +28,7 @@ class Queue:
         self._lane_of: dict[Hashable, Lane] = {}
         """By worker."""
         self._arrivals = 0.0
+        """A whole number, kept as what it becomes in `Request.arrival`."""
         self._batches_running = 0
         self._batches_halved = 0
         self._yields = False
