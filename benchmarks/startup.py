@@ -1,5 +1,6 @@
 """From nothing to ready: `mizzen up` in a new home and in an old one, and from `apply` to an endpoint that answers."""
 
+import compileall
 import json
 import os
 import shutil
@@ -59,6 +60,9 @@ class Home:
     """A home of its own on free ports, ended and removed afterwards."""
 
     def __init__(self) -> None:
+        compileall.compile_dir(
+            Path(mizzen.__file__).parent, quiet=1
+        )  # as an installed package is; a checkout may not be
         self.root = Path(tempfile.mkdtemp(prefix="mzb-"))
         self.ports = [_free_port(), _free_port(), _free_port()]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import pytest
@@ -109,6 +110,27 @@ def test_each_key_is_reconciled_after_its_last_change_whatever_happens(
             }
 
     virtual.run(main())
+
+
+@pytest.mark.looptime
+async def test_reconciles_that_wait_for_nothing_let_others_have_the_loop_in_between() -> None:
+    server, done, seen = FakeServer(), 0, set[int]()
+    for number in range(200):
+        server.put("things", f"a{number}")
+
+    async def watch() -> None:
+        while done < 200:
+            seen.add(done)
+            await asyncio.sleep(0)
+
+    def act(key: Key) -> None:
+        nonlocal done
+        done += 1
+
+    async with Running(server, act):
+        await watch()
+    steps = sorted(seen)
+    assert max(after - before for before, after in pairwise(steps)) <= 2 * Recording.workers
 
 
 @pytest.mark.looptime

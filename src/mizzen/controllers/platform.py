@@ -103,7 +103,7 @@ class Platform:
 
     async def write_status(self, obj: Resource, old: Status, new: Status) -> None:
         """Patches what differs. Raises `Conflict` where the object changed since it was read."""
-        change = difference(old.to_wire(), new.to_wire())
+        change = difference(old.to_wire(), new.to_wire()) if old != new else {}
         if not change:
             return
         body = {"metadata": {"resourceVersion": obj.metadata.resource_version}, "status": change}

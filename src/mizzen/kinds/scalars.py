@@ -5,6 +5,7 @@ Seconds and plain numbers inside; the notation only at the edge.
 
 import re
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -23,6 +24,7 @@ _QUANTITY_UNIT = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def duration_s(text: str) -> float:
     """Seconds of a duration in Go's notation, with days: `1h30m` is 5400.
 
@@ -40,6 +42,7 @@ def duration_s(text: str) -> float:
     return float(total)
 
 
+@lru_cache(maxsize=1024)
 def quantity(text: str) -> Decimal:
     """The number a Kubernetes quantity stands for: `250m` is 0.25, `2Gi` is 2147483648.
 

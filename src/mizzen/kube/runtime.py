@@ -314,6 +314,8 @@ class Runtime:
             finally:
                 one.queue.done(key)
             self._seconds.observe(asyncio.get_running_loop().time() - began_s, one.controller.name, outcome)
+            # A reconcile that finds nothing to do waits for nothing: a thousand of them must not hold up the loop.
+            await asyncio.sleep(0)
 
     async def _reconcile(self, one: _Running, key: Key) -> str:
         """One reconcile, whatever comes of it: no failure of one key may stop the others."""

@@ -67,6 +67,7 @@ def test_a_policy_that_begins_or_hears_nothing_starts_no_worker() -> None:
         assert {story.decide(reporting=reporting).desired for _ in range(20)} == {0}
         story.serve(30, 0.0)
         assert (story.wanted, story.said[-1].rule) == (0, "idle")
+    assert {said.again_s for said in story.said if said.desired == 0} == {NEVER_S}, "and there is nothing to look at"
     assert story.decide(waiting=1).desired == 1
 
 

@@ -15,7 +15,7 @@ from mizzen.controllers.endpoint.decide import Decision, decide, resolved
 from mizzen.controllers.endpoint.explainers import explainers_of, state_explaining
 from mizzen.controllers.endpoint.graph import Seen, circle_from, decide_graph
 from mizzen.controllers.endpoint.lookups import state_lookups
-from mizzen.controllers.endpoint.placing import placing
+from mizzen.controllers.endpoint.placing import Peaks, placing
 from mizzen.controllers.endpoint.reports import Reports
 from mizzen.controllers.endpoint.sizes import sizes
 from mizzen.controllers.endpoint.starts import Starts
@@ -69,7 +69,8 @@ class EndpointController(ResourceController):
         self._deployments.add_index("endpoint", _endpoint_of)
         self._deployments.add_index("explains", _explains)
         platform.pods.add_index("endpoint", _endpoint_of)
-        self._endpoints.add_index("serves", _digests_of)
+        self._peaks = Peaks()
+        self._endpoints.subscribe(self._peaks.seen)
         self._reports = Reports(time.monotonic, self._look_again)
         self._starts = Starts(time.monotonic)
         platform.pods.subscribe(self._starts.seen)
@@ -115,7 +116,7 @@ class EndpointController(ResourceController):
             wanted.add(name)
             there, candidate = found.get(name), endpoint.status.candidate
             failed_on = candidate.failed_on if candidate and candidate.model_version == version.name else ()
-            placed = placing(endpoint, there, self._peak_bytes(version), failed_on)
+            placed = placing(endpoint, there, self._peaks.of(version.digest), failed_on)
             deployment = deployment_for(endpoint, version, settings, size(version), placed)
             if must_apply(deployment, there):
                 await self._apply(deployment, there)
@@ -143,12 +144,6 @@ class EndpointController(ResourceController):
         if there is not None and deployment.metadata is not None:
             deployment.metadata.resourceVersion = meta_of(there).resource_version
         self._deployments.wrote(await self.platform.client.apply(deployment, field_manager=FIELD_MANAGER, force=True))
-
-    def _peak_bytes(self, version: Version) -> int | None:
-        """The most that a worker of the same bytes took anywhere."""
-        traffic = (one for other in self._endpoints.by_index("serves", version.digest) for one in other.status.traffic)
-        peaks = [one.peak_bytes for one in traffic if one.digest == version.digest and one.peak_bytes is not None]
-        return max(peaks, default=None)
 
     def _look_again(self, key: Key) -> None:
         self.queue.add(key)
@@ -249,10 +244,6 @@ def _versions(endpoint: InferenceEndpoint, asked: Iterable[Version | tuple[str, 
     serving = [*endpoint.status.traffic, *warm, *(traffic for node in nodes for traffic in node.traffic)]
     found = [*map(version_of, serving), *(target for target in asked if isinstance(target, Version))]
     return list(dict.fromkeys(found))
-
-
-def _digests_of(endpoint: InferenceEndpoint) -> Iterable[str]:
-    return {traffic.digest for traffic in endpoint.status.traffic}
 
 
 def _model_of(endpoint: InferenceEndpoint) -> Iterable[str]:

@@ -45,6 +45,22 @@ class Placing:
 ANYWHERE = Placing()
 
 
+class Peaks:
+    """The most that a worker of the same bytes ever took, anywhere. `seen` is for an informer to call."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[str, int] = {}
+
+    def seen(self, _: InferenceEndpoint | None, endpoint: InferenceEndpoint | None) -> None:
+        for one in endpoint.status.traffic if endpoint is not None else ():
+            if one.peak_bytes is not None:
+                self._bytes[one.digest] = max(self._bytes.get(one.digest, 0), one.peak_bytes)
+
+    def of(self, digest: str) -> int | None:
+        """`None`: none was measured."""
+        return self._bytes.get(digest)
+
+
 def placing(
     endpoint: InferenceEndpoint, found: Deployment | None, peak_bytes: int | None, failed_on: Sequence[str]
 ) -> Placing:

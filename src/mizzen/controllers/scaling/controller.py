@@ -53,7 +53,8 @@ class ScalingController(ResourceController):
         informers = platform.informers
         self._endpoints = informers.of(InferenceEndpoint)
         self._deployments = informers.of(Deployment, labels=MANAGED_BY)
-        self._followed: dict[Key, Followed] = {}
+        self._followed: dict[Key, dict[str, Followed]] = {}
+        """By endpoint, and by the name under which its load is reported."""
         self._loads = Loads()
         self._listener = Listener(listen, self._heard, self._loads.gone) if listen is not None else None
 
@@ -73,16 +74,16 @@ class ScalingController(ResourceController):
     async def reconcile(self, key: Key) -> Result | None:
         endpoint = self._endpoints.at(key)
         if endpoint is None or endpoint.metadata.deletion_timestamp is not None:
-            self._forget(key)
+            self._followed.pop(key, None)
             return None
-        status = endpoint.status.model_copy(deep=True)
+        status = endpoint.status.model_copy()
         settings = settings_of(endpoint.spec)
         decision = None
         if settings is None:
-            self._forget(key)
+            self._followed.pop(key, None)
             status.scaling = None
         else:
-            decisions = await self._follow_all(endpoint, settings)
+            decisions = await self._follow_all(endpoint, key, settings)
             if decisions:
                 followed, decision = together(decisions)
                 self._say(status, followed, decision)
@@ -90,23 +91,18 @@ class ScalingController(ResourceController):
         await self.platform.write_status(endpoint, endpoint.status, status)
         return Result(after_s=decision.again_s) if decision is not None and decision.again_s < NEVER_S else None
 
-    def _forget(self, endpoint: Key, but: Iterable[str] = ()) -> None:
-        """Nothing of that endpoint is followed any more, but for what is named."""
-        for key in [key for key in self._followed if endpoint_of(key) == endpoint and key.name not in but]:
-            del self._followed[key]
-
     async def _follow_all(
-        self, endpoint: InferenceEndpoint, settings: Settings
+        self, endpoint: InferenceEndpoint, key: Key, settings: Settings
     ) -> dict[str, tuple[Followed, Decision]]:
-        """Decides and scales all of it that gets traffic."""
+        """Decides and scales all of it that gets traffic; what gets none any more is not followed."""
         served, decisions = served_by(endpoint), {}
-        if served:
-            self._forget(Key(endpoint.namespace, endpoint.name), but=served)
-        for name, version in served.items():
-            key, now = Key(endpoint.namespace, name), asyncio.get_running_loop().time()
-            followed = self._followed.setdefault(key, Followed(settings, now))
+        if not served:
+            return {}
+        before, now = self._followed.get(key, {}), asyncio.get_running_loop().time()
+        self._followed[key] = {name: before.get(name) or Followed(settings, now) for name in served}
+        for name, followed in self._followed[key].items():
             followed.change(settings)
-            decision = await self._follow(endpoint, key, version, followed)
+            decision = await self._follow(endpoint, Key(key.namespace, name), served[name], followed)
             if decision is not None:
                 decisions[name] = followed, decision
         return decisions
@@ -133,23 +129,31 @@ class ScalingController(ResourceController):
         now, wall_s = asyncio.get_running_loop().time(), self.platform.now().timestamp()
         if not self._loads.is_known(now):
             return {}
-        found = {key: followed.idle_s(now, wall_s) for key, followed in self._followed.items()}
+        found = {
+            Key(endpoint.namespace, name): followed.idle_s(now, wall_s)
+            for endpoint, all_of_it in self._followed.items()
+            for name, followed in all_of_it.items()
+        }
         resting = {key: idle_s for key, idle_s in found.items() if idle_s is not None}
         return {key: idle_s for key, idle_s in resting.items() if self._loads.standing(key) == (0, 0)}
 
     def give_way(self, key: Key, whom: Key) -> None:
         """The endpoint's workers make room for another's."""
-        followed = self._followed.get(key)
+        followed = self._followed_as(key)
         if followed is not None:
             followed.give_way(str(whom))
             self.queue.add(key)
+
+    def _followed_as(self, key: Key) -> Followed | None:
+        """What is followed under that name, of an endpoint or of a graph's model."""
+        return self._followed.get(endpoint_of(key), {}).get(key.name)
 
     # Reports
 
     def _heard(self, source: int, report: Report) -> None:
         now, wall_s = asyncio.get_running_loop().time(), self.platform.now().timestamp()
         for key, flow in self._loads.heard(source, report, now).items():
-            followed = self._followed.get(key)
+            followed = self._followed_as(key)
             if followed is None:
                 continue
             followed.report(now, wall_s, flow)

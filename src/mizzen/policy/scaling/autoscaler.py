@@ -37,6 +37,8 @@ from mizzen.policy.scaling.targets import Need, Work, need
 STANDARD_KEEP_S = 300.0
 MINUTE_S = 60.0
 UNKNOWN_AGAIN_S = 5.0
+AGAIN_S_MIN = 0.01
+"""A timer may go off a little early: the moment it was set for is then looked for once more, not at once for ever."""
 
 
 @dataclass(slots=True)
@@ -220,8 +222,9 @@ class Autoscaler:
             proposal.rule, proposal.why = "idle", "no worker runs and no request waits"
         elif proposal.desired < 1:
             proposal.become(1, "keepAlive", f"a worker stays for {keep.keep_s:.0f} s after the last request{learned}")
-        moments = (self.settings.windows.panic_s, comes_back_s, keep.keep_s)
-        return min((moment - idle_s for moment in moments if moment > idle_s), default=NEVER_S)
+        rested = proposal.desired == seen.wanted == 0
+        moments = (comes_back_s,) if rested else (self.settings.windows.panic_s, comes_back_s, keep.keep_s)
+        return min((max(moment - idle_s, AGAIN_S_MIN) for moment in moments if moment > idle_s), default=NEVER_S)
 
     # What it knows
 

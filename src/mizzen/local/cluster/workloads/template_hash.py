@@ -39,7 +39,8 @@ def without_hash(template: Mapping[str, Any]) -> Json:
 
 def same_template(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two templates make the same Pods."""
-    return bool(_without_empty(without_hash(one)) == _without_empty(without_hash(other)))
+    first, second = without_hash(one), without_hash(other)
+    return first == second or bool(_without_empty(first) == _without_empty(second))
 
 
 def _without_empty(value: Any) -> Any:
