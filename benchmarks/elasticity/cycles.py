@@ -11,9 +11,10 @@ from mizzen.kinds import InferenceEndpoint
 
 RATE_PER_S = 200.0
 UP_AND_DOWN, CYCLES = (10, 50) if QUICK else (100, 500)
-FILLING = 5 if QUICK else 250
-"""Cycles before those that count: by then what is kept of the past is full (a start leaves four events of 1,000). The
-quick run, which is over before that, tells nothing of memory.
+FILLING = 5 if QUICK else 500
+"""Cycles before those that count: by then what is kept of the past is full (changes after 50 cycles; events, of which
+1,000 are kept, after 250), and the heap has its holes. What each process had when new is said beside it. The quick run,
+which is over before that, tells nothing of memory.
 """
 TRIMMED_S = 11.0
 """The control process gives back what it has freed every ten seconds."""
@@ -78,6 +79,7 @@ async def _grown(
     async with machine() as found:
         await found.client.create(endpoint(name, "bench:1", replicas=1))
         await found.until(name, lambda one: one.status.ready_replicas == 1)
+        new = found.long_lived()
         async with Load(found.inference_port, name, BODY, rate_per_s) as load:
             for number in range(FILLING):
                 await cycle(found, number)
@@ -93,9 +95,9 @@ async def _grown(
     told = f"after {CYCLES} {what}, against after the {FILLING} before them"
     grown = [] if QUICK else [
         row(f"{process}: growth over {name} cycles", "%", 100 * (after[process] / size - 1),
-            f"{told}; {size / 2**20:.1f} to {after[process] / 2**20:.1f} MiB resident")
+            f"{told}; {size / 2**20:.1f} to {after[process] / 2**20:.1f} MiB resident, {new[process] / 2**20:.1f} when new")
         for process, size in before.items()
-        if process in after
+        if process in after and process in new
     ]  # fmt: skip
     lost = row(f"requests failed or wrong, {name} cycles", "requests", len(load.failed), f"{load.answered} answers")
     return [lost, *distributed(f"one of the {name} cycles", seconds, what), *grown]
