@@ -17,10 +17,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -119,7 +118,7 @@ def _task(store: Store, way: str, port: int) -> dict[str, Any]:
         {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]},
     ]
     return {
-        "namespace": "default", "name": "bench", "run": f"bench-{way}-{time.monotonic_ns()}", "storeUrl": store.url,
+        "namespace": "default", "name": f"bench-{way}", "run": f"bench-{way}-alone", "storeUrl": store.url,
         "input": {"name": "rows", "version": 1},
         "model": {"name": "bench-1", "model": "bench", "version": 1, "digest": _digest()},
         "signature": {
@@ -133,13 +132,17 @@ def _task(store: Store, way: str, port: int) -> dict[str, Any]:
 
 
 class Batch:
-    """Runs one after the other, each at work only while it is its turn."""
+    """Runs one after the other, each at work only while it is its turn. Another process begins them (`batch_pod`): the one
+    that measures has enough to do.
+    """
 
     def __init__(self, store: Store, folder: Path, way: str, port: int) -> None:
-        self._store, self._folder, self._way, self._port = store, folder, way, port
+        self._way, self._folder = way, folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._groups = folder
-        self._over = threading.Event()
+        self._task = folder / f"{way}.json"
+        self._task.write_text(json.dumps(_task(store, way, port)))
+        self._ended = folder / f"{way}.ended"
+        self._runs = folder / "plain" / "store" / "runs" / "default" / f"bench-{way}"
         self._rows = 0
         self._worked_s = 0.0
 
@@ -159,55 +162,38 @@ class Batch:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """It works until the end of the block."""
-        self._over.clear()
-        if self._process is not None:
+        before = self._done()
+        if self._process is None:
+            self._process = self._begin(str(self._ended))
+        else:
             os.killpg(self._process.pid, signal.SIGCONT)
-        keeper = threading.Thread(target=self._keep)
-        keeper.start()
         began_s = time.perf_counter()
         try:
             yield
         finally:
-            self._over.set()
-            keeper.join()
-            assert self._process is not None, "the keeper began one"
-            with suppress(ProcessLookupError):  # it may have ended just now
-                os.killpg(self._process.pid, signal.SIGSTOP)
+            os.killpg(self._process.pid, signal.SIGSTOP)
             self._worked_s += time.perf_counter() - began_s
             time.sleep(SETTLE_S)
+            self._rows += self._done() - before
 
     def wait(self) -> None:
         """Begins one, and sees it to its end."""
-        self._begin()
-        assert self._process is not None, "it was begun"
-        if self._process.wait() != 0:
+        if self._begin().wait() != 0:
             raise SystemExit(f"the batch through {WAYS[self._way]} failed")
 
-    def _keep(self) -> None:
-        """Counts what it has done, and begins the next run when one has ended."""
-        before = self._kept()
-        while not self._over.wait(0.1):
-            if self._process is None or self._process.poll() is not None:
-                self._rows += ROWS - before * GROUP_ROWS if self._process is not None else 0
-                self._begin()
-                before = 0
-        self._rows += (self._kept() - before) * GROUP_ROWS
+    def _done(self) -> int:
+        """The rows of the runs that have ended, and of the one at work."""
+        ended = self._ended.stat().st_size if self._ended.exists() else 0
+        return ended * ROWS + len(list(self._runs.glob("*/groups/*.arrow"))) * GROUP_ROWS
 
-    def _kept(self) -> int:
-        return len(list(self._groups.glob("*.arrow")))
-
-    def _begin(self) -> None:
+    def _begin(self, *again: str) -> "subprocess.Popen[bytes]":
         """In this session: Linux divides processors between sessions first (autogroups), and only then by class, so that
         one in a session of its own would get half. A node's Pods are in control groups of their weights.
         """
-        task = _task(self._store, self._way, self._port)
-        path = self._folder / f"{task['run']}.json"
-        path.write_text(json.dumps(task))
-        command = [sys.executable, "-m", "benchmarks.batch_pod", str(path)]
+        command = [sys.executable, "-m", "benchmarks.batch_pod", str(self._task), *again]
         environment = {**os.environ, "MIZZEN_API_KEY": BATCH_KEY}
         with (self._folder / "batches.log").open("a") as log:
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, process_group=0)
-        self._groups = self._folder / "plain" / "store" / "runs" / "default" / task["name"] / task["run"] / "groups"
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, process_group=0)
 
 
 def _alone(store: Store, folder: Path, way: str, port: int) -> float:

@@ -1,10 +1,14 @@
 """A batch prediction's Pod for `benchmarks.batch`, as it is but for its status, which goes nowhere.
 
-`python -m benchmarks.batch_pod FILE`, for the task in that file.
+`python -m benchmarks.batch_pod FILE`, for the task in that file. With a second file there is one run after the other,
+each in a process of its own, and a byte in that file for each that has ended.
 """
 
 import asyncio
 import importlib
+import itertools
+import json
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +24,7 @@ class Deaf:
     def finish(self, result: object) -> None: ...
 
 
-def main(path: Path) -> None:
+def one_run(path: Path) -> None:
     """As in `mizzen.serving.batch`: what is large is imported in the background."""
     step_back()
     pod = importlib.import_module("mizzen.serving.batch.pod")
@@ -28,5 +32,15 @@ def main(path: Path) -> None:
     asyncio.run(pod.BatchPod(task, 0, Deaf(), pod.ways_of(task), lambda: datetime.now(UTC)).run())
 
 
+def run_after_run(path: Path, ended: Path) -> None:
+    task = json.loads(path.read_text())
+    for number in itertools.count():
+        path.write_text(json.dumps(task | {"run": f"{task['name']}-{number}"}))
+        subprocess.run([sys.executable, "-m", "benchmarks.batch_pod", str(path)], check=True)
+        with ended.open("ab") as file:
+            file.write(b".")
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    given = [Path(each) for each in sys.argv[1:]]
+    run_after_run(*given) if len(given) > 1 else one_run(*given)
