@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psutil
@@ -99,14 +99,20 @@ class Machine:
         """Resident bytes of each process that lives as long as the machine is up."""
         found: dict[str, int] = {}
         for process in self.processes():
-            try:
-                words = process.cmdline()
-                name = LONG_LIVED.get(words[words.index("-m") + 1], "") if "-m" in words else ""
-                if name:
+            with suppress(psutil.Error):
+                if name := _name(process):
                     found[name] = process.memory_info().rss
-            except (psutil.Error, IndexError):
-                continue
         return found
+
+    async def control_rests(self) -> float:
+        """When the control process began to do next to nothing, by `time.perf_counter`."""
+        control = next(one for one in self.processes() if _name(one) == "control")
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                before, began = sum(control.cpu_times()[:2]), time.perf_counter()
+                await asyncio.sleep(0.1)
+                if sum(control.cpu_times()[:2]) - before <= 0.01:
+                    return began
 
     def total_bytes(self) -> int:
         """Of all processes together."""
@@ -117,6 +123,15 @@ class Machine:
             except psutil.Error:
                 continue
         return total
+
+
+def _name(process: psutil.Process) -> str:
+    """Of one of those that live long; empty for others."""
+    try:
+        words = process.cmdline()
+        return LONG_LIVED.get(words[words.index("-m") + 1], "") if "-m" in words else ""
+    except (psutil.Error, IndexError):
+        return ""
 
 
 @asynccontextmanager
