@@ -26,9 +26,7 @@ async def _rows() -> list[dict[str, Any]]:
         await _register(found)
         seconds = time.perf_counter() - began
         total = found.total_bytes()
-        last = f"many-{ENDPOINTS - 1}"
-        await timed(found.inference_port, last, BODY)
-        restarts = [await _restart(found, last) for _ in range(RESTARTS)]
+        restarts = [await _restart(found, f"many-{number}") for number in range(RESTARTS)]
         told = f"{ENDPOINTS} endpoints, each seen to work once, all idle"
         return [
             row("registered, verified and idle again: each endpoint", "s", seconds / ENDPOINTS, told),

@@ -24,7 +24,7 @@ class Users:
     @staticmethod
     def named_by(reader: TrainingJob | InferenceEndpoint) -> list[str]:
         """The views that a training or an endpoint names."""
-        named = reader.spec.to_wire().get("features")
+        named = reader.spec.model_dump(by_alias=True, exclude_none=True, include={"features"}).get("features")
         return [] if named is None else named_views(named)
 
     def of(self, view: FeatureView) -> list[str]:
