@@ -33,6 +33,7 @@ def one_run(path: Path) -> None:
 
 
 def run_after_run(path: Path, ended: Path) -> None:
+    step_back()  # as a node starts a container that asks for next to nothing: in a group of the least weight
     task = json.loads(path.read_text())
     for number in itertools.count():
         path.write_text(json.dumps(task | {"run": f"{task['name']}-{number}"}))
