@@ -79,8 +79,21 @@ def test_nobody_else_no_rest() -> None:
     assert yielding.resume_s < 1.0 + QUIET_S
 
 
+def test_what_is_slow_by_itself_is_not_the_background_s() -> None:
+    """Answers scatter widely and now and then one takes ten times as long, with the background or without: it goes on."""
+    chance, yielding, now, shares = Random(3), Yielding(), 0.0, []
+    for _ in range(60 * DECIDE_EVERY):
+        now += 0.01
+        yielding.began()
+        yielding.ended(now, 0.0001, 1)
+        took_s = 0.0005 * chance.lognormvariate(0, 0.5) * (10 if chance.random() < 0.005 else 1)
+        yielding.answered(now + 0.001, now + 0.001 + took_s)
+        shares.append(yielding.share)
+    assert sorted(shares)[len(shares) // 10] > 0.1, "nine tenths of the time"
+
+
 def test_the_share_follows_what_is_measured() -> None:
-    """It grows while answers are as fast as without the background, and is halved at each look while they are not."""
+    """It grows while answers are as fast as without the background, and is halved again and again while they are not."""
     yielding, now = Yielding(), 0.0
     for took_s, bound in ((0.001, SHARE_MAX), (0.003, SHARE_MIN)):
         for _ in range(60 * DECIDE_EVERY):
