@@ -108,6 +108,7 @@ def spooled(folder: Path, column: str, values: list[Any]) -> tuple[SpooledRows, 
 
 @given(tables())
 @example(("f", [0.0, -0.0], [Expectation(column="f", unique=True)]))
+@example(("f", [0.0, math.nan], [Expectation(column="f", min=0.0)]))
 @example(("i", [2**53 + 1], [Expectation(column="i", max=float(2**53))]))
 @example(("f", [math.nan, math.nan, None], [Expectation(column="f", min=-1), Expectation(column="f", unique=True)]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)

@@ -45,8 +45,8 @@ class Endpoint:
                 self.seen.append(row)
                 if not await self.answer(writer, row, probability):
                     break
-        except asyncio.IncompleteReadError:
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the server ends
         finally:
             self.open -= 1
             writer.close()
@@ -80,8 +80,10 @@ async def serving(endpoint: Endpoint) -> AsyncIterator[str]:
         yield f"http://{host}:{port}/v2/models/late-arrival"
     finally:
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
             task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 def questions() -> Questions:

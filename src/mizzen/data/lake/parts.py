@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.types as pt
 
 GROUP_BYTES = 32 * 1024 * 1024
 """Of Arrow memory in one row group: large enough to scan fast, small enough for a Pod of some hundred megabytes."""
@@ -75,7 +76,12 @@ class PartWriter:
 
     def _write_group(self) -> None:
         if self._file is None:
-            self._file = pq.ParquetWriter(self._path(), self.schema, compression="zstd", compression_level=1)
+            # The bounds in a Parquet file are those of its numbers alone, and DuckDB takes them for those of NaN as well:
+            # where 0 and NaN are, `isnan(x)` finds nothing. Columns that may have NaN go without.
+            bounded = [each.name for each in self.schema if not pt.is_floating(each.type)]
+            self._file = pq.ParquetWriter(
+                self._path(), self.schema, compression="zstd", compression_level=1, write_statistics=bounded
+            )
         rows = pa.concat_tables(self._waiting) if self._waiting else self.schema.empty_table()
         self._file.write_table(rows, row_group_size=GROUP_ROWS)
         self._waiting, self._waiting_bytes, self._waiting_rows = [], 0, 0
