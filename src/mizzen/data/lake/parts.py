@@ -76,7 +76,7 @@ class PartWriter:
 
     def _write_group(self) -> None:
         if self._file is None:
-            # The bounds in a Parquet file are those of its numbers alone, and DuckDB takes them for those of NaN as well:
+            # The bounds in a Parquet file are those of its numbers alone, and DuckDB takes them for those of NaN too:
             # where 0 and NaN are, `isnan(x)` finds nothing. Columns that may have NaN go without.
             bounded = [each.name for each in self.schema if not pt.is_floating(each.type)]
             self._file = pq.ParquetWriter(
