@@ -60,9 +60,8 @@ class Home:
     """A home of its own on free ports, ended and removed afterwards."""
 
     def __init__(self) -> None:
-        compileall.compile_dir(
-            Path(mizzen.__file__).parent, quiet=1
-        )  # as an installed package is; a checkout may not be
+        # An installed package is compiled; a checkout that was changed since may not be.
+        compileall.compile_dir(Path(mizzen.__file__).parent, quiet=1)
         self.root = Path(tempfile.mkdtemp(prefix="mzb-"))
         self.ports = [_free_port(), _free_port(), _free_port()]
 

@@ -103,8 +103,7 @@ class Platform:
 
     async def write_status(self, obj: Resource, old: Status, new: Status) -> None:
         """Patches what differs. Raises `Conflict` where the object changed since it was read."""
-        change = difference(old.to_wire(), new.to_wire()) if old != new else {}
-        if not change:
+        if old == new or not (change := difference(old.to_wire(), new.to_wire())):
             return
         body = {"metadata": {"resourceVersion": obj.metadata.resource_version}, "status": change}
         written = await self.client.patch(

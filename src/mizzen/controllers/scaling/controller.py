@@ -94,7 +94,9 @@ class ScalingController(ResourceController):
     async def _follow_all(
         self, endpoint: InferenceEndpoint, key: Key, settings: Settings
     ) -> dict[str, tuple[Followed, Decision]]:
-        """Decides and scales all of it that gets traffic; what gets none any more is not followed."""
+        """Decides and scales all of it that gets traffic. A part that gets none any more is not followed; where nothing
+        gets any, what was followed is kept for when it does again.
+        """
         served, decisions = served_by(endpoint), {}
         if not served:
             return {}

@@ -20,8 +20,9 @@ def step_back() -> None:
     page, a file), which no class of scheduling cuts short. Where one is free it does not wait.
     """
     if hasattr(os, "SCHED_IDLE"):
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[1:] or os.sched_getaffinity(0))
+        if all_but_one := sorted(os.sched_getaffinity(0))[1:]:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, all_but_one)
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
             return
